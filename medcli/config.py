@@ -1,0 +1,131 @@
+"""Settings that travel with a model, as frozen dataclasses ⇄ JSON."""
+
+from __future__ import annotations
+
+import dataclasses
+import json
+import types
+import typing
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Literal, Self
+
+Window = tuple[float, float]
+
+
+class JsonConfig:
+    """Conversion between a frozen dataclass and a JSON object."""
+
+    def to_json(self) -> dict[str, Any]:
+        """The settings as a JSON object (tuples become lists)."""
+        return typing.cast(
+            dict[str, Any],
+            json.loads(json.dumps(dataclasses.asdict(typing.cast(Any, self)))),
+        )
+
+    @classmethod
+    def from_json(cls, values: Mapping[str, Any]) -> Self:
+        """Settings from a JSON object; missing keys take the default.
+
+        Raises
+        ------
+        ValueError : a key this version does not know, or a value of the wrong kind
+        """
+        hints = typing.get_type_hints(cls)
+        unknown = sorted(set(values) - set(hints))
+        if unknown:
+            raise ValueError(f"unknown {cls.__name__} keys: {', '.join(unknown)}")
+        return cls(**{key: _frozen(value, hints[key], key) for key, value in values.items()})
+
+
+def _frozen(value: Any, hint: Any, key: str) -> Any:
+    """`value` with lists as tuples, checked against the outermost type of `hint`."""
+    if isinstance(value, list):
+        value = tuple(_frozen(item, Any, key) for item in value)
+    options = (
+        typing.get_args(hint)
+        if typing.get_origin(hint) in (typing.Union, types.UnionType)
+        else (hint,)
+    )
+    for option in options:
+        if typing.get_origin(option) is Literal:
+            if value in typing.get_args(option):
+                return value
+            continue
+        kind = typing.get_origin(option) or option
+        if kind is Any or (isinstance(kind, type) and isinstance(value, kind)):
+            return value
+        if kind is float and isinstance(value, int) and not isinstance(value, bool):
+            return float(value)
+    raise ValueError(f"{key}: {value!r} does not fit {hint}")
+
+
+@dataclass(frozen=True, slots=True)
+class PreprocessConfig(JsonConfig):
+    """How a scan becomes the (S, C, H, W) input of a model.
+
+    Attributes
+    ----------
+    size : rows and columns of the input
+    channels : 1 (grey) or 3 (RGB; grey scans are repeated)
+    ct_window : (center, width) in HU that CT is seen through
+    index_windows : further windows in HU under which CT slices enter a gallery, so
+        that a picture saved with one of them finds its slice
+    percentiles : the values mapped to 0 and 1 for MR, X-ray and 16-bit pictures,
+        taken over the whole scan
+    pictures : what happens to 8-bit grey pictures: "full_range" maps 0–255 onto
+        0–1 (they were windowed by who saved them), "percentiles" treats them like X-rays
+    slice_budget : longer series are sampled evenly to this many slices
+    mean, std : per channel, of the training part, after scaling to 0–1
+    """
+
+    size: int = 64
+    channels: Literal[1, 3] = 1
+    ct_window: Window = (-600.0, 1500.0)
+    index_windows: tuple[Window, ...] = ((-600.0, 1500.0), (40.0, 400.0))
+    percentiles: tuple[float, float] = (0.5, 99.5)
+    pictures: Literal["full_range", "percentiles"] = "full_range"
+    slice_budget: int = 32
+    mean: tuple[float, ...] = (0.5,)
+    std: tuple[float, ...] = (0.25,)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelConfig(JsonConfig):
+    """What is built: names from the registries of `medcli.models.registry`."""
+
+    arch: str = "resnet18"
+    aggregator: str = "attention"
+    embedding_dim: int = 128
+    dropout: float = 0.2
+
+
+@dataclass(frozen=True, slots=True)
+class TrainConfig(JsonConfig):
+    """How a model is trained.
+
+    Attributes
+    ----------
+    epochs : passes over the training part
+    minutes : stop after the epoch in which this much time has passed; None: no limit
+    patience : epochs without a better validation AUROC before stopping
+    batch_slices : slices in a batch (a batch holds whole scans)
+    learning_rate : peak of the cosine schedule
+    bf16 : bfloat16 autocast; None decides by the processor
+    """
+
+    epochs: int = 20
+    minutes: float | None = None
+    seed: int = 0
+    patience: int = 6
+    batch_slices: int = 64
+    learning_rate: float = 1e-3
+    weight_decay: float = 0.05
+    warmup: float = 0.1
+    label_smoothing: float = 0.0
+    gradient_clip: float = 1.0
+    ema: float = 0.99
+    augmentation: Literal["none", "ct", "radiograph", "colour", "grey"] = "grey"
+    bf16: bool | None = None
+    test_fraction: float = 0.15
+    val_fraction: float = 0.15

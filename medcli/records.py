@@ -1,0 +1,227 @@
+"""Frozen records that cross the borders between rooms.
+
+Pixel arrays are (S, H, W, C): slices, rows, columns, channels; C is 1 for grey
+and 3 for RGB. Spacing and coordinates are in mm; spacing is in array order
+(z, y, x), coordinates are LPS.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+
+Kind = Literal["dicom", "volume", "picture", "array"]
+
+
+@dataclass(frozen=True, slots=True)
+class ScanWarning:
+    """Something the reader noticed and handled; `code` is one of docs/codes.md."""
+
+    code: str
+    message: str
+
+
+@dataclass(frozen=True, slots=True)
+class Case:
+    """A scan that was found but not read yet, with what a manifest says about it.
+
+    `path` is what the user sees: the file, the series folder, or
+    ``archive!/inner``. `files` are the files that make the scan, sorted as found
+    (series order is settled by the reader), or in slice order for pictures of
+    one `scan_id`. `patient_id` comes from a manifest only; the reader adds the
+    one of the DICOM tags to `Scan.patient_id`.
+    """
+
+    path: str
+    files: tuple[str, ...]
+    kind: Kind
+    scan_id: str
+    label: str | None = None
+    patient_id: str | None = field(default=None, repr=False)
+    split: str | None = None
+    columns: Mapping[str, str] = field(default_factory=dict, repr=False)
+    member: str | None = None  # "train_images/17" inside an .npz
+    series_uid: str | None = None  # which series of `files`, when a folder mixes several
+
+
+@dataclass(frozen=True, slots=True)
+class Scan:
+    """A scan in memory.
+
+    Parameters
+    ----------
+    pixels : (S, H, W, C) modality values (HU for CT, after rescale); larger is
+        brighter (MONOCHROME1 is already inverted); uint8 for 8-bit pictures
+    unit : "HU" for CT in Hounsfield units, "display" for 8-bit pictures made to be
+        looked at (0–255), "stored" for everything else
+    spacing_mm : (z, y, x), each None where unknown
+    affine : (4, 4) array index (z, y, x) → LPS mm, None where unknown
+    window : (center, width) in `unit`, the file's first VOI window
+    slice_files : source file of each slice, length S
+    metadata : tags by allow-list only
+    """
+
+    pixels: np.ndarray = field(repr=False)
+    path: str
+    files: tuple[str, ...]
+    slice_files: tuple[str, ...] = field(repr=False)
+    scan_id: str
+    format: str
+    modality: str | None = None
+    unit: Literal["HU", "display", "stored"] = "stored"
+    spacing_mm: tuple[float | None, float | None, float | None] = (None, None, None)
+    affine: np.ndarray | None = field(default=None, repr=False)
+    window: tuple[float, float] | None = None
+    photometric: str | None = None
+    transfer_syntax: str | None = None
+    decoder: str | None = None
+    patient_id: str | None = field(default=None, repr=False)
+    study_uid: str | None = field(default=None, repr=False)
+    series_uid: str | None = field(default=None, repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    warnings: tuple[ScanWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class Failure:
+    """An input that could not be read (`failed`) or is no scan (`skipped`)."""
+
+    path: str
+    code: str
+    message: str
+    status: Literal["failed", "skipped"] = "failed"
+    files: tuple[str, ...] = ()
+    scan_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Task:
+    """A classification task of a model: its classes and how its answer is read.
+
+    `positive` is set for binary tasks; `threshold` is a probability of the
+    positive class, fixed on the validation part.
+    """
+
+    name: str
+    classes: tuple[str, ...]
+    positive: str | None = None
+    threshold: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Embedding:
+    """What the engine computes for one scan, all float32.
+
+    Parameters
+    ----------
+    vector : (D,) unit length, the scan
+    logits : (K,) of the task
+    slice_vectors : (M, D) unit length; empty for a scan of one slice, whose slice
+        vector is `vector`. CT slices appear once for each window they are indexed in
+    slice_numbers : (M,) int, position of each row in array order
+    slice_views : (M,) what the slice was rendered with: "model", "own", "-600/1500" …
+    attention : (S',) weights over the sampled slices, summing to 1
+    """
+
+    vector: np.ndarray
+    logits: np.ndarray
+    slice_vectors: np.ndarray
+    slice_numbers: np.ndarray
+    slice_views: tuple[str, ...]
+    attention: np.ndarray
+
+
+@dataclass(frozen=True, slots=True)
+class Prediction:
+    """The answer of `classify` for one scan."""
+
+    path: str
+    scan_id: str
+    files: tuple[str, ...]
+    task: str
+    label: str
+    probability: float
+    probabilities: Mapping[str, float]
+    positive: str | None
+    model: str
+    synthetic: bool
+    uncertain: bool | None = None
+    out_of_distribution: bool | None = None
+    ood_score: float | None = None
+    warnings: tuple[ScanWarning, ...] = ()
+    status: Literal["ok"] = "ok"
+
+
+@dataclass(frozen=True, slots=True)
+class GalleryEntry:
+    """One scan on its way into a gallery; `patient_id` is hashed there, never stored.
+
+    `thumbnails` maps slice numbers to JPEG bytes. `embedding` as from the engine.
+    """
+
+    path: str
+    scan_id: str
+    files: tuple[str, ...]
+    slice_files: tuple[str, ...]
+    embedding: Embedding
+    label: str | None = None
+    patient_id: str | None = field(default=None, repr=False)
+    modality: str | None = None
+    format: str | None = None
+    decoder: str | None = None
+    pixel_sha256: str | None = None
+    thumbnails: Mapping[int, bytes] = field(default_factory=dict, repr=False)
+    metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+
+@dataclass(frozen=True, slots=True)
+class Hit:
+    """A stored scan that answers a query; `score` is the cosine, higher is better.
+
+    `patient` is the gallery's keyed hash. `slice` counts from 0 in array order
+    and is None where the scan has one slice; `file` is that slice's source.
+    """
+
+    rank: int
+    id: int
+    path: str
+    score: float
+    label: str | None
+    patient: str | None
+    modality: str | None
+    slice: int | None
+    file: str | None
+
+
+@dataclass(frozen=True, slots=True)
+class SearchResult:
+    """The hits of one query, best first, with an unweighted vote of their labels."""
+
+    query: str
+    hits: tuple[Hit, ...]
+    vote: Mapping[str, float]
+    gallery: Mapping[str, Any]
+    no_good_match: bool | None = None
+    query_slice: int | None = None
+    warnings: tuple[ScanWarning, ...] = ()
+
+
+def plain(value: Any) -> Any:
+    """`value` as JSON can hold it: tuples as lists, NumPy as Python, NaN and infinity as None."""
+    if isinstance(value, Mapping):
+        return {str(key): plain(item) for key, item in value.items()}
+    if isinstance(value, np.ndarray):
+        return plain(value.tolist())
+    if isinstance(value, np.generic):
+        return plain(value.item())
+    if isinstance(value, float):
+        return value if math.isfinite(value) else None
+    if isinstance(value, Sequence) and not isinstance(value, str | bytes):
+        return [plain(item) for item in value]
+    if hasattr(value, "__dataclass_fields__"):
+        return {name: plain(getattr(value, name)) for name in value.__dataclass_fields__}
+    return value
