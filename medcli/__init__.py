@@ -1,0 +1,1 @@
+"""Train, classify, index and search medical images from the command line."""

@@ -1,0 +1,1 @@
+"""The command line: gather, call, show; one file per command."""

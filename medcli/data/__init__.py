@@ -1,0 +1,1 @@
+"""Manifests, data sets, patient-level splits, synthetic sample data."""

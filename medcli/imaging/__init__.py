@@ -1,0 +1,1 @@
+"""Files → Scan → model input, in NumPy; no torch."""

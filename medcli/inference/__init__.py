@@ -1,0 +1,1 @@
+"""The engine that predicts and embeds; no torch."""

@@ -1,0 +1,1 @@
+"""Assemblies: registry, backbones, scan model, model package, export."""

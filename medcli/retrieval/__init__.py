@@ -1,0 +1,1 @@
+"""Catalogue (SQLite), vectors (FAISS) and the gallery over both."""

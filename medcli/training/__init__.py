@@ -1,0 +1,1 @@
+"""Losses, the loop, what is fixed after it."""
