@@ -1,0 +1,194 @@
+"""`medcli index`: build a gallery, add to it, look at it."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from medcli.cli.classify import describe_model
+from medcli.cli.inputs import exit_status, found_scans
+from medcli.cli.options import AsJson, GalleryPath, HidePaths, LockTimeout, Model, Overwrite, TaskName
+from medcli.cli.output import Names, failure_json, note, print_json, say, show_failure, stderr, stdout
+from medcli.home import default_gallery
+from medcli.records import Case, Failure, Scan
+
+if TYPE_CHECKING:
+    from medcli.inference.predictor import Predictor
+    from medcli.retrieval.gallery import Gallery
+    from medcli.workflows.indexing import IndexReport
+
+app = typer.Typer(help="Build and look at a gallery: the searchable archive.", no_args_is_help=True)
+
+Scans = Annotated[
+    list[str] | None,
+    typer.Argument(
+        metavar="[SCAN]...",
+        help="Files, folders, globs, a manifest (.csv) or - for a list on stdin; without: "
+        "the current folder.",
+        show_default=False,
+    ),
+]
+Labels = Annotated[
+    Literal["manifest", "folder"],
+    typer.Option(help="Where labels come from: the manifest, or the names of class folders."),
+]
+
+
+@app.command()
+def build(
+    scans: Scans = None,
+    gallery: GalleryPath = None,
+    model: Model = None,
+    task: TaskName = None,
+    labels: Labels = "manifest",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    hide_paths: HidePaths = False,
+) -> None:
+    """Make a gallery of scans.
+
+    It keeps a copy of the model; later searches use that. Example: medcli index build scans/
+    -g archive
+    """
+    from medcli.inference.predictor import Predictor
+    from medcli.models.locate import find_model
+    from medcli.models.package import load_package
+    from medcli.retrieval.folder import check_target
+    from medcli.workflows.indexing import create_gallery
+
+    target = gallery or default_gallery()
+    check_target(target, overwrite=overwrite)
+    predictor = Predictor(load_package(find_model(model, task)))
+    describe_model(predictor.package)
+    cases = _labelled(scans, labels)
+    with create_gallery(target, predictor, overwrite=overwrite) as opened:
+        _store(opened, predictor, cases, as_json=as_json, names=Names(hide=hide_paths))
+
+
+@app.command()
+def add(
+    scans: Scans = None,
+    gallery: GalleryPath = None,
+    model: Model = None,
+    labels: Labels = "manifest",
+    lock_timeout: LockTimeout = 60.0,
+    as_json: AsJson = False,
+    hide_paths: HidePaths = False,
+) -> None:
+    """Add scans to a gallery; what it holds already is left alone.
+
+    Example: medcli index add new/ -g archive
+    """
+    from medcli.models.locate import find_model
+    from medcli.models.package import load_package
+    from medcli.workflows.searching import open_gallery
+
+    opened, predictor = open_gallery(
+        gallery or default_gallery(), write=True, lock_timeout=lock_timeout
+    )
+    with opened:
+        if model is not None:
+            opened.check_fingerprint(load_package(find_model(model)).fingerprint)
+        cases = _labelled(scans, labels)
+        _store(opened, predictor, cases, as_json=as_json, names=Names(hide=hide_paths))
+
+
+@app.command()
+def info(gallery: GalleryPath = None, as_json: AsJson = False) -> None:
+    """Say what a gallery holds.
+
+    Example: medcli index info -g archive
+    """
+    from medcli.retrieval.gallery import Gallery
+
+    with Gallery.open(gallery or default_gallery()) as opened:
+        facts = opened.info()
+    if as_json:
+        print_json(facts)
+    else:
+        stdout().print(facts_table(facts))
+
+
+def _labelled(scans: list[str] | None, labels: str) -> list[Case | Failure]:
+    """The cases of the inputs, with the label of their class folder if that is asked for."""
+    from medcli.data.sources import with_folder_labels
+
+    inputs = scans or ["."]
+    if not scans:
+        note(f"indexing the current folder, {Path.cwd()}")
+    cases = found_scans(inputs)
+    return with_folder_labels(cases, inputs) if labels == "folder" else cases
+
+
+def _store(
+    gallery: Gallery,
+    predictor: Predictor,
+    cases: list[Case | Failure],
+    *,
+    as_json: bool,
+    names: Names,
+) -> None:
+    """Index `cases` under a progress bar, print what became of them, and end with a status."""
+    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
+
+    from medcli.workflows.indexing import index_scans
+
+    columns = (
+        TextColumn("indexing"),
+        BarColumn(bar_width=24),
+        MofNCompleteColumn(),
+        TimeRemainingColumn(compact=True),
+    )
+    with Progress(*columns, console=stderr(), transient=True) as progress:
+        bar = progress.add_task("", total=len(cases))
+
+        def on_scan(case: Case | Failure, scan: Scan | Failure) -> None:
+            progress.advance(bar)
+            if isinstance(scan, Failure) and not as_json:
+                show_failure(scan, names)
+
+        report = index_scans(gallery, predictor, cases, on_scan=on_scan)
+    show_report(gallery, report, as_json=as_json, names=names)
+    sys.exit(exit_status(report.failures))
+
+
+def show_report(gallery: Gallery, report: IndexReport, *, as_json: bool, names: Names) -> None:
+    """Counts, and in JSON every failure."""
+    stored = report.stored
+    failed = [failure for failure in report.failures if failure.status == "failed"]
+    counts: dict[str, Any] = {
+        "added": stored.added,
+        "updated": stored.updated,
+        "unchanged": stored.unchanged,
+        "failed": len(failed),
+        "skipped": len(report.failures) - len(failed),
+    }
+    for warning in stored.warnings:
+        note(warning.message)
+    for refused in stored.refused:
+        show_failure(refused, names)
+    if as_json:
+        failures = [failure_json(failure, names) for failure in report.failures]
+        print_json({"gallery": str(gallery.path), **counts, "failures": failures})
+        return
+    say(", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "added"))
+    stdout().print(str(gallery.path), soft_wrap=True)
+
+
+def facts_table(facts: dict[str, Any]) -> Any:
+    """The facts of a gallery as two columns."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False)
+    table.add_column(style="bold")
+    table.add_column(overflow="fold")
+    for name, value in facts.items():
+        if isinstance(value, dict):
+            value = ", ".join(f"{key} {count}" for key, count in value.items())
+        elif name == "bytes":
+            value = f"{value / 1e6:.1f} MB"
+        table.add_row(name.replace("_", " "), str(value))
+    return table
