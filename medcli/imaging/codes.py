@@ -1,0 +1,46 @@
+"""The closed list of codes that tell a program what is wrong with a scan.
+
+`ERRORS` are the codes of `medcli.errors.ScanError` and `medcli.records.Failure`,
+`WARNINGS` those of `medcli.records.ScanWarning`. docs/codes.md shows both lists;
+tests hold the list, the document and the code of this room together.
+"""
+
+from __future__ import annotations
+
+ERRORS = {
+    "not_found": "There is no such file or folder, or a pattern matches nothing.",
+    "unreadable": "The operating system refuses to read the file.",
+    "no_scans": "A folder in which no scan was found.",
+    "not_an_image": "Not an image of a format medcli reads; skipped where a folder is searched.",
+    "no_pixels": "A DICOM object without an image (report, plan, structure set, directory …).",
+    "damaged_header": "The header cannot be parsed or contradicts itself.",
+    "damaged_pixels": "The pixel data cannot be decoded or contradict the header.",
+    "truncated": "The file ends before its data do.",
+    "crc": "A checksum inside the file does not match: the data were damaged.",
+    "too_large": "More pixels than the budget allows; checked before decoding.",
+    "timeout": "Decoding took longer than the time limit.",
+    "decoder_missing": "The transfer syntax needs a decoder that is not installed.",
+    "decoder_crashed": "The decoder broke down on damaged pixel data.",
+    "unsupported_transfer_syntax": "A DICOM transfer syntax medcli does not read.",
+    "unsupported_pixels": "A number type, channel count or layout medcli does not read.",
+    "mixed_sizes": "The pictures of one scan differ in size.",
+}
+
+WARNINGS = {
+    "gap": "Slices are missing: a step of more than one and a half times the spacing.",
+    "duplicate_slice": "Several slices at one position; the first is kept.",
+    "uneven_spacing": "The steps between slices differ; the median is taken as spacing.",
+    "tilt": "The slices are sheared against their normal (gantry tilt).",
+    "localizer": "Localizer (scout) images; dropped where the series has other slices.",
+    "mixed_series": "Slices of another series, orientation, size or pixel spacing; dropped.",
+    "no_positions": "The slices carry no positions; they stand in the order of InstanceNumber.",
+    "nonconformant_header": "The header breaks the DICOM standard; it was read as far as possible.",
+    "transfer_syntax_assumed": "The header does not name its transfer syntax; it was guessed.",
+    "rescale_slope_zero": "The rescale slope is 0; it was taken as 1.",
+    "nan_replaced": "Voxels that are not finite; replaced by the smallest finite value.",
+    "assumed_hu": "The format has no modality; the values look like CT in Hounsfield units.",
+    "first_time_point": "A file with several time points; the first was read.",
+    "first_channel": "A file with several values per voxel that are no colour; the first was read.",
+    "first_frame": "An animated or multi-page picture; the first frame was read.",
+    "reduced_bits": "More bits per colour channel than can be kept; reduced to 8.",
+}

@@ -1,0 +1,103 @@
+"""The DICOM files of one folder → series, each to be read as one stack."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+from collections.abc import Sequence
+
+from medcli.errors import ScanError
+from medcli.imaging.dicom_header import Header, read_header
+from medcli.imaging.stack import same_orientation
+from medcli.records import Case
+
+STACKED_MODALITIES = ("CT", "MR", "PT", "NM")
+"""Modalities whose files form a stack even where they carry no positions."""
+
+STRAYS = 2
+"""So few off-orientation images stay with their series' main stack, which drops them."""
+
+
+def group_files(paths: Sequence[str], folder: str) -> tuple[list[Case], dict[str, ScanError]]:
+    """The scans among the DICOM files of `folder`, and the files that hold none.
+
+    A lone image is named by its file, a series by its folder.
+    """
+    headers: list[Header] = []
+    errors: dict[str, ScanError] = {}
+    for path in paths:
+        try:
+            headers.append(read_header(path))
+        except ScanError as error:
+            errors[path] = error
+    return [_case(group, folder) for group in _series(headers)], errors
+
+
+def _series(headers: Sequence[Header]) -> list[list[Header]]:
+    """Headers grouped into stacks: by series and frame of reference, then by orientation.
+
+    A blank SeriesInstanceUID is a value like any other. Multi-frame files, and images
+    without a position unless their modality is one of `STACKED_MODALITIES`, stand alone.
+    """
+    alone: list[list[Header]] = []
+    groups: dict[tuple[str | None, ...], list[Header]] = {}
+    for header in headers:
+        placed = header.planes[0].position is not None
+        if header.frames > 1 or not (placed or header.modality in STACKED_MODALITIES):
+            alone.append([header])
+        else:
+            key = (header.series_uid, header.study_uid, header.frame_of_reference, header.modality)
+            groups.setdefault(key, []).append(header)
+    return alone + [stack for group in groups.values() for stack in _stacks(group)]
+
+
+def _stacks(series: Sequence[Header]) -> list[list[Header]]:
+    """One series parted by orientation; localizers and strays stay with its largest stack."""
+    stacks: list[list[Header]] = []
+    for header in series:
+        plane = header.planes[0]
+        fitting = (stack for stack in stacks if same_orientation(stack[0].planes[0], plane))
+        stack = next(fitting, None)
+        if stack is None:
+            stacks.append([header])
+        else:
+            stack.append(header)
+    largest = max(stacks, key=lambda stack: (not _all_localizers(stack), len(stack)))
+    kept = [largest]
+    for stack in stacks:
+        if stack is largest:
+            continue
+        scout = _all_localizers(stack) and not _all_localizers(largest)
+        if scout or len(stack) <= STRAYS < len(largest):
+            largest.extend(stack)
+        else:
+            kept.append(stack)
+    places = {header.path: position for position, header in enumerate(series)}
+    return [sorted(stack, key=lambda header: places[header.path]) for stack in kept]
+
+
+def _all_localizers(stack: Sequence[Header]) -> bool:
+    return all(header.is_localizer for header in stack)
+
+
+def _case(group: Sequence[Header], folder: str) -> Case:
+    """The case of one file or of one series in `folder`."""
+    files = tuple(header.path for header in group)
+    first = group[0]
+    alone = len(files) == 1
+    return Case(
+        path=files[0] if alone else folder,
+        files=files,
+        kind="dicom",
+        scan_id=(first.sop_uid if alone else first.series_uid) or _geometry_id(group),
+        series_uid=first.series_uid,
+    )
+
+
+def _geometry_id(group: Sequence[Header]) -> str:
+    """An id for a scan without UIDs: it stays when the folder is moved or renamed."""
+    parts = sorted(
+        repr((os.path.basename(each.path), each.frame_of_reference, each.planes[0]))
+        for each in group
+    )
+    return f"geometry-{hashlib.sha256(chr(10).join(parts).encode()).hexdigest()[:32]}"

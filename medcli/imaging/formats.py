@@ -1,0 +1,75 @@
+"""Which format a file has, by its content; names decide for volumes only."""
+
+from __future__ import annotations
+
+import re
+import struct
+from pathlib import PurePath
+from typing import Literal
+
+from medcli.records import Kind
+
+HEAD_BYTES = 132
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+IMAGE_SUFFIXES = (
+    *VOLUME_SUFFIXES, ".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp",
+)  # fmt: skip
+
+PictureFormat = Literal["png", "jpeg", "tiff", "bmp"]
+
+_PICTURE_MAGIC: tuple[tuple[bytes, PictureFormat], ...] = (
+    (b"\x89PNG\r\n\x1a\n", "png"),
+    (b"\xff\xd8\xff", "jpeg"),
+    (b"II*\0", "tiff"),
+    (b"MM\0*", "tiff"),
+    (b"II+\0", "tiff"),  # BigTIFF
+    (b"MM\0+", "tiff"),
+)
+_BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
+
+
+def kind_of(path: str, head: bytes) -> Kind | None:
+    """What to read a file as, from its name and first `HEAD_BYTES`; None if it is no image.
+
+    SimpleITK goes by names, so a volume must carry one of `VOLUME_SUFFIXES`.
+    """
+    if head[128:132] == b"DICM":  # whatever its preamble says: it may be a TIFF header
+        return "dicom"
+    if picture_format(head):
+        return "picture"
+    if has_suffix(path, VOLUME_SUFFIXES) and head:
+        return "volume"
+    return "dicom" if looks_like_dicom(head) else None
+
+
+def has_suffix(path: str, suffixes: tuple[str, ...]) -> bool:
+    """Whether a file name ends in one of `suffixes`, in any case."""
+    return PurePath(path).name.lower().endswith(suffixes)
+
+
+def picture_format(head: bytes) -> PictureFormat | None:
+    """The picture format that the first bytes of a file announce."""
+    for magic, name in _PICTURE_MAGIC:
+        if head.startswith(magic):
+            return name
+    if head.startswith(b"BM") and len(head) >= 18:
+        # "BM" alone begins many texts; the size of the next header tells.
+        return "bmp" if struct.unpack_from("<I", head, 14)[0] in _BMP_HEADER_SIZES else None
+    return None
+
+
+def looks_like_dicom(head: bytes) -> bool:
+    """Whether the first bytes are a DICOM file's, with the preamble or without.
+
+    Without it the data set begins with group 0002 or 0008, in implicit VR (four bytes
+    of length) or explicit VR (two capital letters), little or big endian.
+    """
+    if head[128:132] == b"DICM":
+        return True
+    if len(head) < 16 or head[:2] not in (b"\x02\0", b"\x08\0", b"\0\x02", b"\0\x08"):
+        return False
+    little = head[1] == 0
+    element = int.from_bytes(head[2:4], "little" if little else "big")
+    explicit = re.match(rb"[A-Z]{2}", head[4:6]) is not None
+    implicit = little and int.from_bytes(head[4:8], "little") <= 256
+    return element <= 0x0100 and (explicit or implicit)

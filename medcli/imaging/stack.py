@@ -1,0 +1,236 @@
+"""Slices → a stack along their normal: order, spacing, affine, and what is wrong with them.
+
+Pure geometry, no files are read here. The rules, in this order:
+
+1. slices of another series than asked for (or than most belong to) are dropped: mixed_series
+2. localizers are dropped where the series has other slices: localizer
+3. of slices that differ in size, orientation (by more than 1°), pixel spacing (1 %) or in
+   having a position, the largest group stays: mixed_series
+4. the rest is sorted by position along the slice normal, or by InstanceNumber where
+   there are no positions: no_positions
+5. of slices at one position the first by InstanceNumber stays: duplicate_slice
+6. the spacing is the median step; longer steps are named as gap (over 1.5 times) or
+   uneven_spacing (over 1 % + 0.01 mm off), and nothing is resampled
+7. a drift of more than 0.5° against the normal is named (tilt) and kept in the affine
+"""
+
+from __future__ import annotations
+
+import math
+from collections import Counter
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, field
+from pathlib import PurePath
+
+import numpy as np
+
+from medcli.imaging.dicom_header import Header, Plane
+from medcli.records import ScanWarning
+
+SAME_DIRECTION = math.cos(math.radians(1.0))
+SAME_POSITION_MM = 1e-3
+GAP = 1.5
+TILT_DEGREES = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Slice:
+    """One frame of one file, and where it lies."""
+
+    header: Header = field(repr=False)
+    frame: int
+    plane: Plane
+
+    @property
+    def name(self) -> str:
+        """What a warning calls the slice."""
+        file = PurePath(self.header.path).name
+        return file if self.header.frames == 1 else f"{file} frame {self.frame + 1}"
+
+
+@dataclass(frozen=True, slots=True)
+class Stack:
+    """Slices in array order with the geometry of `medcli.records.Scan`."""
+
+    slices: tuple[Slice, ...]
+    spacing_mm: tuple[float | None, float | None, float | None]
+    affine: np.ndarray | None
+    warnings: tuple[ScanWarning, ...]
+
+
+def stack_slices(headers: Sequence[Header], series_uid: str | None = None) -> Stack:
+    """Order the frames of `headers` along their normal; slice 0 has the smallest projection.
+
+    The normal is the row direction × the column direction, so that array index
+    (z, y, x) → LPS is right-handed.
+    """
+    slices = [
+        Slice(header, frame, plane)
+        for header in headers
+        for frame, plane in enumerate(header.planes)
+    ]
+    slices, mixed = _one_series(slices, series_uid)
+    slices, localizers = _without_localizers(slices)
+    slices, odd = _largest_group(slices)
+    dropped = _warning("mixed_series", "dropped because they do not fit the others", mixed + odd)
+    if slices[0].plane.position is None or slices[0].plane.orientation is None:
+        return _unplaced(slices, (*localizers, *dropped))
+    ordered, duplicates = _ordered(slices)
+    z, irregular = _spacing(ordered)
+    affine, tilt = _affine(ordered, z)
+    y, x = ordered[0].plane.spacing or (None, None)
+    warnings = (*localizers, *dropped, *duplicates, *irregular, *tilt)
+    return Stack(tuple(ordered), (z, y, x), affine, warnings)
+
+
+Warnings = tuple[ScanWarning, ...]
+
+
+def _warning(code: str, what: str, slices: Sequence[Slice]) -> Warnings:
+    """A warning that counts the slices and names the first five; none for no slices."""
+    if not slices:
+        return ()
+    names = ", ".join(each.name for each in slices[:5])
+    more = f" and {len(slices) - 5} more" if len(slices) > 5 else ""
+    return (ScanWarning(code, f"{len(slices)} slice(s) {what}: {names}{more}"),)
+
+
+def _partition(
+    slices: Sequence[Slice], keep: Callable[[Slice], bool]
+) -> tuple[list[Slice], list[Slice]]:
+    """The slices to keep, and the others."""
+    return [each for each in slices if keep(each)], [each for each in slices if not keep(each)]
+
+
+def _one_series(slices: Sequence[Slice], series_uid: str | None) -> tuple[list[Slice], list[Slice]]:
+    """The slices of the series asked for, else of the most frequent one; and the others."""
+    counts = Counter(each.header.series_uid for each in slices)
+    wanted = series_uid if series_uid in counts else counts.most_common(1)[0][0]
+    return _partition(slices, lambda each: each.header.series_uid == wanted)
+
+
+def _without_localizers(slices: Sequence[Slice]) -> tuple[list[Slice], Warnings]:
+    """The slices that are no localizers; all of them where there is nothing else."""
+    kept, localizers = _partition(slices, lambda each: not each.header.is_localizer)
+    if not kept:
+        return localizers, _warning("localizer", "are localizer images", localizers)
+    return kept, _warning("localizer", "dropped as localizers", localizers)
+
+
+def _largest_group(slices: Sequence[Slice]) -> tuple[list[Slice], list[Slice]]:
+    """The largest group of slices that fit each other, and the others."""
+    groups: list[list[Slice]] = []
+    for each in slices:
+        group = next((group for group in groups if _fit(group[0], each)), None)
+        if group is None:
+            groups.append([each])
+        else:
+            group.append(each)
+    largest = max(groups, key=len)
+    chosen = {id(each) for each in largest}
+    return _partition(slices, lambda each: id(each) in chosen)
+
+
+def _fit(a: Slice, b: Slice) -> bool:
+    """Whether two slices may stand in one stack."""
+    same_size = (a.header.rows, a.header.columns, a.header.samples) == (
+        b.header.rows,
+        b.header.columns,
+        b.header.samples,
+    )
+    placed = (a.plane.position is None) == (b.plane.position is None)
+    return same_size and placed and same_orientation(a.plane, b.plane) and _same_spacing(a, b)
+
+
+def same_orientation(a: Plane, b: Plane) -> bool:
+    """Whether rows and columns of two planes run alike, to 1°; unknown fits unknown only."""
+    if a.orientation is None or b.orientation is None:
+        return a.orientation is b.orientation
+    return all(
+        np.dot(a.orientation[part], b.orientation[part]) > SAME_DIRECTION
+        for part in (slice(0, 3), slice(3, 6))
+    )
+
+
+def _same_spacing(a: Slice, b: Slice) -> bool:
+    if a.plane.spacing is None or b.plane.spacing is None:
+        return a.plane.spacing is b.plane.spacing
+    return bool(np.allclose(a.plane.spacing, b.plane.spacing, rtol=0.01, atol=0))
+
+
+def _unplaced(slices: list[Slice], warnings: Warnings) -> Stack:
+    """A stack without positions: frames as stored, files by InstanceNumber."""
+    ordered = sorted(slices, key=lambda each: each.header.instance_number)  # stable
+    several = len({each.header.path for each in ordered}) > 1
+    missing = "ordered by InstanceNumber, they carry no positions"
+    y, x = ordered[0].plane.spacing or (None, None)
+    step = ordered[0].header.slice_step if len(ordered) > 1 else None
+    noticed = _warning("no_positions", missing, ordered) if several else ()
+    return Stack(tuple(ordered), (step, y, x), None, (*warnings, *noticed))
+
+
+def _directions(plane: Plane) -> tuple[np.ndarray, np.ndarray, np.ndarray]:
+    """Unit vectors in LPS along a row, along a column and along the normal."""
+    row, column = np.array(plane.orientation, dtype=float).reshape(2, 3)
+    normal = np.cross(row, column)
+    return row, column, normal / np.linalg.norm(normal)
+
+
+def _projections(slices: Sequence[Slice]) -> np.ndarray:
+    """(S,) positions along the first slice's normal, mm."""
+    positions = np.array([each.plane.position for each in slices], dtype=float)
+    along: np.ndarray = positions @ _directions(slices[0].plane)[2]
+    return along
+
+
+def _ordered(slices: Sequence[Slice]) -> tuple[list[Slice], Warnings]:
+    """Slices sorted along the normal, one at each position."""
+    first = sorted(
+        slices, key=lambda each: (each.header.instance_number, each.header.path, each.frame)
+    )
+    along = _projections(first)
+    order = np.argsort(along, kind="stable").tolist()
+    new_position = np.diff(along[order], prepend=-np.inf) > SAME_POSITION_MM
+    kept: dict[int, int] = {}  # position → index of its earliest slice
+    for position, index in zip(np.cumsum(new_position).tolist(), order, strict=True):
+        kept[position] = min(index, kept.get(position, index))
+    repeated = [first[index] for index in order if index not in set(kept.values())]
+    message = "dropped, their position is taken"
+    return [first[index] for index in kept.values()], _warning("duplicate_slice", message, repeated)
+
+
+def _spacing(slices: Sequence[Slice]) -> tuple[float | None, Warnings]:
+    """The median step along the normal, mm, and what is wrong with the steps."""
+    if len(slices) < 2:
+        return None, ()
+    steps = np.diff(_projections(slices))
+    step = float(np.median(steps))
+    gap = steps > GAP * step
+    uneven = (np.abs(steps - step) > 0.01 * step + 0.01) & ~gap
+    after = [slices[index + 1] for index in np.flatnonzero(gap)]
+    off = [slices[index + 1] for index in np.flatnonzero(uneven)]
+    return step, (
+        *_warning("gap", f"come after a gap (spacing {step:.3g} mm)", after),
+        *_warning("uneven_spacing", f"are not {step:.3g} mm from the one before", off),
+    )
+
+
+def _affine(slices: Sequence[Slice], step: float | None) -> tuple[np.ndarray | None, Warnings]:
+    """(4, 4) index (z, y, x) → LPS mm; a lone slice gets a step of 1 mm."""
+    plane = slices[0].plane
+    row, column, normal = _directions(plane)
+    first, last = (np.array(each.plane.position) for each in (slices[0], slices[-1]))
+    length = float((last - first) @ normal)
+    drift = (last - first - length * normal) / length if len(slices) > 1 else np.zeros(3)
+    angle = math.degrees(math.atan(float(np.linalg.norm(drift))))
+    tilt: Warnings = ()
+    if angle > TILT_DEGREES:
+        tilt = (ScanWarning("tilt", f"the slices are sheared by {angle:.1f}° to their normal"),)
+    if plane.spacing is None:
+        return None, tilt
+    affine = np.eye(4)
+    affine[:3, 0] = (normal + drift) * (step or 1.0)
+    affine[:3, 1] = column * plane.spacing[0]
+    affine[:3, 2] = row * plane.spacing[1]
+    affine[:3, 3] = first
+    return affine, tilt

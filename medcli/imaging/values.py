@@ -1,0 +1,62 @@
+"""Pixel values whatever their file format: budget, number types, NaN."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterable
+
+import numpy as np
+
+from medcli.errors import ScanError
+from medcli.records import ScanWarning
+
+MAX_SAMPLES = 2**29
+"""Most values (pixels times channels) of one scan: two thousand CT slices."""
+
+
+def check_budget(path: str, dimensions: Iterable[int]) -> int:
+    """The product of `dimensions`, which is the number of values to be decoded.
+
+    Raises
+    ------
+    ScanError : too_large, when it exceeds `MAX_SAMPLES`
+    """
+    samples = math.prod(dimensions)
+    if samples > MAX_SAMPLES:
+        raise ScanError(
+            "too_large",
+            f"{path}: the header announces {samples:,} values, the limit is {MAX_SAMPLES:,}",
+            "Split the scan or reduce its size",
+        )
+    return samples
+
+
+def compact(values: np.ndarray) -> np.ndarray:
+    """`values` in the smallest of uint8 (if they came so), int16, uint16 and float32.
+
+    Integers beyond 16 bits become float32, which is exact up to 2**24.
+    """
+    if values.dtype == np.bool_ or values.dtype == np.uint8:
+        return values.astype(np.uint8, copy=False)
+    if values.dtype.kind not in "iu" or values.size == 0:
+        return values.astype(np.float32, copy=False)
+    low, high = int(values.min()), int(values.max())
+    for kind in (np.int16, np.uint16):
+        limits = np.iinfo(kind)
+        if limits.min <= low and high <= limits.max:
+            return values.astype(kind, copy=False)
+    return values.astype(np.float32)
+
+
+def replace_nonfinite(values: np.ndarray) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
+    """`values` with NaN and infinities as the smallest finite value (0 if there is none)."""
+    if values.dtype.kind != "f":
+        return values, ()
+    finite = np.isfinite(values)
+    if finite.all():
+        return values, ()
+    fill = values[finite].min() if finite.any() else 0.0
+    count = int(values.size - np.count_nonzero(finite))
+    message = f"{count} of {values.size} values are not finite; set to the smallest finite value"
+    filled = np.where(finite, values, np.float32(fill)).astype(np.float32)
+    return filled, (ScanWarning("nan_replaced", message),)
