@@ -22,7 +22,7 @@ from medcli.cli.output import (
     warn,
     write_csv,
 )
-from medcli.folders import check_file
+from medcli.files import check_file
 from medcli.records import Failure, Prediction, Task, plain
 
 if TYPE_CHECKING:
@@ -48,7 +48,7 @@ def classify(
     Without --model the newest run answers. A bad file is named and the others go on.
     Example: medcli classify chest.dcm series/ --json
     """
-    from medcli.imaging.reader import read_all
+    from medcli.imaging.batch import read_all
     from medcli.inference.predictor import Predictor
     from medcli.models.locate import find_model
     from medcli.models.package import load_package

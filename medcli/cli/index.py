@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
@@ -11,13 +12,20 @@ import typer
 from medcli.cli.classify import describe_model
 from medcli.cli.inputs import exit_status, found_scans
 from medcli.cli.options import AsJson, GalleryPath, HidePaths, LockTimeout, Model, Overwrite, TaskName
-from medcli.cli.output import Names, failure_json, note, print_json, say, show_failure, stderr, stdout
+from medcli.cli.output import (
+    Names,
+    counting,
+    failure_json,
+    note,
+    print_json,
+    say,
+    show_failure,
+    stdout,
+)
 from medcli.home import default_gallery
-from medcli.records import Case, Failure, Scan
+from medcli.records import Case, Failure
 
 if TYPE_CHECKING:
-    from medcli.inference.predictor import Predictor
-    from medcli.retrieval.gallery import Gallery
     from medcli.workflows.indexing import IndexReport
 
 app = typer.Typer(help="Build and look at a gallery: the searchable archive.", no_args_is_help=True)
@@ -57,15 +65,17 @@ def build(
     from medcli.models.locate import find_model
     from medcli.models.package import load_package
     from medcli.retrieval.folder import check_target
-    from medcli.workflows.indexing import create_gallery
+    from medcli.workflows.indexing import build_gallery
 
     target = gallery or default_gallery()
     check_target(target, overwrite=overwrite)
     predictor = Predictor(load_package(find_model(model, task)))
     describe_model(predictor.package)
     cases = _labelled(scans, labels)
-    with create_gallery(target, predictor, overwrite=overwrite) as opened:
-        _store(opened, predictor, cases, as_json=as_json, names=Names(hide=hide_paths))
+    names = Names(hide=hide_paths)
+    with counting("indexing") as on_scan:
+        report = build_gallery(target, predictor, cases, overwrite=overwrite, on_scan=on_scan)
+    show_report(target, report, as_json=as_json, names=names)
 
 
 @app.command()
@@ -84,16 +94,20 @@ def add(
     """
     from medcli.models.locate import find_model
     from medcli.models.package import load_package
+    from medcli.workflows.indexing import add_to_gallery
     from medcli.workflows.searching import open_gallery
 
     opened, predictor = open_gallery(
         gallery or default_gallery(), write=True, lock_timeout=lock_timeout
     )
+    names = Names(hide=hide_paths)
     with opened:
         if model is not None:
             opened.check_fingerprint(load_package(find_model(model)).fingerprint)
         cases = _labelled(scans, labels)
-        _store(opened, predictor, cases, as_json=as_json, names=Names(hide=hide_paths))
+        with counting("indexing") as on_scan:
+            report = add_to_gallery(opened, predictor, cases, on_scan=on_scan)
+    show_report(opened.path, report, as_json=as_json, names=names)
 
 
 @app.command()
@@ -114,49 +128,20 @@ def info(gallery: GalleryPath = None, as_json: AsJson = False) -> None:
 
 def _labelled(scans: list[str] | None, labels: str) -> list[Case | Failure]:
     """The cases of the inputs, with the label of their class folder if that is asked for."""
-    from medcli.data.sources import with_folder_labels
+    from medcli.data.sources import class_folder_labels
 
-    inputs = scans or ["."]
     if not scans:
         note(f"indexing the current folder, {Path.cwd()}")
+    inputs = scans or ["."]
     cases = found_scans(inputs)
-    return with_folder_labels(cases, inputs) if labels == "folder" else cases
+    if labels == "folder":
+        for root in filter(os.path.isdir, inputs):
+            cases = class_folder_labels(cases, root)
+    return cases
 
 
-def _store(
-    gallery: Gallery,
-    predictor: Predictor,
-    cases: list[Case | Failure],
-    *,
-    as_json: bool,
-    names: Names,
-) -> None:
-    """Index `cases` under a progress bar, print what became of them, and end with a status."""
-    from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
-
-    from medcli.workflows.indexing import index_scans
-
-    columns = (
-        TextColumn("indexing"),
-        BarColumn(bar_width=24),
-        MofNCompleteColumn(),
-        TimeRemainingColumn(compact=True),
-    )
-    with Progress(*columns, console=stderr(), transient=True) as progress:
-        bar = progress.add_task("", total=len(cases))
-
-        def on_scan(case: Case | Failure, scan: Scan | Failure) -> None:
-            progress.advance(bar)
-            if isinstance(scan, Failure) and not as_json:
-                show_failure(scan, names)
-
-        report = index_scans(gallery, predictor, cases, on_scan=on_scan)
-    show_report(gallery, report, as_json=as_json, names=names)
-    sys.exit(exit_status(report.failures))
-
-
-def show_report(gallery: Gallery, report: IndexReport, *, as_json: bool, names: Names) -> None:
-    """Counts, and in JSON every failure."""
+def show_report(path: Path, report: IndexReport, *, as_json: bool, names: Names) -> None:
+    """Counts, in JSON every failure, and the exit status."""
     stored = report.stored
     failed = [failure for failure in report.failures if failure.status == "failed"]
     counts: dict[str, Any] = {
@@ -168,14 +153,17 @@ def show_report(gallery: Gallery, report: IndexReport, *, as_json: bool, names: 
     }
     for warning in stored.warnings:
         note(warning.message)
-    for refused in stored.refused:
-        show_failure(refused, names)
+    if not as_json:
+        for failure in report.failures:
+            show_failure(failure, names)
     if as_json:
         failures = [failure_json(failure, names) for failure in report.failures]
-        print_json({"gallery": str(gallery.path), **counts, "failures": failures})
-        return
-    say(", ".join(f"{count} {name}" for name, count in counts.items() if count or name == "added"))
-    stdout().print(str(gallery.path), soft_wrap=True)
+        print_json({"gallery": str(path), **counts, "failures": failures})
+    else:
+        told = [f"{count} {name}" for name, count in counts.items() if count or name == "added"]
+        say(", ".join(told))
+        stdout().print(str(path), soft_wrap=True, markup=False)
+    sys.exit(exit_status(report.failures))
 
 
 def facts_table(facts: dict[str, Any]) -> Any:

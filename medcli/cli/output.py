@@ -2,14 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 import functools
 import json
 import sys
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medcli.folders import write_file
+from medcli.files import write_file
 from medcli.records import Failure, plain
 
 if TYPE_CHECKING:
@@ -133,3 +134,22 @@ def shorten(text: str, width: int) -> str:
         return text
     tail = (width - 1) * 2 // 3
     return f"{text[: width - 1 - tail]}…{text[-tail:]}"
+
+
+@contextlib.contextmanager
+def counting(description: str) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr for as long as the block runs; call with (done, total)."""
+    from rich import progress
+
+    with progress.Progress(
+        progress.TextColumn(description),
+        progress.BarColumn(bar_width=24),
+        progress.MofNCompleteColumn(),
+        progress.TimeRemainingColumn(compact=True),
+        progress.TextColumn("left"),
+        console=stderr(),
+        transient=True,
+        disable=not stderr().is_terminal,
+    ) as shown:
+        bar = shown.add_task("", total=None)
+        yield lambda done, total: shown.update(bar, completed=done, total=total)

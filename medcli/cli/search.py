@@ -20,7 +20,7 @@ from medcli.cli.output import (
     stdout,
     warn,
 )
-from medcli.folders import check_file, write_file
+from medcli.files import check_file, write_file
 from medcli.home import default_gallery
 from medcli.records import Failure, SearchResult, plain
 

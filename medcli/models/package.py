@@ -140,6 +140,13 @@ def seal(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
+def salted_patient(patient_id: str | None, salt: str) -> str:
+    """16 hex digits that stand for a patient in one run; empty where the patient is unknown."""
+    if not patient_id:
+        return ""
+    return hashlib.sha256(f"{salt}:{patient_id}".encode()).hexdigest()[:16]
+
+
 def sha256_file(path: Path) -> str:
     """The SHA-256 of a file, read in pieces."""
     with path.open("rb") as stream:

@@ -47,7 +47,7 @@ def make_folder(
     lock_timeout: float,
 ) -> None:
     """Make an empty gallery at `path`, built beside it and renamed; see `Gallery.create`."""
-    _check_target(path, overwrite)
+    check_target(path, overwrite=overwrite)
     _check_model(model_dir, path)
     building = path.with_name(f".{path.name}.{secrets.token_hex(4)}.building")
     try:
@@ -81,7 +81,7 @@ def check_present(path: Path, file: Path) -> None:
     raise UsageError(f"{path} {what}", f"build it with: medcli index build -g {path}")
 
 
-def _check_target(path: Path, overwrite: bool) -> None:
+def check_target(path: Path, *, overwrite: bool) -> None:
     """Allow a new gallery only where nothing but a gallery is lost."""
     if not path.exists():
         return

@@ -16,7 +16,7 @@ from medcli.data.synthetic import write_sample_data
 from medcli.errors import ScanError
 from medcli.imaging.hashing import pixel_sha256
 from medcli.imaging.preprocess import Preprocessor, sample_slices
-from medcli.imaging.reader import read_all
+from medcli.imaging.batch import read_all
 from medcli.records import Case, Failure, Scan, Task
 from medcli.training.defaults import DataFacts
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import csv
-import hashlib
 import platform
 import secrets
 import tempfile
@@ -26,7 +25,7 @@ from medcli.data.sources import DataSet, load_cases
 from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.thresholds import youden_threshold
-from medcli.folders import check_target, new_folder
+from medcli.files import check_target, new_folder
 from medcli.home import runs_folder
 from medcli.models.export import check_onnx, export_onnx
 from medcli.models.package import (
@@ -39,6 +38,7 @@ from medcli.models.package import (
     finish_package,
     is_package,
     load_package,
+    salted_patient,
     seal,
 )
 from medcli.models.scan_model import ScanModel
@@ -302,9 +302,3 @@ def _write_splits(path: Path, data: _Data, salt: str) -> None:
                 patient = salted_patient(case.patient_id, salt)
                 writer.writerow([hashes[case.scan_id, case.path], patient, part])
 
-
-def salted_patient(patient_id: str | None, salt: str) -> str:
-    """16 hex digits that stand for a patient in one run; empty where the patient is unknown."""
-    if not patient_id:
-        return ""
-    return hashlib.sha256(f"{salt}:{patient_id}".encode()).hexdigest()[:16]

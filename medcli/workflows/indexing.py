@@ -2,24 +2,27 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import numpy as np
 
+from medcli.errors import ScanError
 from medcli.imaging.display import display_slice
 from medcli.imaging.hashing import pixel_sha256
-from medcli.imaging.reader import read_all
+from medcli.imaging.batch import read_all
 from medcli.records import Case, Failure, GalleryEntry, Scan
 from medcli.report.pictures import encode_jpeg
+from medcli.retrieval.entries import AddReport
+from medcli.retrieval.gallery import Gallery
 
 if TYPE_CHECKING:
     from medcli.inference.predictor import Predictor
-    from medcli.retrieval.entries import AddReport
-    from medcli.retrieval.gallery import Gallery
 
+OnScan = Callable[[int, int], None]  # (scans done, scans in all)
 THUMBNAIL_SIDE = 96  # pixels
 
 
@@ -31,51 +34,72 @@ class IndexReport:
     failures: tuple[Failure, ...]
 
 
-def create_gallery(path: Path, predictor: Predictor, *, overwrite: bool) -> Gallery:
-    """An empty gallery for the vectors of `predictor`, with a copy of its model.
+def build_gallery(
+    path: Path,
+    predictor: Predictor,
+    cases: Sequence[Case | Failure],
+    *,
+    overwrite: bool = False,
+    on_scan: OnScan = lambda done, total: None,
+) -> IndexReport:
+    """Make a gallery at `path` from every case that can be read, with a copy of the model.
+
+    It is made once the first scan is embedded, so that nothing readable leaves
+    nothing behind and an old gallery in its place.
 
     Raises
     ------
-    UsageError : a gallery is there already; names `index add` and --overwrite
+    OutputExistsError : `path` exists; names `index add` and --overwrite
+    ScanError : none of the cases can be read
     """
-    from medcli.retrieval.gallery import Gallery
-
+    failures: list[Failure] = []
+    entries = _entries(cases, predictor, failures, on_scan)
+    first = next(entries, None)
+    if first is None:
+        raise ScanError(failures[0].code, f"no scan could be read; the first: {failures[0].message}")
     package = predictor.package
-    return Gallery.create(
+    gallery = Gallery.create(
         path,
         model_dir=package.path,
         fingerprint=package.fingerprint,
         dim=package.model.embedding_dim,
         overwrite=overwrite,
     )
+    with gallery:
+        return _store(gallery, chain([first], entries), failures)
 
 
-def index_scans(
+def add_to_gallery(
     gallery: Gallery,
     predictor: Predictor,
-    cases: Iterable[Case | Failure],
+    cases: Sequence[Case | Failure],
     *,
-    on_scan: Callable[[Case | Failure, Scan | Failure], None] = lambda case, scan: None,
+    on_scan: OnScan = lambda done, total: None,
 ) -> IndexReport:
-    """Read, embed and store every case; bad ones are reported and the others go on.
-
-    Parameters
-    ----------
-    on_scan : called for each case once it is embedded or has failed
-    """
+    """Read, embed and store every case; bad ones are reported and the others go on."""
     failures: list[Failure] = []
+    return _store(gallery, _entries(cases, predictor, failures, on_scan), failures)
 
-    def entries() -> Iterator[GalleryEntry]:
-        for case, scan in read_all(cases):
-            if isinstance(scan, Failure) or isinstance(case, Failure):
-                failures.append(scan if isinstance(scan, Failure) else case)  # type: ignore[arg-type]
-            else:
-                yield gallery_entry(case, scan, predictor)
-            on_scan(case, scan)
 
-    stored = gallery.add(entries())
+def _store(
+    gallery: Gallery, entries: Iterable[GalleryEntry], failures: list[Failure]
+) -> IndexReport:
+    stored = gallery.add(entries)
     gallery.refresh()
     return IndexReport(stored, (*failures, *stored.refused))
+
+
+def _entries(
+    cases: Sequence[Case | Failure], predictor: Predictor, failures: list[Failure], on_scan: OnScan
+) -> Iterator[GalleryEntry]:
+    """The readable cases as entries; the others go to `failures`."""
+    for done, (case, scan) in enumerate(read_all(cases), start=1):
+        if isinstance(scan, Failure):
+            failures.append(scan)
+        else:
+            assert isinstance(case, Case)
+            yield gallery_entry(case, scan, predictor)
+        on_scan(done, len(cases))
 
 
 def gallery_entry(case: Case, scan: Scan, predictor: Predictor) -> GalleryEntry:

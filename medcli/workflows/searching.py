@@ -3,12 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medcli.imaging.hashing import pixel_sha256
-from medcli.imaging.reader import read_all
+from medcli.imaging.batch import read_all
 from medcli.records import Case, Failure, Prediction, Scan, SearchResult
 from medcli.retrieval.query import Query, search
 from medcli.workflows.indexing import thumbnail
@@ -29,6 +29,7 @@ class Answer:
     result: SearchResult
     prediction: Prediction
     picture: bytes | None
+    patient_id: str | None = field(default=None, repr=False)
 
 
 def search_scans(
@@ -80,6 +81,7 @@ def _answer(
         result=result,
         prediction=predictor.prediction(scan, embedding.logits),
         picture=thumbnail(scan, shown, QUERY_SIDE) if pictures else None,
+        patient_id=scan.patient_id,
     )
 
 

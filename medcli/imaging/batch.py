@@ -1,4 +1,4 @@
-"""Reading many scans: ahead of who needs them, in order, one bad file never stops the rest."""
+"""Many scans, read ahead of who needs them and in order; a bad one never stops the rest."""
 
 from __future__ import annotations
 
