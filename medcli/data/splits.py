@@ -60,7 +60,7 @@ def split_by_patient(
 
     Parameters
     ----------
-    cases : labelled; a `patient_id` of None is unknown, such a scan is its own group
+    cases : labelled, each `scan_id` once; a `patient_id` of None is unknown: a group of one
     val_fraction, test_fraction : share of scans; `val_fraction` is relative to what is
         split, a test_fraction of 0 makes no test part
 
@@ -122,7 +122,7 @@ def split_table(split: Split) -> list[SplitRow]:
 
 def _group_key(case: Case) -> str:
     if case.patient_id is None:
-        return f"scan:{case.scan_id}:{case.path}"
+        return f"scan:{case.scan_id}"
     return f"patient:{case.patient_id}"
 
 
@@ -137,7 +137,7 @@ def _groups(cases: Iterable[Case], seed: int) -> list[_Group]:
     for case in cases:
         by_key[_group_key(case)].append(case)
     return [
-        _Group(key, tuple(sorted(by_key[key], key=lambda case: (case.scan_id, case.path))))
+        _Group(key, tuple(sorted(by_key[key], key=lambda case: case.scan_id)))
         for key in sorted(by_key, key=lambda key: _draw(seed, key))
     ]
 
@@ -227,7 +227,7 @@ def _require_classes(cases: Iterable[Case], parts: Mapping[str, Sequence[_Group]
 
 def _cases_of(groups: Iterable[_Group]) -> tuple[Case, ...]:
     cases = [case for group in groups for case in group.cases]
-    return tuple(sorted(cases, key=lambda case: (case.scan_id, case.path)))
+    return tuple(sorted(cases, key=lambda case: case.scan_id))
 
 
 def _warnings(cases: Sequence[Case]) -> tuple[str, ...]:
