@@ -69,29 +69,7 @@ def split_by_patient(
     LeakageError : a patient stands in two of the given parts
     ManifestError : a class has fewer patients than parts, or is missing in a given part
     """
-    groups = _groups(cases, seed)
-    given = _given_parts(groups)
-    if set(given.values()) == {"train"}:
-        given = {}
-    parts: dict[str, list[_Group]] = {part: [] for part in PARTS}
-    free = []
-    for group in groups:
-        if group.key in given:
-            parts[given[group.key]].append(group)
-        else:
-            free.append(group)
-    if parts["val"]:
-        parts["train"] += free
-    elif parts["test"]:
-        pool = parts["train"] + free
-        parts |= _carve(pool, {"train": 1 - val_fraction, "val": val_fraction}, seed)
-    else:
-        train_fraction = 1 - val_fraction - test_fraction
-        parts |= _carve(
-            free,
-            {"train": train_fraction, "val": val_fraction, "test": test_fraction},
-            seed,
-        )
+    parts = _assign(_groups(cases, seed), val_fraction, test_fraction, seed)
     _require_classes(cases, parts)
     train, val, test = (_cases_of(parts[part]) for part in PARTS)
     return Split(train, val, test, _warnings(cases))
@@ -153,6 +131,23 @@ def _given_parts(groups: Iterable[_Group]) -> dict[str, str]:
             "and let medcli split by patient",
         )
     return {key: part for key, parts in named.items() for part in parts if part is not None}
+
+
+def _assign(
+    groups: Sequence[_Group], val_fraction: float, test_fraction: float, seed: int
+) -> dict[str, list[_Group]]:
+    """Given parts as they are, the missing ones carved out of the rest."""
+    given = _given_parts(groups)
+    parts: dict[str, list[_Group]] = {part: [] for part in PARTS}
+    for group in groups:
+        # What belongs to no given part is there to train on.
+        parts[given.get(group.key, "train")].append(group)
+    if parts["val"]:
+        return parts
+    fractions = {"train": 1 - val_fraction, "val": val_fraction}
+    if not parts["test"]:
+        fractions |= {"train": 1 - val_fraction - test_fraction, "test": test_fraction}
+    return parts | _carve(parts["train"], fractions, seed)
 
 
 def _carve(
