@@ -18,6 +18,7 @@ from pathlib import Path
 
 from medcli.errors import ManifestError, ScanError
 from medcli.imaging.discovery import find_scans
+from medcli.imaging.formats import VOLUME_SUFFIXES, has_suffix
 from medcli.records import Case, Kind
 
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
@@ -31,13 +32,6 @@ SPLIT_NAMES = {
     "validation": "val",
     "test": "test",
     "testing": "test",
-}
-
-# Files whose name says what they are; folders and all others are looked into by imaging.
-_KINDS: dict[str, Kind] = {
-    **dict.fromkeys((".dcm", ".dicom", ".ima"), "dicom"),
-    **dict.fromkeys((".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd"), "volume"),
-    **dict.fromkeys((".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp"), "picture"),
 }
 
 
@@ -73,7 +67,7 @@ class _Row:
 
 
 def read_manifest(path: str | Path, *, require_label: bool = False) -> Manifest:
-    """Read a manifest; files it names are not opened, so a missing one fails when it is read.
+    """Read a manifest; a file it names that is missing or damaged fails when it is read.
 
     Parameters
     ----------
@@ -191,7 +185,8 @@ def _case(path: Path, rows: list[_Row], label: str | None, warnings: list[str]) 
     names = _files_in_order(path, rows)
     paths = [str(path.parent / name) for name in names]
     first = rows[0]
-    found = _look_at(paths[0], warnings) if len(paths) == 1 else None
+    is_stack = len(paths) > 1
+    found = _look_at(paths[0], is_stack, warnings)
     columns = {
         name: value.strip()
         for name, value in first.values.items()
@@ -201,36 +196,38 @@ def _case(path: Path, rows: list[_Row], label: str | None, warnings: list[str]) 
         columns["boxes"] = json.dumps(boxes)
     return Case(
         path=paths[0],
-        files=found.files if found else tuple(paths),
-        kind=found.kind if found else _kind(paths[0]) or "picture",
+        files=found.files if found and not is_stack else tuple(paths),
+        kind=found.kind if found else _kind_by_name(paths[0]),
         scan_id=first.get("scan_id") or Path(names[0]).as_posix(),
         label=label,
         patient_id=_only_value(path, rows, "patient_id"),
         split=_split(path, rows),
         columns=columns,
-        series_uid=found.series_uid if found else None,
+        series_uid=found.series_uid if found and not is_stack else None,
     )
 
 
-def _kind(path: str) -> Kind | None:
-    name = Path(path).name.lower()
-    return next((kind for ending, kind in _KINDS.items() if name.endswith(ending)), None)
-
-
-def _look_at(path: str, warnings: list[str]) -> Case | None:
-    """What imaging finds in a folder, or in a file whose name does not say what it is.
+def _look_at(path: str, is_stack: bool, warnings: list[str]) -> Case | None:
+    """What imaging finds in a file or folder, None where it is missing or no scan.
 
     A row is one scan: of a folder with several series the one with the most files counts.
     """
-    if _kind(path) is not None or not Path(path).exists():
+    if not Path(path).exists():
         return None
     found = [case for case in find_scans([path]) if isinstance(case, Case)]
-    if len(found) > 1:
+    if len(found) > 1 and not is_stack:
         warnings.append(
             f"{path} holds {len(found)} scans where the manifest has one row: "
             "the one with the most files is used"
         )
     return max(found, key=lambda case: len(case.files), default=None)
+
+
+def _kind_by_name(path: str) -> Kind:
+    """The reader that shall say what is wrong with a file that cannot be looked at."""
+    if has_suffix(path, VOLUME_SUFFIXES):
+        return "volume"
+    return "dicom" if has_suffix(path, (".dcm", ".dicom")) else "picture"
 
 
 def _files_in_order(path: Path, rows: list[_Row]) -> list[str]:

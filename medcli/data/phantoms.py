@@ -12,7 +12,7 @@ from dataclasses import dataclass
 import numpy as np
 
 CT_SHAPE = (12, 80, 80)
-CT_SPACING = (2.5, 0.9, 0.9)
+CT_SPACING = (2.0, 0.75, 0.75)
 FLAT_SIZE = 128
 
 _AIR, _LUNG, _FAT, _MUSCLE, _BLOOD, _BONE = -1000.0, -855.0, -95.0, 45.0, 40.0, 420.0
@@ -91,7 +91,7 @@ def chest_ct(patient: np.random.Generator, scan: np.random.Generator, malignant:
     build: list[float] = patient.uniform(0.92, 1.08, 3).tolist()
     side = float(scan.choice([-1, 1]))
     nodule = np.array([side * scan.uniform(58, 98), scan.uniform(-38, 38), scan.uniform(-60, 60)])
-    offset = scan.uniform([-12, -12, -4], [12, 12, 4])
+    offset = scan.uniform([-8, -8, -3], [8, 8, 3])
     half = (np.array(CT_SHAPE) - 1) / 2 * CT_SPACING
     origin = np.round(nodule + offset - half[::-1], 2)
     z, y, x = (
@@ -178,7 +178,7 @@ def _nodule(
     Diameters of both kinds overlap. Benign nodules may be lobulated or hang on a
     vessel, some malignant ones have few and short spicules.
     """
-    radius = rng.uniform(4.4, 9.2) if malignant else rng.uniform(4.0, 8.6)
+    radius = rng.uniform(4.4, 8.6) if malignant else rng.uniform(4.0, 8.2)
     x, y, z = (axis - origin for axis, origin in zip(points, centre.tolist(), strict=True))
     distance = np.sqrt(x**2 + y**2 + z**2)
     lobes = np.zeros_like(hu)
@@ -186,16 +186,16 @@ def _nodule(
         right, back, up = (vector / np.linalg.norm(vector)).tolist()
         cosine = (x * right + y * back + z * up) / np.maximum(distance, 1e-3)
         lobes += cosine * (4 * cosine**2 - 3)  # cos 3θ about a random axis
-    lobulation = rng.uniform(0.04, 0.1) if malignant else rng.uniform(0.0, 0.08)
+    lobulation = rng.uniform(0.05, 0.12) if malignant else rng.uniform(0.0, 0.08)
     surface = distance - radius * (1 + lobulation * lobes / 2)
-    weight = inside(surface, rng.uniform(0.6, 1.1))
-    spikes = rng.integers(7, 15) if malignant else rng.integers(0, 3)
+    weight = inside(surface, rng.uniform(0.6, 1.3) if malignant else rng.uniform(0.5, 1.1))
+    spikes = rng.integers(5, 20) if malignant else rng.integers(0, 3)
     for _ in range(spikes):
-        direction = rng.normal(0, 1, 3) * (1, 1, 0.6)
+        direction = rng.normal(0, 1, 3) * (1, 1, 0.5)
         direction /= np.linalg.norm(direction)
-        length = radius + (rng.uniform(2.5, 7.5) if malignant else rng.uniform(10, 22))
+        length = radius + (rng.uniform(2.5, 8) if malignant else rng.uniform(10, 22))
         spike, along = _to_segment(points, centre, centre + length * direction)
-        width = 1.5 - 0.9 * along if malignant else 1.2
+        width = 2.0 - 1.5 * along if malignant else 1.2
         weight = np.maximum(weight, inside(spike - width, 0.6) * 0.9)
     density = rng.uniform(5, 70)
     return blend(hu, np.maximum(hu, density), weight), 2 * radius
@@ -271,7 +271,7 @@ def _opacities(rng: np.random.Generator, x: np.ndarray, y: np.ndarray, wide: flo
         centre = (rng.choice([-1, 1]) * rng.uniform(0.25, 0.55) * wide, rng.uniform(-0.45, 0.42))
         axes = rng.uniform(0.12, 0.32, 2)
         radius = ((x - centre[0]) / axes[0]) ** 2 + ((y - centre[1]) / axes[1]) ** 2
-        cloud += rng.uniform(0.07, 0.2) * np.exp(-radius)
+        cloud += rng.uniform(0.05, 0.17) * np.exp(-radius)
     return np.asarray(np.clip(cloud * texture, 0, 0.26))
 
 
@@ -298,7 +298,7 @@ def endoscopy(patient: np.random.Generator, scan: np.random.Generator, polyp: bo
     light = light * (1.12 - 0.28 * (x**2 + y**2)) * (1 + 0.03 * smooth_noise(scan, x.shape, 1.2))
     veins = np.clip(np.abs(smooth_noise(scan, x.shape, 7)), 0, 0.25) / 0.25
     tint = mucosa * (1 - np.array([0.02, 0.1, 0.08]) * (1 - veins)[..., None])
-    tint = tint + redness[..., None] * np.array([0.06, -0.05, -0.03])
+    tint = tint + redness[..., None] * np.array([0.08, -0.07, -0.03])
     colour = tint * light[..., None] * scan.uniform(1.15, 1.4)
     wet = normal * smooth_noise(scan, x.shape, 1.6) + 0.5 * (light - 0.6)
     glare = inside(2.55 - wet, 0.12) * (depth > 0.35)
@@ -327,7 +327,7 @@ def _polyp(
 ) -> tuple[np.ndarray, np.ndarray]:
     """A dome on the wall, away from the lumen: its height and its redness."""
     angle = rng.uniform(0, 2 * np.pi)
-    away = -lumen / max(float(np.hypot(*lumen)), 0.3) * 0.2
+    away = -lumen / max(float(np.hypot(*lumen)), 0.3) * 0.3
     centre = away + rng.uniform(0.15, 0.5) * np.array([np.cos(angle), np.sin(angle)])
     axes = rng.uniform(0.2, 0.42, 2)
     turn = rng.uniform(0, np.pi)
@@ -336,5 +336,5 @@ def _polyp(
     radius = np.hypot(along / axes[0], across / axes[1])
     radius = radius * (1 + 0.06 * smooth_noise(rng, x.shape, 8))
     # Steep at the rim, but not upright: a sphere that sinks into the wall.
-    dome = rng.uniform(0.2, 0.36) * inside(radius - 0.8, 0.26) * (1.15 - 0.4 * radius**2 / 2)
+    dome = rng.uniform(0.2, 0.4) * inside(radius - 0.8, 0.3) * (1.15 - 0.4 * radius**2 / 2)
     return dome, inside(radius - 0.95, 0.2) * rng.uniform(0.0, 1.0)

@@ -229,7 +229,8 @@ def _load_class_folders(root: Path) -> _Part:
             if isinstance(found, Failure):
                 dropped[f"not readable ({found.code})"] += 1
             else:
-                cases.append(replace(found, label=label, split=split))
+                scan_id = _portable_id(found, root)
+                cases.append(replace(found, label=label, split=split, scan_id=scan_id))
     if cases:
         return _Part(f"class folders of {root}", cases, dropped)
     if any(isinstance(found, Case) for found in find_scans([str(root)])):
@@ -237,7 +238,14 @@ def _load_class_folders(root: Path) -> _Part:
             f"the scans in {root} carry no labels",
             "add a manifest.csv with the columns path and label, or sort them into class folders",
         )
-    raise ScanError("not_found", f"nothing readable found in {root}" + _because(dropped))
+    raise ScanError("no_scans", f"nothing readable found in {root}{_because(dropped)}")
+
+
+def _portable_id(case: Case, root: Path) -> str:
+    """The scan_id; where it is the path, that below `root`, so that the seed alone splits."""
+    if case.scan_id != case.path:
+        return case.scan_id
+    return Path(case.path).relative_to(root).as_posix()
 
 
 def _because(dropped: Counter[str]) -> str:

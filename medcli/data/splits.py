@@ -60,7 +60,7 @@ def split_by_patient(
 
     Parameters
     ----------
-    cases : labelled; a `patient_id` of None is unknown, such a scan is its own group
+    cases : labelled, each `scan_id` once; a `patient_id` of None is unknown: a group of one
     val_fraction, test_fraction : share of scans; `val_fraction` is relative to what is
         split, a test_fraction of 0 makes no test part
 
@@ -69,29 +69,7 @@ def split_by_patient(
     LeakageError : a patient stands in two of the given parts
     ManifestError : a class has fewer patients than parts, or is missing in a given part
     """
-    groups = _groups(cases, seed)
-    given = _given_parts(groups)
-    if set(given.values()) == {"train"}:
-        given = {}
-    parts: dict[str, list[_Group]] = {part: [] for part in PARTS}
-    free = []
-    for group in groups:
-        if group.key in given:
-            parts[given[group.key]].append(group)
-        else:
-            free.append(group)
-    if parts["val"]:
-        parts["train"] += free
-    elif parts["test"]:
-        pool = parts["train"] + free
-        parts |= _carve(pool, {"train": 1 - val_fraction, "val": val_fraction}, seed)
-    else:
-        train_fraction = 1 - val_fraction - test_fraction
-        parts |= _carve(
-            free,
-            {"train": train_fraction, "val": val_fraction, "test": test_fraction},
-            seed,
-        )
+    parts = _assign(_groups(cases, seed), val_fraction, test_fraction, seed)
     _require_classes(cases, parts)
     train, val, test = (_cases_of(parts[part]) for part in PARTS)
     return Split(train, val, test, _warnings(cases))
@@ -122,7 +100,7 @@ def split_table(split: Split) -> list[SplitRow]:
 
 def _group_key(case: Case) -> str:
     if case.patient_id is None:
-        return f"scan:{case.scan_id}:{case.path}"
+        return f"scan:{case.scan_id}"
     return f"patient:{case.patient_id}"
 
 
@@ -137,7 +115,7 @@ def _groups(cases: Iterable[Case], seed: int) -> list[_Group]:
     for case in cases:
         by_key[_group_key(case)].append(case)
     return [
-        _Group(key, tuple(sorted(by_key[key], key=lambda case: (case.scan_id, case.path))))
+        _Group(key, tuple(sorted(by_key[key], key=lambda case: case.scan_id)))
         for key in sorted(by_key, key=lambda key: _draw(seed, key))
     ]
 
@@ -153,6 +131,23 @@ def _given_parts(groups: Iterable[_Group]) -> dict[str, str]:
             "and let medcli split by patient",
         )
     return {key: part for key, parts in named.items() for part in parts if part is not None}
+
+
+def _assign(
+    groups: Sequence[_Group], val_fraction: float, test_fraction: float, seed: int
+) -> dict[str, list[_Group]]:
+    """Given parts as they are, the missing ones carved out of the rest."""
+    given = _given_parts(groups)
+    parts: dict[str, list[_Group]] = {part: [] for part in PARTS}
+    for group in groups:
+        # What belongs to no given part is there to train on.
+        parts[given.get(group.key, "train")].append(group)
+    if parts["val"]:
+        return parts
+    fractions = {"train": 1 - val_fraction, "val": val_fraction}
+    if not parts["test"]:
+        fractions |= {"train": 1 - val_fraction - test_fraction, "test": test_fraction}
+    return parts | _carve(parts["train"], fractions, seed)
 
 
 def _carve(
@@ -227,7 +222,7 @@ def _require_classes(cases: Iterable[Case], parts: Mapping[str, Sequence[_Group]
 
 def _cases_of(groups: Iterable[_Group]) -> tuple[Case, ...]:
     cases = [case for group in groups for case in group.cases]
-    return tuple(sorted(cases, key=lambda case: (case.scan_id, case.path)))
+    return tuple(sorted(cases, key=lambda case: case.scan_id))
 
 
 def _warnings(cases: Sequence[Case]) -> tuple[str, ...]:

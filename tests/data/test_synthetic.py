@@ -15,6 +15,8 @@ from medcli.data.manifest import read_manifest
 from medcli.data.phantoms import CT_SHAPE, CT_SPACING, chest_ct
 from medcli.data.splits import split_by_patient
 from medcli.data.synthetic import TASKS, write_sample_data
+from medcli.imaging.discovery import find_scans
+from medcli.records import Case
 
 COMMITTED = Path(__file__).parents[2] / "sample_data"
 
@@ -164,3 +166,13 @@ def test_the_diameter_does_not_tell_the_classes_apart() -> None:
     }
     larger = np.greater.outer(diameters[True], diameters[False]).mean()
     assert 0.4 < larger < 0.7
+
+
+def test_imaging_finds_every_scan_of_the_folder(sample: Path) -> None:
+    listed = read_manifest(sample / "manifest.csv").cases
+    found = [case for case in find_scans([str(sample)]) if isinstance(case, Case)]
+    examples = {str(sample / name) for name in ("scan.dcm", "query.png")}
+    assert sorted((case.kind, case.files) for case in listed) == sorted(
+        (case.kind, case.files) for case in found if not examples & set(case.files)
+    )
+    assert Counter(case.kind for case in listed)["volume"] == 1
