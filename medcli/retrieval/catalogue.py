@@ -14,6 +14,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,6 +73,7 @@ CREATE TABLE slices (
 );
 """
 _CHOSEN = "IN (SELECT value FROM json_each(?))"
+_Raw = tuple[int, Sequence[Any], list[tuple[int | None, str, bytes]]]
 _COUNTERS = ("generation", "scans", "slice_vectors")
 
 
@@ -220,6 +222,36 @@ class Catalogue:
         ------
         DamagedError : a row does not match its checksum
         """
+        for scan, columns, vectors in self._intact(ids):
+            numbers, views, blobs = zip(*vectors, strict=True)
+            yield StoredScan(
+                id=scan,
+                row=ScanRow.from_columns(columns),
+                vectors=np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), -1),
+                slice_numbers=np.array([-1 if n is None else n for n in numbers]),
+                views=views,
+            )
+
+    def matrix(self, dim: int, *, whole: bool) -> tuple[np.ndarray, np.ndarray]:
+        """All vectors (N, `dim`) float16 of whole scans, or of slices, and their scans' ids (N,).
+
+        Raises
+        ------
+        DamagedError : a row does not match its checksum, or a vector has another length
+        """
+        ids: list[int] = []
+        blobs: list[bytes] = []
+        for scan, _, vectors in self._intact():
+            chosen = [blob for number, _, blob in vectors if (number is None) == whole]
+            blobs += chosen
+            ids += [scan] * len(chosen)
+        if any(len(blob) != 2 * dim for blob in blobs):
+            raise self.damaged("it holds vectors of another length")
+        rows = np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), dim)
+        return rows, np.array(ids, dtype=np.int64)
+
+    def _intact(self, ids: Iterable[int] | None = None) -> Iterator[_Raw]:
+        """Id, columns and vectors of each scan, by id, once they match their checksum."""
         scans, vectors = (
             f"SELECT id, {FIELDS}, checksum FROM scans",
             "SELECT scan, slice, view, vector FROM vectors",
@@ -230,39 +262,22 @@ class Catalogue:
             scans, vectors = f"{scans} WHERE id {_CHOSEN}", f"{vectors} WHERE scan {_CHOSEN}"
         rows = self._connection.execute(f"{scans} ORDER BY id", chosen)
         groups = itertools.groupby(
-            self._connection.execute(f"{vectors} ORDER BY scan, id", chosen), key=lambda r: r[0]
+            self._connection.execute(f"{vectors} ORDER BY scan, id", chosen), key=itemgetter(0)
         )
-        owner, group = next(groups, (None, iter(())))
         for scan, *columns, checksum in rows:
+            owner, group = next(groups, (None, ()))
             if owner != scan:
-                raise self.damaged(f"scan {scan} has lost its vectors")
-            yield self._checked(scan, columns, [values[1:] for values in group], checksum)
-            owner, group = next(groups, (None, iter(())))
-        if owner is not None:
-            raise self.damaged(f"vectors of scan {owner} have lost their scan")
-
-    def _checked(
-        self,
-        scan: int,
-        columns: Sequence[Any],
-        vectors: Sequence[tuple[int | None, str, bytes]],
-        checksum: bytes,
-    ) -> StoredScan:
-        """The scan of these values, once they match their checksum."""
-        try:
-            actual = row_checksum(columns, vectors)
-        except TypeError as error:  # a damaged cell changed its type
-            raise self.damaged(f"scan {scan} cannot be read") from error
-        if actual != checksum:
-            raise self.damaged(f"scan {scan} does not match its checksum")
-        numbers, views, blobs = zip(*vectors, strict=True)
-        return StoredScan(
-            id=scan,
-            row=ScanRow.from_columns(columns),
-            vectors=np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), -1),
-            slice_numbers=np.array([-1 if n is None else n for n in numbers]),
-            views=views,
-        )
+                raise self.damaged(f"scan {scan} does not match its vectors")
+            own = [values[1:] for values in group]
+            try:
+                actual = row_checksum(columns, own)
+            except TypeError as error:  # a damaged cell changed its type
+                raise self.damaged(f"scan {scan} cannot be read") from error
+            if actual != checksum:
+                raise self.damaged(f"scan {scan} does not match its checksum")
+            yield scan, columns, own
+        if next(groups, None) is not None:
+            raise self.damaged("it holds vectors without a scan")
 
     def find(self, column: str, value: str) -> list[int]:
         """Ids of the scans whose `column` ("scan_id", "pixel_sha256", "patient") is `value`."""
