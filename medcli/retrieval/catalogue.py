@@ -116,15 +116,35 @@ class Catalogue:
         StorageError : it cannot be opened here
         """
         with storage_errors(path):
-            connection = _connect(path, _open_mode(path, writable))
             try:
-                _check_format(path, connection)
-                if not write:
-                    connection.execute("PRAGMA query_only = ON")
-            except BaseException:
-                connection.close()
-                raise
-        return cls(path, connection)
+                connection = _connect(path, _open_mode(path, writable), query_only=not write)
+            except sqlite3.OperationalError as error:
+                if writable or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+                    raise
+                raise StorageError(
+                    f"{path} has an unfinished write-ahead log and its folder cannot be written",
+                    "copy the gallery to a writable folder and use it there",
+                ) from error
+        catalogue = cls(path, connection)
+        try:
+            catalogue._check_format()
+        except BaseException:
+            connection.close()
+            raise
+        return catalogue
+
+    def _check_format(self) -> None:
+        """Refuse a file that is no catalogue, or one of a newer format."""
+        with storage_errors(self.path):
+            (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if application != _APPLICATION_ID or version < 1:
+            raise self.damaged("it is not a medcli catalogue")
+        if version > FORMAT_VERSION:
+            raise UsageError(
+                f"{self.path} has format {version}; this medcli reads up to {FORMAT_VERSION}",
+                "upgrade medcli: pip install --upgrade medcli",
+            )
 
     def close(self) -> None:
         """Close the file; the last connection folds the write-ahead log into it."""
@@ -133,8 +153,14 @@ class Catalogue:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[State]:
-        """One consistent view: what other processes commit meanwhile is not seen."""
+        """One consistent view: what other processes commit meanwhile is not seen.
+
+        Inside another `reading` it is the same view.
+        """
         with storage_errors(self.path):
+            if self._connection.in_transaction:
+                yield self._state()
+                return
             self._connection.execute("BEGIN")
             try:
                 yield self._state()
@@ -322,7 +348,7 @@ class Catalogue:
         return int(total)
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, *, query_only: bool = False) -> sqlite3.Connection:
     """A connection in which every transaction is explicit and every commit is on disk."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{mode}",
@@ -330,10 +356,15 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         timeout=_BUSY_SECONDS,
         isolation_level=None,
     )
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")  # removed rows are overwritten
-    connection.execute("PRAGMA trusted_schema = OFF")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # removed rows are overwritten
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute(f"PRAGMA query_only = {int(query_only)}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -350,24 +381,3 @@ def _open_mode(path: Path, writable: bool) -> str:
     if log.exists() and log.stat().st_size:
         return "mode=ro"
     return "mode=ro&immutable=1"
-
-
-def _check_format(path: Path, connection: sqlite3.Connection) -> None:
-    """Refuse a file that is no catalogue, or one of a newer format."""
-    try:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
-            raise
-        raise StorageError(
-            f"{path} has an unfinished write-ahead log and its folder cannot be written",
-            "copy the gallery to a writable folder and use it there",
-        ) from error
-    if application != _APPLICATION_ID or version < 1:
-        raise DamagedError(f"{path} is damaged: it is not a medcli catalogue", DAMAGE_HINT)
-    if version > FORMAT_VERSION:
-        raise UsageError(
-            f"{path} has format {version}; this medcli reads up to {FORMAT_VERSION}",
-            "upgrade medcli: pip install --upgrade medcli",
-        )

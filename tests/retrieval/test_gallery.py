@@ -164,6 +164,14 @@ def test_info_counts_what_is_stored(gallery: Gallery, make_entry: Entry) -> None
     assert info["bytes"] > 10_000
 
 
+def test_reads_inside_a_snapshot_share_it(gallery: Gallery, make_entry: Entry) -> None:
+    gallery.add([make_entry("a")])
+    with gallery.snapshot() as state:
+        assert gallery.info()["generation"] == state.generation
+        assert gallery.thumbnail(1) == b"jpeg of a"
+        assert [scan.id for scan in gallery.lookup(scan_id="a")] == [1]
+
+
 def test_info_loads_no_faiss(gallery: Gallery) -> None:
     code = (
         "import sys; from pathlib import Path; from medcli.retrieval.gallery import Gallery\n"
