@@ -14,6 +14,7 @@ import itertools
 import json
 import sqlite3
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
 
@@ -72,6 +73,7 @@ CREATE TABLE slices (
 );
 """
 _CHOSEN = "IN (SELECT value FROM json_each(?))"
+_Raw = tuple[int, Sequence[Any], list[tuple[int | None, str, bytes]]]
 _COUNTERS = ("generation", "scans", "slice_vectors")
 
 
@@ -114,15 +116,35 @@ class Catalogue:
         StorageError : it cannot be opened here
         """
         with storage_errors(path):
-            connection = _connect(path, _open_mode(path, writable))
             try:
-                _check_format(path, connection)
-                if not write:
-                    connection.execute("PRAGMA query_only = ON")
-            except BaseException:
-                connection.close()
-                raise
-        return cls(path, connection)
+                connection = _connect(path, _open_mode(path, writable), query_only=not write)
+            except sqlite3.OperationalError as error:
+                if writable or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
+                    raise
+                raise StorageError(
+                    f"{path} has an unfinished write-ahead log and its folder cannot be written",
+                    "copy the gallery to a writable folder and use it there",
+                ) from error
+        catalogue = cls(path, connection)
+        try:
+            catalogue._check_format()
+        except BaseException:
+            connection.close()
+            raise
+        return catalogue
+
+    def _check_format(self) -> None:
+        """Refuse a file that is no catalogue, or one of a newer format."""
+        with storage_errors(self.path):
+            (application,) = self._connection.execute("PRAGMA application_id").fetchone()
+            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
+        if application != _APPLICATION_ID or version < 1:
+            raise self.damaged("it is not a medcli catalogue")
+        if version > FORMAT_VERSION:
+            raise UsageError(
+                f"{self.path} has format {version}; this medcli reads up to {FORMAT_VERSION}",
+                "upgrade medcli: pip install --upgrade medcli",
+            )
 
     def close(self) -> None:
         """Close the file; the last connection folds the write-ahead log into it."""
@@ -131,8 +153,14 @@ class Catalogue:
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[State]:
-        """One consistent view: what other processes commit meanwhile is not seen."""
+        """One consistent view: what other processes commit meanwhile is not seen.
+
+        Inside another `reading` it is the same view.
+        """
         with storage_errors(self.path):
+            if self._connection.in_transaction:
+                yield self._state()
+                return
             self._connection.execute("BEGIN")
             try:
                 yield self._state()
@@ -220,6 +248,36 @@ class Catalogue:
         ------
         DamagedError : a row does not match its checksum
         """
+        for scan, columns, vectors in self._intact(ids):
+            numbers, views, blobs = zip(*vectors, strict=True)
+            yield StoredScan(
+                id=scan,
+                row=ScanRow.from_columns(columns),
+                vectors=np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), -1),
+                slice_numbers=np.array([-1 if n is None else n for n in numbers]),
+                views=views,
+            )
+
+    def matrix(self, dim: int, *, whole: bool) -> tuple[np.ndarray, np.ndarray]:
+        """All vectors (N, `dim`) float16 of whole scans, or of slices, and their scans' ids (N,).
+
+        Raises
+        ------
+        DamagedError : a row does not match its checksum, or a vector has another length
+        """
+        ids: list[int] = []
+        blobs: list[bytes] = []
+        for scan, _, vectors in self._intact():
+            chosen = [blob for number, _, blob in vectors if (number is None) == whole]
+            blobs += chosen
+            ids += [scan] * len(chosen)
+        if any(len(blob) != 2 * dim for blob in blobs):
+            raise self.damaged("it holds vectors of another length")
+        rows = np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), dim)
+        return rows, np.array(ids, dtype=np.int64)
+
+    def _intact(self, ids: Iterable[int] | None = None) -> Iterator[_Raw]:
+        """Id, columns and vectors of each scan, by id, once they match their checksum."""
         scans, vectors = (
             f"SELECT id, {FIELDS}, checksum FROM scans",
             "SELECT scan, slice, view, vector FROM vectors",
@@ -230,39 +288,22 @@ class Catalogue:
             scans, vectors = f"{scans} WHERE id {_CHOSEN}", f"{vectors} WHERE scan {_CHOSEN}"
         rows = self._connection.execute(f"{scans} ORDER BY id", chosen)
         groups = itertools.groupby(
-            self._connection.execute(f"{vectors} ORDER BY scan, id", chosen), key=lambda r: r[0]
+            self._connection.execute(f"{vectors} ORDER BY scan, id", chosen), key=itemgetter(0)
         )
-        owner, group = next(groups, (None, iter(())))
         for scan, *columns, checksum in rows:
+            owner, group = next(groups, (None, ()))
             if owner != scan:
-                raise self.damaged(f"scan {scan} has lost its vectors")
-            yield self._checked(scan, columns, [values[1:] for values in group], checksum)
-            owner, group = next(groups, (None, iter(())))
-        if owner is not None:
-            raise self.damaged(f"vectors of scan {owner} have lost their scan")
-
-    def _checked(
-        self,
-        scan: int,
-        columns: Sequence[Any],
-        vectors: Sequence[tuple[int | None, str, bytes]],
-        checksum: bytes,
-    ) -> StoredScan:
-        """The scan of these values, once they match their checksum."""
-        try:
-            actual = row_checksum(columns, vectors)
-        except TypeError as error:  # a damaged cell changed its type
-            raise self.damaged(f"scan {scan} cannot be read") from error
-        if actual != checksum:
-            raise self.damaged(f"scan {scan} does not match its checksum")
-        numbers, views, blobs = zip(*vectors, strict=True)
-        return StoredScan(
-            id=scan,
-            row=ScanRow.from_columns(columns),
-            vectors=np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), -1),
-            slice_numbers=np.array([-1 if n is None else n for n in numbers]),
-            views=views,
-        )
+                raise self.damaged(f"scan {scan} does not match its vectors")
+            own = [values[1:] for values in group]
+            try:
+                actual = row_checksum(columns, own)
+            except TypeError as error:  # a damaged cell changed its type
+                raise self.damaged(f"scan {scan} cannot be read") from error
+            if actual != checksum:
+                raise self.damaged(f"scan {scan} does not match its checksum")
+            yield scan, columns, own
+        if next(groups, None) is not None:
+            raise self.damaged("it holds vectors without a scan")
 
     def find(self, column: str, value: str) -> list[int]:
         """Ids of the scans whose `column` ("scan_id", "pixel_sha256", "patient") is `value`."""
@@ -307,7 +348,7 @@ class Catalogue:
         return int(total)
 
 
-def _connect(path: Path, mode: str) -> sqlite3.Connection:
+def _connect(path: Path, mode: str, *, query_only: bool = False) -> sqlite3.Connection:
     """A connection in which every transaction is explicit and every commit is on disk."""
     connection = sqlite3.connect(
         f"{path.absolute().as_uri()}?{mode}",
@@ -315,10 +356,15 @@ def _connect(path: Path, mode: str) -> sqlite3.Connection:
         timeout=_BUSY_SECONDS,
         isolation_level=None,
     )
-    connection.execute("PRAGMA synchronous = FULL")
-    connection.execute("PRAGMA foreign_keys = ON")
-    connection.execute("PRAGMA secure_delete = ON")  # removed rows are overwritten
-    connection.execute("PRAGMA trusted_schema = OFF")
+    try:
+        connection.execute("PRAGMA synchronous = FULL")
+        connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # removed rows are overwritten
+        connection.execute("PRAGMA trusted_schema = OFF")
+        connection.execute(f"PRAGMA query_only = {int(query_only)}")
+    except BaseException:
+        connection.close()
+        raise
     return connection
 
 
@@ -335,24 +381,3 @@ def _open_mode(path: Path, writable: bool) -> str:
     if log.exists() and log.stat().st_size:
         return "mode=ro"
     return "mode=ro&immutable=1"
-
-
-def _check_format(path: Path, connection: sqlite3.Connection) -> None:
-    """Refuse a file that is no catalogue, or one of a newer format."""
-    try:
-        (application,) = connection.execute("PRAGMA application_id").fetchone()
-        (version,) = connection.execute("PRAGMA user_version").fetchone()
-    except sqlite3.OperationalError as error:
-        if error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
-            raise
-        raise StorageError(
-            f"{path} has an unfinished write-ahead log and its folder cannot be written",
-            "copy the gallery to a writable folder and use it there",
-        ) from error
-    if application != _APPLICATION_ID or version < 1:
-        raise DamagedError(f"{path} is damaged: it is not a medcli catalogue", DAMAGE_HINT)
-    if version > FORMAT_VERSION:
-        raise UsageError(
-            f"{path} has format {version}; this medcli reads up to {FORMAT_VERSION}",
-            "upgrade medcli: pip install --upgrade medcli",
-        )

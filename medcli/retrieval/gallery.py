@@ -325,16 +325,10 @@ class Gallery:
 
     def _level_rows(self, stamp: Stamp) -> tuple[np.ndarray, np.ndarray]:
         """All vectors of a level (N, D) float16 and the ids of their scans (N,)."""
-        vectors, ids = [np.empty((0, self.dim), np.float16)], [np.empty(0, np.int64)]
-        for scan in self.catalogue.stored():
-            chosen = scan.vectors[(scan.slice_numbers < 0) == (stamp.level == "scan")]
-            if scan.vectors.shape[1] != self.dim:
-                raise self.catalogue.damaged(f"scan {scan.id} has vectors of another length")
-            vectors.append(chosen)
-            ids.append(np.full(len(chosen), scan.id, np.int64))
-        if sum(map(len, vectors)) != stamp.count:
+        vectors, ids = self.catalogue.matrix(self.dim, whole=stamp.level == "scan")
+        if len(ids) != stamp.count:
             raise self.catalogue.damaged("rows are missing")
-        return np.concatenate(vectors), np.concatenate(ids)
+        return vectors, ids
 
     def refresh(self) -> tuple[ScanWarning, ...]:
         """Bring the cache files up to date; the notes say what could not be saved."""

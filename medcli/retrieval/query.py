@@ -29,7 +29,7 @@ import numpy as np
 from medcli.records import Embedding, Hit, ScanWarning, SearchResult
 from medcli.retrieval.entries import unit_vectors
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.rows import StoredScan
+from medcli.retrieval.rows import ScanRow, StoredScan
 
 if TYPE_CHECKING:
     from medcli.retrieval.vectors import Level
@@ -97,6 +97,20 @@ class _Match:
     query_slice: int | None
 
 
+@dataclass(frozen=True, slots=True)
+class _LeftOut:
+    """Ids of the scans that are the query itself, and of those of its `patients`."""
+
+    itself: set[int]
+    own: set[int]
+    patients: set[str]
+
+    def covers(self, query: Query, row: ScanRow) -> bool:
+        """Whether the row itself says that it must not answer."""
+        is_query = query.pixel_sha256 is not None and row.pixel_sha256 == query.pixel_sha256
+        return is_query or row.patient in self.patients
+
+
 def search(gallery: Gallery, query: Query, k: int = 5, same_patient: bool = False) -> SearchResult:
     """The `k` distinct stored scans most like `query`, by the rules above.
 
@@ -115,21 +129,23 @@ def search(gallery: Gallery, query: Query, k: int = 5, same_patient: bool = Fals
         raise ValueError(f"k is {k}; at least one hit must be asked for")
     query = _checked(query, gallery.dim)
     with gallery.snapshot() as state:
-        excluded, own = _left_out(gallery, query, same_patient)
+        left_out = _left_out(gallery, query, same_patient)
         notes: list[ScanWarning] = []
         candidates: set[int] = set()
         levels: tuple[Level, ...] = ("scan",) if query.has_slices else ("scan", "slice")
         for level in levels:
             index, remarks = gallery.index(level, state)
             notes.extend(remarks)
-            candidates |= index.candidates(query.vector, k, excluded)
+            candidates |= index.candidates(query.vector, k, left_out.itself | left_out.own)
         matches = [_match(query, scan) for scan in gallery.catalogue.stored(candidates)]
         if len(matches) != len(candidates):
             raise gallery.catalogue.damaged("scans of the index are missing")
+        if any(left_out.covers(query, match.scan.row) for match in matches):
+            raise gallery.catalogue.damaged("its lookup tables do not match its rows")
         matches.sort(key=lambda match: (-match.score, match.scan.id))
         hits = tuple(_hit(gallery, rank, match) for rank, match in enumerate(matches[:k], 1))
     if len(hits) < k:
-        notes.append(_fewer(k, state.scans, len(excluded), own))
+        notes.append(_fewer(k, state.scans, left_out))
     return SearchResult(
         query=query.name,
         hits=hits,
@@ -153,23 +169,21 @@ def _checked(query: Query, dim: int) -> Query:
     return replace(query, vector=vector, slice_vectors=slices)
 
 
-def _left_out(gallery: Gallery, query: Query, same_patient: bool) -> tuple[set[int], int]:
-    """Ids that must not answer, and how many of them are there for the patient alone."""
+def _left_out(gallery: Gallery, query: Query, same_patient: bool) -> _LeftOut:
+    """What must not answer `query`, by the rules above."""
+    find = gallery.catalogue.find
     itself = set(query.exclude)
-    patients = {query.patient} - {None}
+    patients = set() if query.patient is None else {query.patient}
     if query.pixel_sha256 is not None:
-        twins = gallery.catalogue.find("pixel_sha256", query.pixel_sha256)
+        twins = find("pixel_sha256", query.pixel_sha256)
         itself.update(twins)
         if not patients:
-            patients = {twin.row.patient for twin in gallery.catalogue.stored(twins)} - {None}
+            rows = [twin.row for twin in gallery.catalogue.stored(twins)]
+            patients = {row.patient for row in rows if row.patient is not None}
     if same_patient:
-        return itself, 0
-    own = {scan for patient in patients if patient for scan in _scans_of(gallery, patient)}
-    return itself | own, len(own - itself)
-
-
-def _scans_of(gallery: Gallery, patient: str) -> list[int]:
-    return gallery.catalogue.find("patient", patient)
+        patients = set()
+    own = {scan for patient in patients for scan in find("patient", patient)}
+    return _LeftOut(itself, own - itself, patients)
 
 
 def _match(query: Query, scan: StoredScan) -> _Match:
@@ -194,6 +208,8 @@ def _hit(gallery: Gallery, rank: int, match: _Match) -> Hit:
     """The record of one match."""
     row = match.scan.row
     source = gallery.catalogue.slice(match.scan.id, match.slice or 0)
+    if source is None and row.n_slices > 0:
+        raise gallery.catalogue.damaged(f"slices of scan {match.scan.id} are missing")
     return Hit(
         rank=rank,
         id=match.scan.id,
@@ -215,11 +231,10 @@ def _vote(hits: Iterable[Hit]) -> Mapping[str, float]:
     return {label: count / total for label, count in ordered}
 
 
-def _fewer(k: int, scans: int, excluded: int, own: int) -> ScanWarning:
+def _fewer(k: int, scans: int, left_out: _LeftOut) -> ScanWarning:
     """Why there are fewer than `k` hits."""
-    itself = excluded - own
     return ScanWarning(
         FEWER_HITS,
         f"fewer than {k} hits: the gallery holds {scans} scans; left out are "
-        f"{own} of the same patient and {itself} equal to the query",
+        f"{len(left_out.own)} of the same patient and {len(left_out.itself)} equal to the query",
     )

@@ -111,6 +111,6 @@ def row_checksum(columns: Sequence[Any], vectors: Iterable[tuple[int | None, str
     """A digest over a scan's fields and all its vectors."""
     digest = hashlib.blake2b(json.dumps(columns).encode(), digest_size=16)
     for number, view, blob in vectors:
-        digest.update(json.dumps([number, view, len(blob)]).encode())
+        digest.update(f"\n{number} {len(blob)} {view}\n".encode())
         digest.update(blob)
     return digest.digest()
