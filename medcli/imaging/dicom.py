@@ -67,7 +67,8 @@ class _Rescale:
         small = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
         if small and np.all(factors % 1 == 0) and np.abs(factors).max() < 2**14:
             whole: np.ndarray = stored * self.slope.astype(np.int32)
-            return whole + self.intercept.astype(np.int32)
+            whole += self.intercept.astype(np.int32)
+            return whole
         return (stored * self.slope + self.intercept).astype(np.float32)
 
 

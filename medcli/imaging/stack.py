@@ -189,7 +189,7 @@ def _ordered(slices: Sequence[Slice]) -> tuple[list[Slice], Warnings]:
         slices, key=lambda each: (each.header.instance_number, each.header.path, each.frame)
     )
     along = _projections(first)
-    order = np.argsort(along, kind="stable").tolist()
+    order: list[int] = np.argsort(along, kind="stable").tolist()
     new_position = np.diff(along[order], prepend=-np.inf) > SAME_POSITION_MM
     kept: dict[int, int] = {}  # position → index of its earliest slice
     for position, index in zip(np.cumsum(new_position).tolist(), order, strict=True):

@@ -1,0 +1,38 @@
+"""What a person sees of a slice: thumbnails, montages, reports."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medcli.config import Window
+from medcli.imaging.intensity import Range, percentile_range, scale, window_range
+from medcli.imaging.resize import fitted_shape, resample
+from medcli.records import Scan
+
+PERCENTILES = (0.5, 99.5)
+
+
+def display_slice(
+    scan: Scan, index: int, *, window: Window | None = None, edge: int = 96
+) -> np.ndarray:
+    """Render one slice with the longer side, in mm, of `edge` pixels.
+
+    Returns
+    -------
+    uint8, (h, w) or (h, w, 3): seen through `window`, else the file's own window, else
+    0–255 for pictures, else percentiles over the scan; pixels drawn in true proportion
+    """
+    unit = scale(scan.pixels[index : index + 1], _display_range(scan, window))
+    shape = fitted_shape(unit.shape[1:3], edge, scan.spacing_mm[1:])
+    levels: np.ndarray = np.rint(resample(unit, *shape)[0] * 255).astype(np.uint8)
+    return levels[..., 0] if levels.shape[2] == 1 else levels
+
+
+def _display_range(scan: Scan, window: Window | None) -> Range:
+    """The values shown as black and as white."""
+    chosen = window or scan.window
+    if chosen is not None and chosen[1] >= 1:
+        return window_range(chosen)
+    if scan.unit == "display":
+        return 0.0, 255.0
+    return percentile_range(scan.pixels, PERCENTILES)

@@ -1,0 +1,47 @@
+"""Digests of files and of pixels."""
+
+from __future__ import annotations
+
+import hashlib
+from collections.abc import Sequence
+from typing import Any, cast
+
+import numpy as np
+
+from medcli.imaging.files import open_file, os_failure
+from medcli.records import Scan
+
+
+def file_sha256(path: str) -> str:
+    """SHA-256 of a file's bytes, in hexadecimal.
+
+    Raises
+    ------
+    ScanError : not_found, unreadable
+    """
+    with open_file(path) as file:
+        try:
+            return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()
+        except OSError as error:
+            raise os_failure(path, error) from error
+
+
+def files_sha256(paths: Sequence[str]) -> str:
+    """SHA-256 of one file; of several that of their sorted digests, one a line."""
+    digests = sorted(file_sha256(path) for path in paths)
+    if len(digests) == 1:
+        return digests[0]
+    return hashlib.sha256("".join(f"{digest}\n" for digest in digests).encode()).hexdigest()
+
+
+def pixel_sha256(scan: Scan) -> str:
+    """SHA-256 of what was seen, whatever file format or number type held it.
+
+    Hashed are the four dimensions as little-endian uint64, then the modality values
+    as little-endian float32 in (S, H, W, C) order, −0 as 0. Values beyond 2**24 may
+    coincide after rounding; no pixel data medcli reads have them.
+    """
+    digest = hashlib.sha256(np.array(scan.pixels.shape, dtype="<u8").tobytes())
+    for image in scan.pixels:
+        digest.update((image.astype("<f4") + np.float32(0)).tobytes())
+    return digest.hexdigest()

@@ -1,0 +1,94 @@
+"""Modality values → 0 to 1. Every way is linear between two values, and clipped."""
+
+from __future__ import annotations
+
+import numpy as np
+
+from medcli.config import PreprocessConfig, Window
+from medcli.records import Scan
+
+Range = tuple[float, float]
+
+_SAMPLE = 2**20
+
+
+def apply_window(pixels: np.ndarray, center: float, width: float) -> np.ndarray:
+    """Map the values inside a window onto [0, 1] and clip the rest.
+
+    Parameters
+    ----------
+    pixels :
+        any shape, modality values (HU for CT: after rescale slope and intercept)
+    center, width :
+        window center (level) and width, in the unit of `pixels`
+
+    Returns
+    -------
+    float32, same shape: 0 below the window, 1 above it, linear inside
+
+    Raises
+    ------
+    ValueError : `width` below 1
+
+    References
+    ----------
+    DICOM PS3.3 C.11.2.1.2.1, VOI LUT Function LINEAR
+    """
+    return scale(pixels, window_range((center, width)))
+
+
+def window_range(window: Window) -> Range:
+    """The values that a window maps to 0 and to 1 (formula of `apply_window`)."""
+    center, width = window
+    if width < 1:
+        raise ValueError(f"window width {width} is below 1")
+    middle, half = center - 0.5, (width - 1) / 2
+    return middle - half, middle + half
+
+
+def percentile_range(pixels: np.ndarray, percentiles: tuple[float, float]) -> Range:
+    """The values at two percentiles; smallest and largest value where these coincide.
+
+    Above a million values every n-th is taken, n odd so that columns of an image do
+    not fall in step with it.
+    """
+    step = max(1, pixels.size // _SAMPLE) | 1
+    low, high = np.percentile(pixels.reshape(-1)[::step], percentiles)
+    if low == high:
+        low, high = pixels.min(), pixels.max()
+    return float(low), float(high)
+
+
+def value_range(scan: Scan, config: PreprocessConfig, window: Window | None = None) -> Range:
+    """The values of `scan` that become 0 and 1 for the model.
+
+    `window` if given; else the model's CT window for HU; 0–255 for pictures (unless
+    the model normalises grey ones by percentiles); else percentiles over the scan.
+    """
+    if window is not None:
+        return window_range(window)
+    if scan.unit == "HU":
+        return window_range(config.ct_window)
+    is_colour = scan.pixels.shape[3] == 3
+    if scan.unit == "display" and (is_colour or config.pictures == "full_range"):
+        return 0.0, 255.0
+    return percentile_range(scan.pixels, config.percentiles)
+
+
+def scale(pixels: np.ndarray, ends: Range) -> np.ndarray:
+    """Float32 of the same shape: `ends` become 0 and 1, what lies outside is clipped.
+
+    Where both ends are one value, everything above it is 1.
+    """
+    low, high = ends
+    if high <= low:
+        return (pixels > low).astype(np.float32)
+    scaled: np.ndarray = np.subtract(pixels, low, dtype=np.float32)
+    scaled *= np.float32(1 / (high - low))
+    np.clip(scaled, 0, 1, out=scaled)
+    return scaled
+
+
+def to_unit_range(scan: Scan, config: PreprocessConfig, window: Window | None = None) -> np.ndarray:
+    """(S, H, W, C) float32 in 0–1, as the model sees intensities; see `value_range`."""
+    return scale(scan.pixels, value_range(scan, config, window))
