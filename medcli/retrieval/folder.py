@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import hmac
 import os
@@ -154,3 +155,13 @@ def sweep(folder: Path) -> None:
     for file in folder.glob("*.tmp"):
         if time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
             file.unlink(missing_ok=True)
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of all files under `folder`; SQLite's log may vanish while they are counted."""
+    total = 0
+    with storage_errors(folder):
+        for file in folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                total += file.stat().st_size if file.is_file() else 0
+    return total

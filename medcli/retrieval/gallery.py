@@ -46,6 +46,7 @@ from medcli.retrieval.folder import (
     MODEL,
     check_present,
     file_identity,
+    folder_bytes,
     is_writable,
     keyed_hash,
     make_folder,
@@ -387,8 +388,6 @@ class Gallery:
             modalities = self.catalogue.tally("modality")
             patients = self.catalogue.tally("patient")
             slices = self.catalogue.total_slices()
-        with storage_errors(self.path):
-            size = sum(file.stat().st_size for file in self.path.rglob("*") if file.is_file())
         return {
             "path": str(self.path),
             "scans": state.scans,
@@ -402,7 +401,7 @@ class Gallery:
             "modalities": {name or "unknown": count for name, count in modalities.items()},
             "unknown_patients": patients.pop(None, 0),
             "patients": len(patients),
-            "bytes": size,
+            "bytes": folder_bytes(self.path),
             "created": self.created,
             "model": str(self.model_dir),
             "engine": self.engine,
