@@ -94,7 +94,7 @@ class PreprocessConfig(JsonConfig):
 class ModelConfig(JsonConfig):
     """What is built: names from the registries of `medcli.models.registry`."""
 
-    arch: str = "resnet18"
+    arch: str = "resnet18_half"
     aggregator: str = "attention"
     embedding_dim: int = 128
     dropout: float = 0.2

@@ -42,7 +42,9 @@ def imported_rooms(source: Path) -> set[str]:
     return {room_of(name) for name in modules if name.startswith("medcli.")}
 
 
-@pytest.mark.parametrize("source", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT)))
+@pytest.mark.parametrize(
+    "source", sorted(ROOT.rglob("*.py")), ids=lambda p: str(p.relative_to(ROOT))
+)
 def test_imports_go_downwards(source: Path) -> None:
     relative = source.relative_to(ROOT)
     room = relative.parts[0].removesuffix(".py")
@@ -75,7 +77,9 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 def test_prediction_and_search_never_load_torch() -> None:
     modules = "predictor", "engine"
     code = "\n".join(f"import medcli.inference.{name}" for name in modules)
-    code += "\nimport medcli.workflows.searching, medcli.workflows.evaluating, medcli.imaging.reader"
+    code += (
+        "\nimport medcli.workflows.searching, medcli.workflows.evaluating, medcli.imaging.reader"
+    )
     assert "torch" not in loaded_after(code)
 
 

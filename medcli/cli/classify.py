@@ -95,16 +95,23 @@ def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any
 
 def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str, Any]:
     """One line of the CSV; every input has one."""
-    row: dict[str, Any] = {"path": names.of(result.path), "status": result.status}
-    found = isinstance(result, Prediction)
-    row["task"] = task.name
-    row["label"] = result.label if found else ""
-    row["probability"] = f"{result.probability:.6f}" if found else ""
-    for name in task.classes:
-        row[f"p_{name}"] = f"{result.probabilities[name]:.6f}" if found else ""
-    row["warnings"] = " ".join(w.code for w in result.warnings) if found else ""
-    row["error"] = "" if found else result.code
-    return row
+    columns = ("label", "probability", *(f"p_{name}" for name in task.classes), "warnings", "error")
+    row = {
+        "path": names.of(result.path),
+        "status": result.status,
+        "task": task.name,
+        **dict.fromkeys(columns, ""),
+    }
+    if isinstance(result, Failure):
+        return {**row, "error": result.code}
+    shares = {f"p_{name}": f"{share:.6f}" for name, share in result.probabilities.items()}
+    return {
+        **row,
+        "label": result.label,
+        "probability": f"{result.probability:.6f}",
+        **shares,
+        "warnings": " ".join(warning.code for warning in result.warnings),
+    }
 
 
 def prediction_table(predictions: list[Prediction], names: Names) -> Table:

@@ -74,7 +74,9 @@ def show_demo(done: Demo) -> None:
 
     from medcli.cli.evaluate import number
 
-    table = Table(box=None, show_header=False, pad_edge=False, title="medcli demo (synthetic scans)")
+    table = Table(
+        box=None, show_header=False, pad_edge=False, title="medcli demo (synthetic scans)"
+    )
     table.add_column(style="bold")
     table.add_column()
     metrics = done.metrics

@@ -84,7 +84,9 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     table = Table(box=None, show_header=False, pad_edge=False)
     table.add_column(style="bold")
     table.add_column()
-    table.add_row("part", f"{metrics['split']}: {metrics['n']} scans, {metrics['n_patients']} patients")
+    table.add_row(
+        "part", f"{metrics['split']}: {metrics['n']} scans, {metrics['n_patients']} patients"
+    )
     for name in ("auroc", "accuracy"):
         table.add_row(name, number(metrics[name], metrics[f"{name}_ci"]))
     for name in ("sensitivity", "specificity", "threshold", "average_precision", "ece", "brier"):

@@ -11,7 +11,15 @@ import typer
 
 from medcli.cli.classify import describe_model
 from medcli.cli.inputs import exit_status, found_scans
-from medcli.cli.options import AsJson, GalleryPath, HidePaths, LockTimeout, Model, Overwrite, TaskName
+from medcli.cli.options import (
+    AsJson,
+    GalleryPath,
+    HidePaths,
+    LockTimeout,
+    Model,
+    Overwrite,
+    TaskName,
+)
 from medcli.cli.output import (
     Names,
     counting,

@@ -93,9 +93,9 @@ class Names:
         """What went wrong; with `hide` the meaning of its code, as messages name files."""
         if not self.hide:
             return failure.message
-        from medcli.imaging.codes import CODES
+        from medcli.imaging.codes import ERRORS
 
-        return f"{self.of(failure.path)}: {CODES[failure.code]}"
+        return f"{self.of(failure.path)}: {ERRORS.get(failure.code, failure.code)}"
 
 
 def failure_json(failure: Failure, names: Names) -> dict[str, Any]:

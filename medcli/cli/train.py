@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcli.cli.options import AsJson, Overwrite, Seed, TaskName
-from medcli.cli.output import note, print_json, say, stderr, warn
+from medcli.cli.output import note, print_json, say, stderr, stdout, warn
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -201,10 +201,11 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
         )
         return
     part = "held-out test part" if metrics["split"] == "test" else "validation part"
-    say(f"{part}: {describe('AUROC', metrics, 'auroc')}, {describe('accuracy', metrics, 'accuracy')}")
+    auroc, accuracy = describe("AUROC", metrics, "auroc"), describe("accuracy", metrics, "accuracy")
+    say(f"{part}: {auroc}, {accuracy}")
     if package.synthetic:
         say("synthetic: trained on generated pictures, it says nothing about a patient", "yellow")
-    print(package.path)
+    stdout().print(str(package.path), soft_wrap=True, markup=False)
 
 
 def describe(name: str, metrics: Any, key: str) -> str:

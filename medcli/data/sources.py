@@ -136,9 +136,7 @@ def class_folders(root: str | Path) -> list[tuple[str | None, str, Path]]:
     ]
 
 
-def class_folder_labels(
-    cases: Iterable[Case | Failure], root: str | Path
-) -> list[Case | Failure]:
+def class_folder_labels(cases: Iterable[Case | Failure], root: str | Path) -> list[Case | Failure]:
     """Cases under `root` with the name of their class folder as label.
 
     Cases that lie in no class folder keep the label they have.
@@ -147,7 +145,9 @@ def class_folder_labels(
     return [
         case
         if isinstance(case, Failure)
-        else replace(case, label=next((labels[up] for up in _ups(case) if up in labels), case.label))
+        else replace(
+            case, label=next((labels[up] for up in _ups(case) if up in labels), case.label)
+        )
         for case in cases
     ]
 

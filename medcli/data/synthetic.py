@@ -65,6 +65,7 @@ class _Row:
     modality: str
     task: str
     site: str
+    synthetic: str = "true"
 
 
 @dataclass(frozen=True, slots=True)

@@ -7,8 +7,9 @@ from itertools import groupby
 
 import numpy as np
 
+from medcli.config import Window
 from medcli.imaging.preprocess import Preprocessor, sample_slices
-from medcli.inference.engine import OnnxEngine
+from medcli.inference.engine import EngineOutput, OnnxEngine
 from medcli.models.package import GRAPH, ModelPackage
 from medcli.records import Embedding, Failure, Prediction, Scan
 
@@ -57,7 +58,9 @@ class Predictor:
         output = self._engine.run(*self._scan_input(scan))
         count = len(scan.pixels)
         dim = output.embedding.shape[1]
-        vectors, numbers, names = [np.empty((0, dim), np.float32)], [], []
+        vectors = [np.empty((0, dim), np.float32)]
+        numbers: list[int] = []
+        names: list[str] = []
         views = self.preprocessor.views(scan)
         if count > 1 or len(views) > 1:
             for name, window in views:
@@ -73,16 +76,13 @@ class Predictor:
             attention=output.attention[0],
         )
 
-    def _slice_vectors(self, scan: Scan, window: tuple[float, float] | None) -> np.ndarray:
+    def _slice_vectors(self, scan: Scan, window: Window | None) -> np.ndarray:
         """(S, D) vectors of all slices seen through one window."""
-        parts = []
-        for start in range(0, len(scan.pixels), BATCH):
-            chosen = range(start, min(start + BATCH, len(scan.pixels)))
-            images = self.preprocessor.model_input(scan, slices=chosen, window=window)
-            parts.append(self._run_singles(images).embedding)
-        return np.concatenate(parts)
+        images = self.preprocessor.model_input(scan, window=window)
+        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        return np.concatenate([self._run_singles(part).embedding for part in parts])
 
-    def _run_singles(self, images: np.ndarray):  # type: ignore[no-untyped-def]
+    def _run_singles(self, images: np.ndarray) -> EngineOutput:
         """(N, C, H, W) pictures, each a scan of one slice."""
         return self._engine.run(images[:, None], np.ones((len(images), 1), dtype=bool))
 

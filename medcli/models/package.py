@@ -28,7 +28,12 @@ from medcli.errors import DamagedError, UsageError
 from medcli.records import Task
 
 FORMAT_VERSION = 1
-MODEL_JSON, WEIGHTS, GRAPH, CARD = "model.json", "weights.safetensors", "graph.onnx", "MODEL_CARD.md"
+MODEL_JSON, WEIGHTS, GRAPH, CARD = (
+    "model.json",
+    "weights.safetensors",
+    "graph.onnx",
+    "MODEL_CARD.md",
+)
 MANIFEST, HISTORY, SPLITS = "manifest.json", "history.csv", "splits.csv"
 REQUIRED = (MODEL_JSON, WEIGHTS, GRAPH, CARD)
 
@@ -191,7 +196,7 @@ def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
     version = values.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UsageError(
-            f"{folder}: written by a newer medcli (format {version}, this one reads {FORMAT_VERSION})",
+            f"{folder} has format {version}; this medcli reads up to {FORMAT_VERSION}",
             "Update medcli, or train again with this one",
         )
     try:

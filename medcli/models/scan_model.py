@@ -67,7 +67,7 @@ class ScanModel(nn.Module):
         """Padded batch in, all outputs out; the form that is exported."""
         count, slices = images.shape[:2]
         features = self.encode(images.flatten(0, 1))
-        return self.aggregate(features.unflatten(0, (count, slices)), mask)
+        return self.aggregate(features.reshape(count, slices, -1), mask)
 
     def forward_ragged(self, images: Tensor, lengths: list[int]) -> ScanOutput:
         """(T, C, H, W) slices of scans with `lengths` slices, T = sum(lengths).
@@ -76,7 +76,7 @@ class ScanModel(nn.Module):
         on padding; training uses it.
         """
         features = nn.utils.rnn.pad_sequence(
-            list(self.encode(images).split(lengths)), batch_first=True
+            list(torch.split(self.encode(images), lengths)), batch_first=True
         )  # (N, S, F)
         steps = torch.arange(features.shape[1], device=features.device)
         mask = steps[None] < torch.tensor(lengths, device=features.device)[:, None]

@@ -17,7 +17,8 @@ Trained by medcli {medcli} on {created}. **Research use, not a medical device.**
 | network | {arch}, {aggregator} over slices, {dim}-dimensional embedding of unit length |
 | input | {size} × {size} px, {channels} channel(s) |
 | trained on | {source} |
-| seed, epochs | {seed}; {epochs_run} epochs, best {best_epoch}, stopped by {stopped}, {seconds:.0f} s on {device} |
+| training | seed {seed}, {epochs_run} epochs, best {best_epoch}, ended by {stopped} |
+| time | {seconds:.0f} s on {device} |
 | ONNX graph | differs from torch by at most {onnx_difference:.1e} |
 
 ## Data

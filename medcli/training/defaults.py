@@ -9,9 +9,9 @@ import numpy as np
 import torch
 
 from medcli.config import PreprocessConfig, TrainConfig
+from medcli.data.augment import Kind as Augmentation
 from medcli.data.presets import PRESETS
 from medcli.errors import UsageError
-from medcli.data.augment import Kind as Augmentation
 from medcli.models.backbones import SMALL_INPUT
 from medcli.records import Scan
 
@@ -106,7 +106,7 @@ def _augmentation(facts: DataFacts) -> Augmentation:
 
 
 def choose_device(name: str) -> torch.device:
-    """"auto" is the GPU where there is one.
+    """The named device; for "auto" the GPU where there is one.
 
     Raises
     ------
@@ -118,5 +118,7 @@ def choose_device(name: str) -> torch.device:
         device = torch.device(name)
         torch.empty(1, device=device)
     except (RuntimeError, AssertionError) as error:
-        raise UsageError(f"no device {name!r} on this machine", "Leave --device out, or give cpu") from error
+        raise UsageError(
+            f"no device {name!r} on this machine", "Leave --device out, or give cpu"
+        ) from error
     return device

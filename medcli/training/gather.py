@@ -14,9 +14,9 @@ from medcli.data.sources import class_folders, folder_manifest
 from medcli.data.splits import PARTS, Split
 from medcli.data.synthetic import write_sample_data
 from medcli.errors import ScanError
+from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.imaging.preprocess import Preprocessor, sample_slices
-from medcli.imaging.batch import read_all
 from medcli.records import Case, Failure, Scan, Task
 from medcli.training.defaults import DataFacts
 
@@ -67,9 +67,7 @@ def look_at(cases: Sequence[Case]) -> DataFacts:
     scans = [scan for scan in results if isinstance(scan, Scan)]
     if not scans:
         first = next(scan for scan in results if isinstance(scan, Failure))
-        raise ScanError(
-            first.code, f"none of the scans can be read; the first: {first.message}"
-        )
+        raise ScanError(first.code, f"none of the scans can be read; the first: {first.message}")
     return DataFacts.of(scans)
 
 

@@ -138,7 +138,8 @@ def fit(
             stopped = "minutes" if epoch < config.epochs else "epochs"
             break
     average.load_state_dict(best)
-    return Fit(average.eval(), tuple(history), stopped)
+    kept = average.eval().to(memory_format=torch.contiguous_format)
+    return Fit(kept, tuple(history), stopped)
 
 
 def predict_logits(
@@ -180,8 +181,7 @@ def batches(
     count = len(scans.lengths)
     order = np.arange(count) if generator is None else torch.randperm(count, generator=generator)
     number = max(1, min(round(int(scans.lengths.sum()) / budget), count // 2))
-    for part in np.array_split(np.asarray(order), number):
-        yield part
+    yield from np.array_split(np.asarray(order), number)
 
 
 def _to_tensors(
@@ -219,9 +219,9 @@ def _warmup_cosine(progress: float, warmup: float) -> float:
 @torch.no_grad()
 def _update_average(average: ScanModel, model: ScanModel, decay: float) -> None:
     """Move the averaged weights and batch statistics towards the current ones."""
-    for kept, current in zip(average.parameters(), model.parameters(), strict=True):
-        kept.lerp_(current, 1 - decay)
-    for kept, current in zip(average.buffers(), model.buffers(), strict=True):
+    current_state = model.state_dict()
+    for name, kept in average.state_dict().items():
+        current = current_state[name]
         if kept.is_floating_point():
             kept.lerp_(current, 1 - decay)
         else:
@@ -231,6 +231,6 @@ def _update_average(average: ScanModel, model: ScanModel, decay: float) -> None:
 def bf16_pays(device: torch.device) -> bool:
     """Whether the processor multiplies bfloat16 in hardware."""
     if device.type == "cuda":
-        return torch.cuda.is_bf16_supported()
+        return bool(torch.cuda.is_bf16_supported())
     capabilities = torch.cpu.get_capabilities()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -301,4 +301,3 @@ def _write_splits(path: Path, data: _Data, salt: str) -> None:
             for case in getattr(data.split, part):
                 patient = salted_patient(case.patient_id, salt)
                 writer.writerow([hashes[case.scan_id, case.path], patient, part])
-

@@ -15,8 +15,8 @@ from medcli.errors import LeakageError, ScanError
 from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.retrieval import retrieval_metrics
-from medcli.imaging.hashing import pixel_sha256
 from medcli.imaging.batch import read_all
+from medcli.imaging.hashing import pixel_sha256
 from medcli.models.package import SPLITS, ModelPackage, salted_patient
 from medcli.records import Case, Failure, Prediction, Scan
 
@@ -97,9 +97,7 @@ def evaluate(
         )
     if part == "val":
         notes.append("no test part: the validation part is evaluated, which chose the weights")
-    return Evaluation(
-        _metrics(package, rows, part or "all", seed), tuple(failures), tuple(notes)
-    )
+    return Evaluation(_metrics(package, rows, part or "all", seed), tuple(failures), tuple(notes))
 
 
 def evaluate_retrieval(
@@ -206,9 +204,7 @@ def _known(package: ModelPackage) -> _Known | None:
     return _Known(package.patient_salt, by_patient, by_pixels)
 
 
-def _metrics(
-    package: ModelPackage, rows: Sequence[_Row], part: str, seed: int
-) -> dict[str, Any]:
+def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) -> dict[str, Any]:
     task = package.task
     labels = np.array([task.classes.index(str(row.case.label)) for row in rows])
     probabilities = np.array(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from itertools import chain
@@ -11,9 +12,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medcli.errors import ScanError
+from medcli.imaging.batch import read_all
 from medcli.imaging.display import display_slice
 from medcli.imaging.hashing import pixel_sha256
-from medcli.imaging.batch import read_all
 from medcli.records import Case, Failure, GalleryEntry, Scan
 from medcli.report.pictures import encode_jpeg
 from medcli.retrieval.entries import AddReport
@@ -56,7 +57,9 @@ def build_gallery(
     entries = _entries(cases, predictor, failures, on_scan)
     first = next(entries, None)
     if first is None:
-        raise ScanError(failures[0].code, f"no scan could be read; the first: {failures[0].message}")
+        raise ScanError(
+            failures[0].code, f"no scan could be read; the first: {failures[0].message}"
+        )
     package = predictor.package
     gallery = Gallery.create(
         path,
@@ -106,7 +109,7 @@ def gallery_entry(case: Case, scan: Scan, predictor: Predictor) -> GalleryEntry:
     """A scan as a gallery stores it: vectors, thumbnails, tags by allow-list; paths absolute."""
     return GalleryEntry(
         path=absolute(scan.path),
-        scan_id=scan.scan_id if scan.scan_id != scan.path else absolute(scan.path),
+        scan_id=_stored_id(scan),
         files=tuple(map(absolute, scan.files)),
         slice_files=tuple(map(absolute, scan.slice_files)),
         embedding=predictor.embed(scan),
@@ -119,6 +122,15 @@ def gallery_entry(case: Case, scan: Scan, predictor: Predictor) -> GalleryEntry:
         thumbnails={number: thumbnail(scan, number) for number in range(len(scan.pixels))},
         metadata=scan.metadata,
     )
+
+
+def _stored_id(scan: Scan) -> str:
+    """A name that is unique over all data sets: the DICOM UID, else the absolute path.
+
+    Numbers that a manifest gives its scans are not: two manifests may both have a "1".
+    """
+    is_uid = scan.format == "dicom" and re.fullmatch(r"[0-9]+(\.[0-9]+){3,}", scan.scan_id)
+    return scan.scan_id if is_uid else absolute(scan.path)
 
 
 def thumbnail(scan: Scan, number: int, side: int = THUMBNAIL_SIDE) -> bytes:

@@ -7,8 +7,8 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from medcli.imaging.hashing import pixel_sha256
 from medcli.imaging.batch import read_all
+from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, Prediction, Scan, SearchResult
 from medcli.retrieval.query import Query, search
 from medcli.workflows.indexing import thumbnail
@@ -85,14 +85,18 @@ def _answer(
     )
 
 
-def hit_pictures(gallery: Gallery, results: Sequence[SearchResult]) -> dict[tuple[int, int | None], bytes]:
+def hit_pictures(
+    gallery: Gallery, results: Sequence[SearchResult]
+) -> dict[tuple[int, int | None], bytes]:
     """The stored thumbnail of each hit, by (id, slice)."""
     wanted = {(hit.id, hit.slice) for result in results for hit in result.hits}
     found = {key: gallery.thumbnail(*key) for key in sorted(wanted, key=str)}
     return {key: picture for key, picture in found.items() if picture is not None}
 
 
-def open_gallery(path: Path, *, write: bool = False, lock_timeout: float = 60.0) -> tuple[Gallery, Predictor]:
+def open_gallery(
+    path: Path, *, write: bool = False, lock_timeout: float = 60.0
+) -> tuple[Gallery, Predictor]:
     """A gallery and the model that lies in it.
 
     Raises
@@ -111,7 +115,9 @@ def open_gallery(path: Path, *, write: bool = False, lock_timeout: float = 60.0)
     return gallery, Predictor(package)
 
 
-def page_parts(gallery: Gallery, package: ModelPackage, answers: Sequence[Answer]) -> dict[str, Any]:
+def page_parts(
+    gallery: Gallery, package: ModelPackage, answers: Sequence[Answer]
+) -> dict[str, Any]:
     """What a page about `answers` shows: results, pictures, predictions and true labels."""
     results = [answer.result for answer in answers]
     pictures: dict[Any, bytes] = dict(hit_pictures(gallery, results))
