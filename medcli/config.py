@@ -113,6 +113,7 @@ class TrainConfig(JsonConfig):
     patience : epochs without a better validation AUROC before stopping
     batch_slices : slices in a batch (a batch holds whole scans)
     learning_rate : peak of the cosine schedule
+    slice_loss : weight of the loss that asks each slice alone for the scan's class
     bf16 : bfloat16 autocast; None decides by the processor
     """
 
@@ -126,6 +127,7 @@ class TrainConfig(JsonConfig):
     weight_decay: float = 0.05
     warmup: float = 0.1
     label_smoothing: float = 0.0
+    slice_loss: float = 0.5
     gradient_clip: float = 1.0
     ema: float = 0.99
     augmentation: Literal["none", "ct", "radiograph", "colour", "grey"] = "grey"

@@ -69,15 +69,15 @@ class ScanModel(nn.Module):
         features = self.encode(images.flatten(0, 1))
         return self.aggregate(features.reshape(count, slices, -1), mask)
 
-    def forward_ragged(self, images: Tensor, lengths: list[int]) -> ScanOutput:
-        """(T, C, H, W) slices of scans with `lengths` slices, T = sum(lengths).
+    def aggregate_ragged(self, features: Tensor, lengths: list[int]) -> ScanOutput:
+        """(T, F) features of scans with `lengths` slices, T = sum(lengths) → all outputs.
 
-        The same answer as `forward` on the padded batch, without the arithmetic
-        on padding; training uses it.
+        With `encode` before it the same answer as `forward` on the padded batch, without
+        the arithmetic on padding; training uses it.
         """
-        features = nn.utils.rnn.pad_sequence(
-            list(torch.split(self.encode(images), lengths)), batch_first=True
+        padded = nn.utils.rnn.pad_sequence(
+            list(torch.split(features, lengths)), batch_first=True
         )  # (N, S, F)
-        steps = torch.arange(features.shape[1], device=features.device)
+        steps = torch.arange(padded.shape[1], device=features.device)
         mask = steps[None] < torch.tensor(lengths, device=features.device)[:, None]
-        return self.aggregate(features, mask)
+        return self.aggregate(padded, mask)

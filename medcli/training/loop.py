@@ -19,7 +19,7 @@ from medcli.data.augment import augment
 from medcli.errors import MedcliError
 from medcli.evaluation.ranking import auroc
 from medcli.models.scan_model import ScanModel
-from medcli.training.losses import class_weights
+from medcli.training.losses import class_weights, scan_and_slice_loss
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,11 +97,11 @@ def fit(
             images, labels = _to_tensors(train, batch, device)
             lengths = train.lengths[batch].tolist()
             images = augment(images, lengths, config.augmentation, generator)
+            # Only the backbone runs in bfloat16: unit vectors and logits need the digits.
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                output = model.forward_ragged(_standardise(images, preprocess), lengths)
-            loss = F.cross_entropy(
-                output.logits.float(), labels, weights, label_smoothing=config.label_smoothing
-            )
+                features = model.encode(_standardise(images, preprocess))
+            output = model.aggregate_ragged(features, lengths)
+            loss = scan_and_slice_loss(model, output, labels, lengths, weights, config)
             if not torch.isfinite(loss):
                 raise MedcliError(
                     f"the loss is not a number in epoch {epoch}, batch {index + 1}",
@@ -153,12 +153,13 @@ def predict_logits(
     """(N, K) float32 logits of all scans, in their order, on the CPU."""
     model.eval()
     logits = torch.empty(len(scans.labels), model.head.out_features)
-    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+    with torch.inference_mode():
         for batch in batches(scans, batch_slices, None):
             images, _ = _to_tensors(scans, batch, device)
-            lengths = scans.lengths[batch].tolist()
-            output = model.forward_ragged(_standardise(images, preprocess), lengths)
-            logits[torch.from_numpy(batch)] = output.logits.float().cpu()
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                features = model.encode(_standardise(images, preprocess))
+            output = model.aggregate_ragged(features, scans.lengths[batch].tolist())
+            logits[torch.from_numpy(batch)] = output.logits.cpu()
     return logits
 
 
