@@ -69,7 +69,8 @@ class _Rescale:
             whole: np.ndarray = stored * self.slope.astype(np.int32)
             whole += self.intercept.astype(np.int32)
             return whole
-        return (stored * self.slope + self.intercept).astype(np.float32)
+        values: np.ndarray = stored * self.slope + self.intercept
+        return values.astype(np.float32)
 
 
 def read_image(path: str) -> DicomImage:

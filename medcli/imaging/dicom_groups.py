@@ -11,7 +11,7 @@ from medcli.imaging.dicom_header import Header, read_header
 from medcli.imaging.stack import same_orientation
 from medcli.records import Case
 
-STACKED_MODALITIES = ("CT", "MR", "PT", "NM")
+STACKED_MODALITIES = ("CT", "MR", "PT")
 """Modalities whose files form a stack even where they carry no positions."""
 
 STRAYS = 2

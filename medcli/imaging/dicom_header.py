@@ -221,10 +221,13 @@ def text(dataset: Dataset, keyword: str) -> str | None:
 def numbers(dataset: Dataset, keyword: str, count: int) -> Vector | None:
     """A tag as `count` finite numbers; None where it holds anything else."""
     found = value(dataset, keyword)
+    if found is None:
+        return None
     parts = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
     try:
         result = tuple(float(part) for part in parts)
     except (TypeError, ValueError, OverflowError):
+        warnings.warn(f"{keyword} is no number", stacklevel=2)  # counted by `quiet`
         return None
     return result if len(result) == count and all(map(math.isfinite, result)) else None
 
