@@ -58,6 +58,7 @@ _KEYWORDS = (
     "IssuerOfPatientID",
     "Modality",
     "ImageType",
+    "SeriesNumber",
     "InstanceNumber",
     "NumberOfFrames",
     "Rows",
@@ -113,6 +114,7 @@ class Header:
     is_localizer: bool
     planes: tuple[Plane, ...] = field(repr=False)
     modality: str | None = None
+    series_number: int = -1
     instance_number: int = -1
     sop_uid: str | None = None
     series_uid: str | None = None
@@ -164,6 +166,7 @@ def quiet() -> Iterator[list[warnings.WarningMessage]]:
 
     Its messages quote tag values, so only their number may be told. Values are not
     validated against their VR: nothing here depends on it and it doubles the time.
+    The filters of `warnings` belong to the whole process: not for use in threads.
     """
     logger = logging.getLogger("pydicom")
     was_disabled, logger.disabled = logger.disabled, True
@@ -330,11 +333,13 @@ def _without_pixels(file: BinaryIO, path: str) -> ScanError:
 
 def _ends_within_element(file: BinaryIO, dataset: FileDataset) -> bool:
     """Whether the last element of a dataset ends elsewhere than its file."""
-    last = next(reversed(list(dataset.elements())), None)
+    if transfer_syntax(dataset)[0] == DeflatedExplicitVRLittleEndian:
+        return False  # its length was checked while inflating
+    tags = list(dataset.keys())  # in the order of the file
+    last: Any = dataset.get_item(tags[-1]) if tags else None
     if not isinstance(last, RawDataElement):
         return last is None
-    end = last.value_tell + last.length
-    return transfer_syntax(dataset)[0] != DeflatedExplicitVRLittleEndian and end != file.seek(0, 2)
+    return last.value_tell + last.length != file.seek(0, 2)
 
 
 def _damaged(path: str) -> ScanError:
@@ -356,6 +361,7 @@ def _header(path: str, dataset: FileDataset, notes: Sequence[object]) -> Header:
         is_localizer="LOCALIZER" in (text(dataset, "ImageType") or "").upper().split("\\"),
         planes=_planes(dataset, frames),
         modality=text(dataset, "Modality"),
+        series_number=integer(dataset, "SeriesNumber", -1),
         instance_number=integer(dataset, "InstanceNumber", -1),
         sop_uid=text(dataset, "SOPInstanceUID"),
         series_uid=text(dataset, "SeriesInstanceUID"),

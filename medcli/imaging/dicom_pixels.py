@@ -111,11 +111,12 @@ def stored_values(path: str, dataset: FileDataset, image: Layout) -> tuple[np.nd
     syntax, guessed = transfer_syntax(dataset)
     if guessed:
         dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.NumberOfFrames = image.frames  # the decoder would stumble over a damaged value
     decoder, plugin = _decoder(path, syntax, image)
     if not plugin:
         _check_length(path, dataset, image)
     try:
+        dataset.pop("NumberOfFrames", None)  # the decoder would stumble over a damaged value
+        dataset.NumberOfFrames = image.frames
         values, _ = decoder.as_array(
             dataset,
             decoding_plugin=plugin,
