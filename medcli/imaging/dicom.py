@@ -11,17 +11,9 @@ from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
 
 from medcli.config import Window
 from medcli.errors import ScanError
-from medcli.imaging.dicom_header import (
-    conformance_warning,
-    functional_groups,
-    macro,
-    numbers,
-    quiet,
-    read_dataset,
-    text,
-    value,
-)
+from medcli.imaging.dicom_file import conformance_warning, quiet, read_dataset
 from medcli.imaging.dicom_pixels import Layout, layout, stored_values
+from medcli.imaging.dicom_tags import functional_groups, macro, numbers, text, value
 from medcli.imaging.values import compact, replace_nonfinite
 from medcli.records import ScanWarning
 

@@ -16,7 +16,8 @@ from pydicom.dataset import FileDataset
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 
 from medcli.errors import ScanError
-from medcli.imaging.dicom_header import PIXELS, integer, text, transfer_syntax, value
+from medcli.imaging.dicom_file import PIXELS, transfer_syntax
+from medcli.imaging.dicom_tags import integer, text, value
 from medcli.imaging.values import check_budget
 
 _NATIVE = (

@@ -342,7 +342,7 @@ def test_a_deflate_bomb_is_refused_before_it_inflates(
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
     path = tmp_path / "bomb.dcm"
     dataset.save_as(path, implicit_vr=False, little_endian=True)
-    monkeypatch.setattr("medcli.imaging.dicom_header.MAX_SAMPLES", 2**20)
+    monkeypatch.setattr("medcli.imaging.dicom_file.MAX_SAMPLES", 2**20)
     assert failure(str(path)) == "too_large"
 
 
