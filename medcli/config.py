@@ -94,7 +94,7 @@ class PreprocessConfig(JsonConfig):
 class ModelConfig(JsonConfig):
     """What is built: names from the registries of `medcli.models.registry`."""
 
-    arch: str = "resnet18"
+    arch: str = "resnet18_half"
     aggregator: str = "attention"
     embedding_dim: int = 128
     dropout: float = 0.2
@@ -107,7 +107,9 @@ class TrainConfig(JsonConfig):
     Attributes
     ----------
     epochs : passes over the training part
-    minutes : stop after the epoch in which this much time has passed; None: no limit
+    minutes : stop before the epoch that would pass this time; None: no limit
+    follow_clock : let the learning rate fall with the time spent of `minutes`, where that
+        is ahead of the epochs, so that a short budget ends at a low rate too
     patience : epochs without a better validation AUROC before stopping
     batch_slices : slices in a batch (a batch holds whole scans)
     learning_rate : peak of the cosine schedule
@@ -116,6 +118,7 @@ class TrainConfig(JsonConfig):
 
     epochs: int = 20
     minutes: float | None = None
+    follow_clock: bool = False
     seed: int = 0
     patience: int = 6
     batch_slices: int = 64

@@ -5,6 +5,7 @@
     MedcliError                 1  anything that has no better place
     ├── UsageError              2  options, no model or gallery, unknown task
     │   ├── ManifestError       2  an unusable manifest: column, label, classes, patients
+    │   ├── LeakageError        2  a patient or a picture stands on both sides of a split
     │   └── OutputExistsError   2  what would be written exists
     ├── ScanError               3  an input is missing or unreadable
     ├── DamagedError            4  a model package or a gallery is damaged
@@ -47,6 +48,12 @@ class ManifestError(UsageError):
     """A manifest or data set that cannot be used as it is."""
 
     code = "manifest"
+
+
+class LeakageError(UsageError):
+    """A patient, or an identical picture, stands on both sides of a split."""
+
+    code = "leakage"
 
 
 class OutputExistsError(UsageError):

@@ -93,7 +93,7 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]] | Failure]:
             continue
         names = {entry.name for entry in visible}
         identity = (status.st_dev, status.st_ino)
-        if identity in seen or {"model.json", "graph.onnx"} <= names or "gallery.db" in names:
+        if identity in seen or {"model.json", "graph.onnx"} <= names or "catalogue.sqlite" in names:
             continue
         seen.add(identity)
         yield folder, [entry.path for entry in visible if _is_file(entry)]

@@ -29,7 +29,7 @@ class Preprocessor:
         self,
         scan: Scan,
         *,
-        slices: Sequence[int] | None = None,
+        slices: Sequence[int] | np.ndarray | None = None,
         window: Window | None = None,
     ) -> np.ndarray:
         """Scale, fit into the model's square and standardise.
@@ -54,7 +54,7 @@ class Preprocessor:
         self,
         scan: Scan,
         *,
-        slices: Sequence[int] | None = None,
+        slices: Sequence[int] | np.ndarray | None = None,
         window: Window | None = None,
     ) -> np.ndarray:
         """`model_input` before standardisation: (S', C, size, size) float32 in 0–1."""

@@ -1,0 +1,95 @@
+"""`medcli demo`."""
+
+from __future__ import annotations
+
+import shutil
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from medcli.cli.options import Overwrite, Seed
+from medcli.cli.output import say, stdout
+
+if TYPE_CHECKING:
+    from medcli.workflows.demonstration import Demo
+
+
+def demo(
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="Where to work; by default a new folder medcli-demo here.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    seed: Seed = 0,
+) -> None:
+    """Show the whole road on generated scans, in about two minutes.
+
+    Trains, evaluates, classifies, indexes, searches and writes a page. Example: medcli demo
+    """
+    from medcli.cli.train import TrainDisplay
+    from medcli.files import check_target
+    from medcli.workflows.demonstration import demonstrate
+
+    target = output or _free_name(Path("medcli-demo"))
+    check_target(target, overwrite=overwrite, replaceable=(target / MARK).is_file())
+    # The gallery remembers where its scans lie, so the work is done in place.
+    shutil.rmtree(target, ignore_errors=True)
+    target.mkdir(parents=True)
+    (target / MARK).write_text("Made by `medcli demo` from generated data.\n")
+    try:
+        with TrainDisplay() as display:
+            done = demonstrate(target, seed=seed, on_step=_announce, events=display.events())
+    except BaseException:
+        shutil.rmtree(target)
+        raise
+    show_demo(done)
+
+
+MARK = ".medcli-demo"
+
+
+def _free_name(path: Path) -> Path:
+    """`path`, or the first of path-2, path-3 … that is free."""
+    number, free = 1, path
+    while free.exists():
+        number += 1
+        free = path.with_name(f"{path.name}-{number}")
+    return free
+
+
+def _announce(step: str) -> None:
+    say(f"── {step}", "bold")
+
+
+def show_demo(done: Demo) -> None:
+    """The summary, and where the page is."""
+    from rich.table import Table
+
+    from medcli.cli.evaluate import number
+
+    table = Table(
+        box=None, show_header=False, pad_edge=False, title="medcli demo (synthetic scans)"
+    )
+    table.add_column(style="bold")
+    table.add_column()
+    metrics = done.metrics
+    table.add_row("test part", f"{metrics['n']} scans, {metrics['n_patients']} patients")
+    table.add_row("AUROC", number(metrics["auroc"], metrics["auroc_ci"]))
+    table.add_row("accuracy", number(metrics["accuracy"], metrics["accuracy_ci"]))
+    table.add_row("classified", f"{len(done.predictions)} scans")
+    for result in done.results:
+        first = result.hits[0]
+        where = "" if first.slice is None else f", slice {first.slice}"
+        told = f"{Path(first.path).name}{where} ({first.label}, {first.score:.3f})"
+        table.add_row(f"like {Path(result.query).name}", told)
+    for name, seconds in done.seconds.items():
+        table.add_row(name, f"{seconds:.1f} s")
+    stdout().print(table)
+    stdout().print(str(done.page.absolute()), soft_wrap=True, markup=False)

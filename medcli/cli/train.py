@@ -1,0 +1,217 @@
+"""`medcli train`."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medcli.cli.options import AsJson, Overwrite, Seed, TaskName
+from medcli.cli.output import note, print_json, say, stderr, stdout, warn
+
+if TYPE_CHECKING:
+    from rich.progress import Progress
+
+    from medcli.data.splits import SplitRow
+    from medcli.models.package import ModelPackage
+
+
+def train(
+    data: Annotated[
+        list[str] | None,
+        typer.Argument(
+            metavar="[DATA]...",
+            help="Manifest (.csv), class folders or MedMNIST .npz; without: what is here, "
+            "else generated sample data.",
+            show_default=False,
+        ),
+    ] = None,
+    task: TaskName = None,
+    output: Annotated[
+        Path | None,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FOLDER",
+            help="The run folder; by default in the medcli home.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
+    classes: Annotated[
+        str | None,
+        typer.Option(
+            metavar="A,B,…",
+            help="Classes to keep, in this order; others are dropped.",
+            show_default=False,
+        ),
+    ] = None,
+    positive: Annotated[
+        str | None,
+        typer.Option(metavar="CLASS", help="Positive one of two classes.", show_default=False),
+    ] = None,
+    arch: Annotated[str, typer.Option(metavar="NAME", help="CNN backbone.")] = "resnet18_half",
+    aggregator: Annotated[
+        str, typer.Option(metavar="NAME", help="How slices become a scan.")
+    ] = "attention",
+    size: Annotated[
+        int | None,
+        typer.Option(metavar="PX", min=16, max=1024, help="Input side.", show_default="by data"),
+    ] = None,
+    epochs: Annotated[
+        int | None,
+        typer.Option(metavar="N", min=1, help="Passes over the data.", show_default="by data"),
+    ] = None,
+    minutes: Annotated[
+        float | None,
+        typer.Option(metavar="M", min=0.1, help="Time budget.", show_default="13 on a CPU"),
+    ] = None,
+    seed: Seed = 0,
+    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda.")] = "auto",
+    as_json: AsJson = False,
+) -> None:
+    """Train a classifier and write it as a run folder.
+
+    Patients never stand in two parts. Example: medcli train scans.csv --task lung -o runs/lung
+    """
+    from medcli.config import ModelConfig
+    from medcli.training.run import TrainRequest
+    from medcli.training.run import train as train_run
+
+    request = TrainRequest(
+        inputs=tuple(data or ()),
+        task=task,
+        output=output,
+        overwrite=overwrite,
+        classes=tuple(name.strip() for name in classes.split(",")) if classes else None,
+        positive=positive,
+        size=size,
+        epochs=epochs,
+        minutes=minutes,
+        seed=seed,
+        device=device,
+        model=ModelConfig(arch=arch, aggregator=aggregator),
+    )
+    with TrainDisplay() as display:
+        package = train_run(request, display.events())
+    show_run(package, as_json=as_json)
+
+
+class TrainDisplay:
+    """Progress on stderr: reading, then a line of the running epoch over a table of the last."""
+
+    def __init__(self) -> None:
+        from rich.live import Live
+        from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        self._progress: Progress = Progress(
+            TextColumn("{task.description}"),
+            BarColumn(bar_width=24),
+            TextColumn("{task.percentage:>3.0f} %"),
+            TimeRemainingColumn(compact=True),
+            TextColumn("left"),
+            console=stderr(),
+        )
+        self._live = Live(self._progress, console=stderr(), refresh_per_second=4, transient=True)
+        self._bar = self._progress.add_task("reading", total=None)
+        self._plain = not stderr().is_terminal
+        self._best: float | None = None
+
+    def __enter__(self) -> TrainDisplay:
+        if not self._plain:
+            self._live.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._live.stop()
+
+    def events(self) -> Any:
+        """The hooks that training calls."""
+        from medcli.training.run import TrainEvents
+
+        return TrainEvents(
+            note=note,
+            warn=warn,
+            reading=self._reading,
+            ready=self._ready,
+            batch=self._batch,
+            epoch=self._epoch,
+            stage=self._stage,
+        )
+
+    def _reading(self, done: int, total: int) -> None:
+        self._progress.update(self._bar, completed=done, total=total)
+
+    def _ready(self, rows: Sequence[SplitRow], plan: str, epochs: int) -> None:
+        stderr().print(split_table(rows))
+        say(plan)
+        self._progress.reset(self._bar, total=epochs, description="training")
+
+    def _batch(self, epoch: int, done: float, loss: float) -> None:
+        description = f"epoch {epoch}  loss {loss:.3f}"
+        if self._best is not None:
+            description += f"  best AUROC {self._best:.3f}"
+        self._progress.update(self._bar, description=description, completed=epoch - 1 + done)
+
+    def _epoch(self, epoch: Any) -> None:
+        if epoch.best:
+            self._best = epoch.val_auroc
+        auroc = "–" if epoch.val_auroc is None else f"{epoch.val_auroc:.3f}"
+        say(
+            f"epoch {epoch.epoch:>3}/{epoch.epochs}  loss {epoch.train_loss:.3f}  "
+            f"val loss {epoch.val_loss:.3f}  val AUROC {auroc}"
+            f"{' *' if epoch.best else '  '}  {epoch.seconds:.0f} s",
+        )
+
+    def _stage(self, name: str) -> None:
+        self._progress.reset(self._bar, total=None, description=name)
+        if self._plain:
+            say(name)
+
+
+def split_table(rows: Sequence[SplitRow]) -> Any:
+    """Patients and scans of each part as a Rich table."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False)
+    table.add_column("part")
+    for name in ("patients", "scans", *rows[0].per_class):
+        table.add_column(name, justify="right")
+    for row in rows:
+        table.add_row(
+            row.part, str(row.patients), str(row.scans), *map(str, row.per_class.values())
+        )
+    return table
+
+
+def show_run(package: ModelPackage, *, as_json: bool) -> None:
+    """Say where the run is and what it reached."""
+    metrics = package.metrics
+    if as_json:
+        print_json(
+            {
+                "path": str(package.path),
+                "task": package.task.name,
+                "model": package.fingerprint,
+                "synthetic": package.synthetic,
+                **metrics,
+            }
+        )
+        return
+    part = "held-out test part" if metrics["split"] == "test" else "validation part"
+    auroc, accuracy = describe("AUROC", metrics, "auroc"), describe("accuracy", metrics, "accuracy")
+    say(f"{part}: {auroc}, {accuracy}")
+    if package.synthetic:
+        say("synthetic: trained on generated pictures, it says nothing about a patient", "yellow")
+    stdout().print(str(package.path), soft_wrap=True, markup=False)
+
+
+def describe(name: str, metrics: Any, key: str) -> str:
+    """`AUROC 0.912 (0.875–0.944)`."""
+    value, bounds = metrics[key], metrics.get(f"{key}_ci")
+    if value is None:
+        return f"{name} undefined"
+    interval = f" ({bounds[0]:.3f}–{bounds[1]:.3f})" if bounds else ""
+    return f"{name} {value:.3f}{interval}"

@@ -1,0 +1,154 @@
+"""Augmentation of whole batches of slices, as tensors.
+
+All slices of a scan get the same change, as they come from one acquisition.
+Every random number comes from the generator passed in, so a seed repeats a run.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+Kind = Literal["none", "ct", "radiograph", "colour", "grey"]
+
+
+@dataclass(frozen=True, slots=True)
+class Recipe:
+    """Ranges of the random changes; each is drawn uniformly per scan.
+
+    Attributes
+    ----------
+    rotation : degrees, ±
+    scale : factor, between 1/scale and scale
+    shift : share of the side, ±
+    flip : mirror in both axes, each with probability one half
+    brightness : added to the 0–1 values, ±
+    contrast : factor about the mean, between 1/contrast and contrast
+    gamma : exponent, between 1/gamma and gamma
+    tint : factor per colour channel, ±
+    noise : highest standard deviation of white noise
+    blur : share of scans smoothed by a 3 × 3 binomial filter
+    """
+
+    rotation: float = 0.0
+    scale: float = 1.0
+    shift: float = 0.0
+    flip: bool = False
+    brightness: float = 0.0
+    contrast: float = 1.0
+    gamma: float = 1.0
+    tint: float = 0.0
+    noise: float = 0.0
+    blur: float = 0.0
+
+
+# Sides matter in a radiograph (heart, liver), so it is never mirrored; in a tile of
+# tissue or a nodule they do not. Hue carries the stain, so colours are only tinted weakly.
+RECIPES: Mapping[str, Recipe] = {
+    "ct": Recipe(
+        rotation=180, scale=1.15, shift=0.06, flip=True, brightness=0.04, contrast=1.1, noise=0.02
+    ),
+    "radiograph": Recipe(
+        rotation=12,
+        scale=1.15,
+        shift=0.08,
+        brightness=0.08,
+        contrast=1.25,
+        gamma=1.3,
+        noise=0.04,
+        blur=0.3,
+    ),
+    "colour": Recipe(
+        rotation=180,
+        scale=1.2,
+        shift=0.08,
+        flip=True,
+        brightness=0.06,
+        contrast=1.2,
+        tint=0.06,
+        noise=0.02,
+        blur=0.2,
+    ),
+    "grey": Recipe(
+        rotation=10, scale=1.1, shift=0.06, brightness=0.05, contrast=1.15, gamma=1.15, noise=0.02
+    ),
+}
+
+
+def augment(images: Tensor, lengths: list[int], kind: Kind, generator: torch.Generator) -> Tensor:
+    """(T, C, H, W) slices in 0–1 of scans with `lengths` slices → changed slices in 0–1."""
+    if kind == "none":
+        return images
+    recipe = RECIPES[kind]
+    repeats = torch.tensor(lengths)
+    moved = _move(images, recipe, repeats, generator)
+    return _shade(moved, recipe, repeats, generator).clamp_(0, 1)
+
+
+def _uniform(
+    low: float, high: float, count: int, generator: torch.Generator, *, log: bool = False
+) -> Tensor:
+    if log:
+        low, high = math.log(low), math.log(high)
+    drawn = torch.rand(count, generator=generator) * (high - low) + low
+    return drawn.exp() if log else drawn
+
+
+def _move(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Generator) -> Tensor:
+    """Rotate, scale, shift and mirror about the centre; what comes in from outside is 0."""
+    count = len(repeats)
+    angle = torch.deg2rad(_uniform(-recipe.rotation, recipe.rotation, count, generator))
+    factor = _uniform(1 / recipe.scale, recipe.scale, count, generator, log=True)
+    shift = 2 * _uniform(-recipe.shift, recipe.shift, 2 * count, generator).view(count, 2)
+    mirror = torch.ones(count)
+    if recipe.flip:
+        mirror = torch.randint(0, 2, (count,), generator=generator).float() * 2 - 1
+    cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
+    rows = [torch.stack([cos * mirror, -sin, shift[:, 0]], 1)]
+    rows.append(torch.stack([sin * mirror, cos, shift[:, 1]], 1))
+    theta = torch.stack(rows, 1).repeat_interleave(repeats, dim=0).to(images)  # (T, 2, 3)
+    grid = F.affine_grid(theta, list(images.shape), align_corners=False)
+    return F.grid_sample(images, grid, align_corners=False)
+
+
+def _shade(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Generator) -> Tensor:
+    """Change gamma, contrast, brightness and tint; add blur and noise."""
+    count, channels = len(repeats), images.shape[1]
+
+    def per_slice(values: Tensor) -> Tensor:
+        return values.view(count, -1, 1, 1).repeat_interleave(repeats, dim=0).to(images)
+
+    # Black stays black: padding and masked background carry no intensity of their own.
+    inside = (images > 0).to(images.dtype)
+    if recipe.gamma > 1:
+        gamma = _uniform(1 / recipe.gamma, recipe.gamma, count, generator, log=True)
+        images = images.clamp(min=1e-6) ** per_slice(gamma)
+    contrast = per_slice(_uniform(1 / recipe.contrast, recipe.contrast, count, generator, log=True))
+    brightness = per_slice(_uniform(-recipe.brightness, recipe.brightness, count, generator))
+    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    images = ((images - mean) * contrast + mean + brightness) * inside
+    if recipe.tint:
+        tint = _uniform(1 - recipe.tint, 1 + recipe.tint, count * channels, generator)
+        images = images * per_slice(tint)
+    if recipe.blur:
+        chosen = per_slice((torch.rand(count, generator=generator) < recipe.blur).float())
+        images = images + chosen * (_binomial(images) - images)
+    if recipe.noise:
+        level = per_slice(_uniform(0, recipe.noise, count, generator))
+        white = torch.randn(images.shape, generator=generator).to(images)
+        images = images + level * white * inside
+    return images
+
+
+def _binomial(images: Tensor) -> Tensor:
+    """Smooth by the separable filter (1, 2, 1) / 4."""
+    channels = images.shape[1]
+    row = torch.tensor([0.25, 0.5, 0.25]).to(images)
+    kernel = (row[:, None] * row[None, :]).expand(channels, 1, 3, 3)
+    return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)

@@ -1,0 +1,327 @@
+"""What the user names as data → cases: labelled ones to train on, any to look at."""
+
+from __future__ import annotations
+
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+
+from medcli.data.manifest import SPLIT_NAMES, closest, read_manifest
+from medcli.data.medmnist import read_archive
+from medcli.errors import ManifestError, ScanError, UsageError
+from medcli.imaging.discovery import find_scans
+from medcli.records import Case, Failure
+
+
+@dataclass(frozen=True, slots=True)
+class DataSet:
+    """Labelled cases to train on or to evaluate with.
+
+    Attributes
+    ----------
+    cases : each with a label out of `classes`, each `scan_id` once
+    classes : sorted, or in the order that was asked for
+    dropped : how many scans were left out, by reason
+    source : what was read, in words
+    warnings : what was noticed and handled, in plain words
+    """
+
+    cases: tuple[Case, ...]
+    classes: tuple[str, ...]
+    dropped: Counter[str] = field(default_factory=Counter)
+    source: str = ""
+    warnings: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """What one input gave."""
+
+    source: str
+    cases: list[Case]
+    dropped: Counter[str] = field(default_factory=Counter)
+    warnings: tuple[str, ...] = ()
+
+
+def load_cases(
+    inputs: Sequence[str],
+    *,
+    task: str | None = None,
+    classes: Sequence[str] | None = None,
+    known: Sequence[str] | None = None,
+    class_names: Sequence[str] | None = None,
+) -> DataSet:
+    """Labelled cases of one or several inputs, joined.
+
+    Parameters
+    ----------
+    inputs : manifests, folders with a `manifest.csv`, class folders (also under train, val
+        and test), MedMNIST `.npz`
+    task : which rows count where a manifest has a column `task` with several; by default
+        those of the first one, with a warning
+    classes : those to keep, in this order; scans of others are dropped and counted
+    known : classes of a trained model. Scans of others are an error, fewer are none
+    class_names : names of the digits in an `.npz`
+
+    Raises
+    ------
+    ScanError : an input is missing, or nothing readable was found
+    ManifestError : an unusable manifest; one class only; a label the model does not know
+    UsageError : an input without labels; a class in `classes` that no scan has
+    """
+    parts = [_load(name, class_names) for name in inputs]
+    cases, dropped = _join(parts)
+    warnings = [warning for part in parts for warning in part.warnings]
+    source = ", ".join(part.source for part in parts)
+    cases = _of_task(cases, task, dropped, warnings)
+    if not cases:
+        raise ManifestError(
+            f"no labelled scan in {source}{_because(dropped)}",
+            "each scan needs a path and a label",
+        )
+    order = _class_order(cases, source, classes, known)
+    kept = [case for case in cases if case.label in order]
+    if len(kept) < len(cases):
+        dropped["class not in --classes"] += len(cases) - len(kept)
+    return DataSet(tuple(kept), order, dropped, source, tuple(warnings))
+
+
+def gather_cases(
+    inputs: Sequence[str], *, stdin: Iterable[str] | None = None
+) -> list[Case | Failure]:
+    """Every scan that the inputs name, labelled or not, in input order.
+
+    Parameters
+    ----------
+    inputs : scans, folders, globs, manifests (`.csv`), MedMNIST `.npz`, and ``-`` for a
+        list on `stdin`, one input a line
+    stdin : lines to read where ``-`` is given
+
+    Raises
+    ------
+    ManifestError : an unusable manifest. All else that cannot be read is a `Failure`
+    """
+    found: list[Case | Failure] = []
+    plain: list[str] = []
+    for name in _expand(inputs, stdin):
+        if not name.lower().endswith((".csv", ".npz")):
+            plain.append(name)
+            continue
+        found += _find(plain)
+        plain.clear()
+        found += _members(name)
+    return found + _find(plain)
+
+
+def folder_manifest(folder: str | Path) -> Path | None:
+    """The `manifest.csv` of a folder, None where it has none."""
+    path = Path(folder) / "manifest.csv"
+    return path if path.is_file() else None
+
+
+def class_folders(root: str | Path) -> list[tuple[str | None, str, Path]]:
+    """The class folders under `root` as (split, class, folder), sorted.
+
+    Either ``root/<class>`` or, where all folders are named after splits,
+    ``root/<train|val|test>/<class>``.
+    """
+    folders = _subfolders(Path(root))
+    if not _are_splits(folders):
+        return [(None, folder.name, folder) for folder in folders]
+    return [
+        (SPLIT_NAMES[folder.name.lower()], inner.name, inner)
+        for folder in folders
+        for inner in _subfolders(folder)
+    ]
+
+
+def class_folder_labels(cases: Iterable[Case | Failure], root: str | Path) -> list[Case | Failure]:
+    """Cases under `root` with the name of their class folder as label.
+
+    Cases that lie in no class folder keep the label they have.
+    """
+    labels = {folder.resolve(): label for _, label, folder in class_folders(root)}
+    return [
+        case
+        if isinstance(case, Failure)
+        else replace(
+            case, label=next((labels[up] for up in _ups(case) if up in labels), case.label)
+        )
+        for case in cases
+    ]
+
+
+def _ups(case: Case) -> list[Path]:
+    """The folders around a case, itself first where it is one."""
+    path = Path(case.files[0] if case.files else case.path).resolve()
+    return [path, *path.parents]
+
+
+def _subfolders(folder: Path) -> list[Path]:
+    return sorted(
+        entry for entry in folder.iterdir() if entry.is_dir() and not entry.name.startswith(".")
+    )
+
+
+def _are_splits(folders: Sequence[Path]) -> bool:
+    names = {SPLIT_NAMES.get(folder.name.lower()) for folder in folders}
+    return "train" in names and None not in names
+
+
+def _expand(inputs: Iterable[str], stdin: Iterable[str] | None) -> Iterable[str]:
+    for name in inputs:
+        if name != "-":
+            yield name
+        elif stdin is not None:
+            yield from (line.rstrip("\r\n") for line in stdin if line.strip())
+
+
+def _find(inputs: Sequence[str]) -> list[Case | Failure]:
+    """All at once, so that a series given as single files becomes one scan."""
+    return list(find_scans(inputs)) if inputs else []
+
+
+def _members(name: str) -> list[Case | Failure]:
+    """The scans that a manifest or an archive names; one failure if it cannot be opened."""
+    try:
+        if name.lower().endswith(".csv"):
+            return list(read_manifest(name).cases)
+        return list(read_archive(name))
+    except ScanError as error:
+        return [Failure(name, error.code, error.message, files=(name,))]
+
+
+def _load(name: str, class_names: Sequence[str] | None) -> _Part:
+    path = Path(name)
+    if not path.exists():
+        raise ScanError("not_found", f"{name} does not exist")
+    if path.is_dir():
+        manifest = folder_manifest(path)
+        return _load_manifest(manifest) if manifest else _load_class_folders(path)
+    if path.suffix.lower() == ".csv":
+        return _load_manifest(path)
+    if path.suffix.lower() == ".npz":
+        return _load_archive(path, class_names)
+    raise UsageError(
+        f"{name} carries no labels", "give a manifest, class folders or a MedMNIST .npz"
+    )
+
+
+def _load_manifest(path: Path) -> _Part:
+    manifest = read_manifest(path, require_label=True)
+    return _Part(f"manifest {path}", list(manifest.cases), manifest.dropped, manifest.warnings)
+
+
+def _load_archive(path: Path, class_names: Sequence[str] | None) -> _Part:
+    cases = read_archive(path, class_names)
+    if any(case.label is None for case in cases):
+        raise ManifestError(f"{path} has pictures without labels", "add the array *_labels")
+    return _Part(f"archive {path}", cases)
+
+
+def _load_class_folders(root: Path) -> _Part:
+    folders = class_folders(root)
+    dropped: Counter[str] = Counter()
+    cases: list[Case] = []
+    for split, label, folder in folders:
+        for found in find_scans([str(folder)]):
+            if isinstance(found, Failure):
+                dropped[f"not readable ({found.code})"] += 1
+            else:
+                scan_id = _portable_id(found, root)
+                cases.append(replace(found, label=label, split=split, scan_id=scan_id))
+    if cases:
+        return _Part(f"class folders of {root}", cases, dropped)
+    if any(isinstance(found, Case) for found in find_scans([str(root)])):
+        raise ManifestError(
+            f"the scans in {root} carry no labels",
+            "add a manifest.csv with the columns path and label, or sort them into class folders",
+        )
+    raise ScanError("no_scans", f"nothing readable found in {root}{_because(dropped)}")
+
+
+def _portable_id(case: Case, root: Path) -> str:
+    """The scan_id; where it is the path, that below `root`, so that the seed alone splits."""
+    if case.scan_id != case.path:
+        return case.scan_id
+    return Path(case.path).relative_to(root).as_posix()
+
+
+def _because(dropped: Counter[str]) -> str:
+    if not dropped:
+        return ""
+    return " (" + ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) + ")"
+
+
+def _join(parts: Sequence[_Part]) -> tuple[list[Case], Counter[str]]:
+    """All cases, each scan once; a scan_id that two inputs use is told apart by its source."""
+    dropped: Counter[str] = sum((part.dropped for part in parts), Counter())
+    files_of: dict[str, tuple[tuple[str, ...], str | None]] = {}
+    cases = []
+    for part in parts:
+        for case in part.cases:
+            here = (tuple(str(Path(name).resolve()) for name in case.files), case.member)
+            if files_of.get(case.scan_id) == here:
+                dropped["given twice"] += 1
+                continue
+            if case.scan_id in files_of:
+                case = replace(case, scan_id=f"{case.path}#{case.scan_id}")
+            files_of[case.scan_id] = here
+            cases.append(case)
+    return cases, dropped
+
+
+def _of_task(
+    cases: list[Case], task: str | None, dropped: Counter[str], warnings: list[str]
+) -> list[Case]:
+    """The cases of one task, where a manifest's column `task` names several."""
+    tasks = list(dict.fromkeys(case.columns["task"] for case in cases if "task" in case.columns))
+    if len(tasks) < 2:
+        return cases
+    if task is None:
+        task = tasks[0]
+        warnings.append(
+            f"{len(tasks)} tasks in one manifest: {task!r} is used; --task picks one of "
+            + ", ".join(tasks)
+        )
+    if task not in tasks:
+        raise ManifestError(
+            f"no scan of task {task!r}", f"{closest(task, tasks)}tasks found: {', '.join(tasks)}"
+        )
+    kept = [case for case in cases if case.columns.get("task", task) == task]
+    dropped["other task"] += len(cases) - len(kept)
+    return kept
+
+
+def _class_order(
+    cases: Iterable[Case],
+    source: str,
+    classes: Sequence[str] | None,
+    known: Sequence[str] | None,
+) -> tuple[str, ...]:
+    found = Counter(case.label for case in cases if case.label is not None)
+    for name in classes or ():
+        if name not in found:
+            raise UsageError(
+                f"no scan of class {name!r}", f"{closest(name, found)}classes found: {_list(found)}"
+            )
+    if known is not None:
+        wanted = set(classes or found)
+        for name in sorted(wanted - set(known)):
+            raise ManifestError(
+                f"label {name!r} ({found[name]} scans) is none of the model's classes",
+                f"{closest(name, known)}the model knows {', '.join(known)}; "
+                "--classes leaves other labels out",
+            )
+        return tuple(name for name in known if classes is None or name in classes)
+    order = tuple(dict.fromkeys(classes)) if classes else tuple(sorted(found))
+    if len(order) < 2:
+        raise ManifestError(
+            f"one class only in {source}: {_list(order)}", "a classifier needs two or more"
+        )
+    return order
+
+
+def _list(names: Iterable[str]) -> str:
+    return ", ".join(sorted(names))

@@ -1,0 +1,83 @@
+"""What is reached without looking at the picture: the row beside every model's number."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Sequence
+from typing import Any
+
+import numpy as np
+
+from medcli.evaluation.intervals import patient_bootstrap, patient_groups
+from medcli.evaluation.ranking import auroc, auroc_statistic
+
+
+def majority_baseline(
+    labels: np.ndarray, training_labels: np.ndarray | None = None
+) -> dict[str, float | None]:
+    """Accuracy and AUROC of always answering with the most frequent class.
+
+    Parameters
+    ----------
+    labels : (N,) class indices of the scans evaluated
+    training_labels : (M,) where the class is chosen; None: on `labels`
+    """
+    known = labels if training_labels is None else training_labels
+    majority = int(np.bincount(known).argmax())
+    # A constant score ties every pair; without two classes there are no pairs.
+    tied = auroc(labels == labels[0], np.zeros(len(labels)))
+    return {"accuracy": float((labels == majority).mean()), "auroc": tied}
+
+
+def foreground_area(pixels: np.ndarray) -> float:
+    """Pixels above zero in the slice that has most of them.
+
+    Parameters
+    ----------
+    pixels : (S, H, W, C) with the background at zero, as in masked nodule slices; a
+        pixel counts where any channel is above zero
+    """
+    return float((pixels > 0).any(axis=3).sum(axis=(1, 2)).max())
+
+
+def area_scores(stacks: Iterable[np.ndarray]) -> np.ndarray:
+    """(N,) foreground area of each (S, H, W, C) stack, in pixels."""
+    return np.fromiter((foreground_area(pixels) for pixels in stacks), dtype=np.float64)
+
+
+def area_baseline(
+    positive: np.ndarray,
+    areas: np.ndarray,
+    *,
+    training: tuple[np.ndarray, np.ndarray] | None = None,
+    patients: Sequence[str | None] | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """AUROC of the area alone, with its interval by patient.
+
+    Parameters
+    ----------
+    positive : (N,) bool
+    areas : (N,) of the scans evaluated
+    training : the same two of the training part, where the direction is settled;
+        None: larger means positive
+    patients : one a row, None or blank where unknown
+
+    Returns
+    -------
+    `auroc`, `auroc_ci` and `direction` ("larger" or "smaller" means positive)
+    """
+    in_training = auroc(*training) if training else None
+    larger = in_training is None or in_training >= 0.5
+    scores = areas if larger else -areas
+    interval = patient_bootstrap(
+        {"auroc": auroc_statistic(positive, scores)},
+        patient_groups(patients, len(areas)),
+        seed=seed,
+        resamples=resamples,
+    )["auroc"]
+    return {
+        "auroc": auroc(positive, scores),
+        "auroc_ci": interval.bounds,
+        "direction": "larger" if larger else "smaller",
+    }

@@ -1,0 +1,210 @@
+"""The numbers of `medcli evaluate` for a classifier, with intervals by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import Any
+
+import numpy as np
+from sklearn.metrics import average_precision_score
+
+from medcli.evaluation.calibration import brier_loss, expected_calibration_error
+from medcli.evaluation.intervals import (
+    Interval,
+    Statistic,
+    patient_bootstrap,
+    patient_groups,
+    weighted_mean,
+)
+from medcli.evaluation.ranking import auroc, auroc_statistic
+
+_HEADLINE = ("auroc", "sensitivity", "specificity", "average_precision")
+
+
+def classification_metrics(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    *,
+    classes: Sequence[str],
+    positive: str | None = None,
+    threshold: float | None = None,
+    patients: Sequence[str | None] | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """Metrics of probabilities against true labels, ready for JSON.
+
+    Accuracy and confusion are taken at the argmax. With two classes the headline
+    numbers are those of the positive class, sensitivity and specificity at
+    `threshold`; with more they are means over the classes present, one against the
+    rest, at the argmax.
+
+    Parameters
+    ----------
+    labels : (N,) class indices
+    probabilities : (N, K), rows summing to 1
+    classes : K names
+    positive : the positive one of two classes, ignored for more
+    threshold : "positive" means a probability ≥ it; None: 0.5
+    patients : one a row, None or blank where unknown
+
+    Returns
+    -------
+    The fields of `medcli evaluate` that are numbers, and `warnings`; what is
+    undefined is None. Rows of `confusion` are true classes, columns predicted ones
+
+    Raises
+    ------
+    ValueError : no rows, shapes that do not fit, a positive class that is none of two
+    """
+    labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
+    _check(labels, probabilities, classes, positive)
+    binary = len(classes) == 2
+    threshold = (0.5 if threshold is None else float(threshold)) if binary else None
+    predicted = probabilities.argmax(axis=1)
+    decided = _decided(probabilities, classes, positive, threshold)
+    per_class = {
+        name: _one_against_rest(labels == k, probabilities[:, k], decided == k)
+        for k, name in enumerate(classes)
+    }
+    present = [name for name in classes if per_class[name]["n"]]
+    headline = [positive] if binary and positive else present
+    groups = patient_groups(patients, len(labels))
+    intervals = patient_bootstrap(
+        {
+            "auroc": _mean_auroc(labels, probabilities, [classes.index(c) for c in headline]),
+            "accuracy": weighted_mean(predicted == labels),
+        },
+        groups,
+        seed=seed,
+        resamples=resamples,
+    )
+    means = {key: _mean([per_class[name][key] for name in headline]) for key in _HEADLINE}
+    return {
+        "classes": list(classes),
+        "positive": positive if binary else None,
+        "n": len(labels),
+        "n_patients": int(groups.max()) + 1,
+        "auroc": means["auroc"],
+        "auroc_ci": intervals["auroc"].bounds if means["auroc"] is not None else None,
+        "accuracy": float((predicted == labels).mean()),
+        "accuracy_ci": intervals["accuracy"].bounds,
+        "sensitivity": means["sensitivity"],
+        "specificity": means["specificity"],
+        "threshold": threshold,
+        "average_precision": means["average_precision"],
+        "ece": expected_calibration_error(labels, probabilities),
+        "brier": brier_loss(labels, probabilities),
+        "confusion": _confusion(labels, predicted, len(classes)),
+        "per_class": per_class,
+        "warnings": [
+            *_class_warnings(classes, present),
+            *_patient_warnings(patients, len(labels)),
+            *(_resample_warnings(intervals, resamples) if len(present) > 1 else []),
+        ],
+    }
+
+
+def _check(
+    labels: np.ndarray, probabilities: np.ndarray, classes: Sequence[str], positive: str | None
+) -> None:
+    """Raise ValueError unless the arguments fit each other."""
+    n_classes = len(classes)
+    if n_classes < 2 or len(labels) == 0 or probabilities.shape != (len(labels), n_classes):
+        raise ValueError(
+            f"{len(labels)} labels and probabilities of shape {probabilities.shape} "
+            f"for {n_classes} classes"
+        )
+    if labels.min() < 0 or labels.max() >= n_classes:
+        raise ValueError("a label is none of the classes")
+    if not np.isfinite(probabilities).all():
+        raise ValueError("a probability is not finite")
+    if n_classes == 2 and positive not in classes:
+        raise ValueError(f"the positive class {positive!r} is none of {', '.join(classes)}")
+
+
+def _decided(
+    probabilities: np.ndarray,
+    classes: Sequence[str],
+    positive: str | None,
+    threshold: float | None,
+) -> np.ndarray:
+    """(N,) class indices the model decides for: by threshold for two classes, else argmax."""
+    decided: np.ndarray = probabilities.argmax(axis=1)
+    if threshold is not None and positive is not None:
+        k = classes.index(positive)
+        decided = np.where(probabilities[:, k] >= threshold, k, 1 - k)
+    return decided
+
+
+def _one_against_rest(truth: np.ndarray, scores: np.ndarray, decided: np.ndarray) -> dict[str, Any]:
+    """Numbers of one class; all arguments (N,), `truth` and `decided` bool."""
+    n = int(truth.sum())
+    both = 0 < n < len(truth)
+    return {
+        "n": n,
+        "auroc": auroc(truth, scores),
+        "sensitivity": _share(decided, truth),
+        "specificity": _share(~decided, ~truth),
+        "precision": _share(truth, decided),
+        "average_precision": float(average_precision_score(truth, scores)) if both else None,
+    }
+
+
+def _share(flags: np.ndarray, among: np.ndarray) -> float | None:
+    """Share of `flags` in the rows of `among`, None where there are none."""
+    return float(flags[among].mean()) if among.any() else None
+
+
+def _mean(values: Sequence[float | None]) -> float | None:
+    """Mean of the defined values, None where there are none."""
+    defined = [value for value in values if value is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def _mean_auroc(labels: np.ndarray, probabilities: np.ndarray, columns: Sequence[int]) -> Statistic:
+    """Mean AUROC of `columns` against the rest; undefined where a resample misses a class."""
+    parts = [auroc_statistic(labels == k, probabilities[:, k]) for k in columns]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        mean: np.ndarray = np.mean([part(weights) for part in parts], axis=0)
+        return mean
+
+    return statistic
+
+
+def _confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> list[list[int]]:
+    """(K, K) counts, rows true, columns predicted."""
+    counts = np.bincount(labels * n_classes + predicted, minlength=n_classes**2)
+    rows: list[list[int]] = counts.reshape(n_classes, n_classes).tolist()
+    return rows
+
+
+def _class_warnings(classes: Sequence[str], present: Sequence[str]) -> list[dict[str, str]]:
+    """What absent classes leave undefined."""
+    if len(present) == 1:
+        message = f"only {present[0]} occurs in the scans evaluated; the AUROC is undefined"
+        return [{"code": "one_class", "message": message}]
+    absent = [name for name in classes if name not in present]
+    if absent:
+        message = f"no scan of {', '.join(absent)} to evaluate; means leave them out"
+        return [{"code": "missing_class", "message": message}]
+    return []
+
+
+def _patient_warnings(patients: Sequence[str | None] | None, n: int) -> list[dict[str, str]]:
+    """How many rows count as patients of their own."""
+    unknown = n if patients is None else sum(not (name and name.strip()) for name in patients)
+    if not unknown:
+        return []
+    message = f"the patient of {unknown} of {n} scans is unknown; each counts as one of its own"
+    return [{"code": "unknown_patient", "message": message}]
+
+
+def _resample_warnings(intervals: Mapping[str, Interval], resamples: int) -> list[dict[str, str]]:
+    """How many resamples missed a class."""
+    skipped = intervals["auroc"].skipped
+    if not skipped:
+        return []
+    message = f"{skipped} of {resamples} resamples miss a class and are left out of the interval"
+    return [{"code": "resamples_skipped", "message": message}]

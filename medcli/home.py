@@ -1,0 +1,26 @@
+"""Where runs and galleries live when the user names no place."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+
+def medcli_home() -> Path:
+    """`MEDCLI_HOME`, else the platform's folder for user data."""
+    named = os.environ.get("MEDCLI_HOME")
+    if named:
+        return Path(named).expanduser()
+    from platformdirs import user_data_path
+
+    return user_data_path("medcli", appauthor=False)
+
+
+def runs_folder() -> Path:
+    """The folder of the runs in the medcli home."""
+    return medcli_home() / "runs"
+
+
+def default_gallery() -> Path:
+    """The gallery in the medcli home."""
+    return medcli_home() / "gallery"

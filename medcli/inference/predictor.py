@@ -1,0 +1,132 @@
+"""From scans to predictions and embeddings, with one model load."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator
+from itertools import groupby
+
+import numpy as np
+
+from medcli.config import Window
+from medcli.imaging.preprocess import Preprocessor, sample_slices
+from medcli.inference.engine import EngineOutput, OnnxEngine
+from medcli.models.package import GRAPH, ModelPackage
+from medcli.records import Embedding, Failure, Prediction, Scan
+
+BATCH = 32  # single pictures, or slices of one series, that go through the graph together
+
+
+class Predictor:
+    """A model package ready to answer."""
+
+    def __init__(self, package: ModelPackage) -> None:
+        self.package = package
+        self.preprocessor = Preprocessor(package.preprocess)
+        self._engine = OnnxEngine(package.path / GRAPH)
+
+    def predict(self, scans: Iterable[Scan | Failure]) -> Iterator[Prediction | Failure]:
+        """The prediction of each scan, in order; failures pass through."""
+        for item, logits in self._logits(scans):
+            yield item if isinstance(item, Failure) else self.prediction(item, logits)
+
+    def prediction(self, scan: Scan, logits: np.ndarray) -> Prediction:
+        """What (K,) `logits` say about `scan`."""
+        task = self.package.task
+        probabilities = softmax(logits)
+        best = int(np.argmax(probabilities))
+        return Prediction(
+            path=scan.path,
+            scan_id=scan.scan_id,
+            files=scan.files,
+            task=task.name,
+            label=task.classes[best],
+            probability=float(probabilities[best]),
+            probabilities=dict(zip(task.classes, map(float, probabilities), strict=True)),
+            positive=task.positive,
+            model=self.package.fingerprint,
+            synthetic=self.package.synthetic,
+            warnings=scan.warnings,
+        )
+
+    def embed(self, scan: Scan) -> Embedding:
+        """The vectors of a scan: one for all of it, and one a slice and view.
+
+        A view is a rendering under which a slice enters a gallery; CT slices have
+        several (see `Preprocessor.views`), so that a picture saved in any common
+        window lies next to the slice it was made from.
+        """
+        output = self._engine.run(*self._scan_input(scan))
+        count = len(scan.pixels)
+        dim = output.embedding.shape[1]
+        vectors = [np.empty((0, dim), np.float32)]
+        numbers: list[int] = []
+        names: list[str] = []
+        views = self.preprocessor.views(scan)
+        if count > 1 or len(views) > 1:
+            for name, window in views:
+                vectors.append(self._slice_vectors(scan, window))
+                numbers += range(count)
+                names += [name] * count
+        return Embedding(
+            vector=output.embedding[0],
+            logits=output.logits[0],
+            slice_vectors=np.concatenate(vectors),
+            slice_numbers=np.array(numbers, dtype=np.int64),
+            slice_views=tuple(names),
+            attention=output.attention[0],
+        )
+
+    def _slice_vectors(self, scan: Scan, window: Window | None) -> np.ndarray:
+        """(S, D) vectors of all slices seen through one window."""
+        images = self.preprocessor.model_input(scan, window=window)
+        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
+        return np.concatenate([self._run_singles(part).embedding for part in parts])
+
+    def _run_singles(self, images: np.ndarray) -> EngineOutput:
+        """(N, C, H, W) pictures, each a scan of one slice."""
+        return self._engine.run(images[:, None], np.ones((len(images), 1), dtype=bool))
+
+    def _scan_input(self, scan: Scan) -> tuple[np.ndarray, np.ndarray]:
+        """(1, S', C, H, W) sampled slices and their mask."""
+        chosen = sample_slices(len(scan.pixels), self.package.preprocess.slice_budget)
+        images = self.preprocessor.model_input(scan, slices=chosen)
+        return images[None], np.ones((1, len(images)), dtype=bool)
+
+    def _logits(
+        self, scans: Iterable[Scan | Failure]
+    ) -> Iterator[tuple[Scan | Failure, np.ndarray]]:
+        """Each input with its (K,) logits; neighbouring single pictures share a batch."""
+        nothing = np.empty(0, np.float32)
+        for single, group in groupby(scans, key=_is_single):
+            if not single:
+                for item in group:
+                    if isinstance(item, Failure):
+                        yield item, nothing
+                    else:
+                        yield item, self._engine.run(*self._scan_input(item)).logits[0]
+                continue
+            for batch in _chunks(group, BATCH):
+                images = np.concatenate([self.preprocessor.model_input(s) for s in batch])
+                yield from zip(batch, self._run_singles(images).logits, strict=True)
+
+
+def softmax(logits: np.ndarray) -> np.ndarray:
+    """(K,) logits → (K,) float64 probabilities."""
+    shifted = np.exp(logits.astype(np.float64) - logits.max())
+    return np.asarray(shifted / shifted.sum())
+
+
+def _is_single(item: Scan | Failure) -> bool:
+    return isinstance(item, Scan) and len(item.pixels) == 1
+
+
+def _chunks(items: Iterator[Scan | Failure], size: int) -> Iterator[list[Scan]]:
+    batch: list[Scan] = []
+    for item in items:
+        assert isinstance(item, Scan)
+        batch.append(item)
+        if len(batch) == size:
+            yield batch
+            batch = []
+    if batch:
+        yield batch

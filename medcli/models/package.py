@@ -1,0 +1,222 @@
+"""A model as a folder: read, checked and written without torch.
+
+::
+
+    model.json          settings, task, provenance, metrics; format version
+    weights.safetensors what training and explanation load
+    graph.onnx          what prediction runs
+    MODEL_CARD.md       the same for people
+    manifest.json       size and SHA-256 of each file
+    history.csv, splits.csv   of a run: its epochs, and which scan was in which part
+
+The fingerprint is a hash over weights, graph and preprocessing: two packages with
+one fingerprint give the same embeddings.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from medcli.config import ModelConfig, PreprocessConfig
+from medcli.errors import DamagedError, UsageError
+from medcli.records import Task
+
+FORMAT_VERSION = 1
+MODEL_JSON, WEIGHTS, GRAPH, CARD = (
+    "model.json",
+    "weights.safetensors",
+    "graph.onnx",
+    "MODEL_CARD.md",
+)
+MANIFEST, HISTORY, SPLITS = "manifest.json", "history.csv", "splits.csv"
+REQUIRED = (MODEL_JSON, WEIGHTS, GRAPH, CARD)
+
+
+@dataclass(frozen=True, slots=True)
+class ModelPackage:
+    """What `model.json` says, after the files were checked.
+
+    Attributes
+    ----------
+    provenance : when, with which data, seed, settings and versions it was trained
+    metrics : what was measured on its own held-out part
+    patient_salt : hex; patients in `splits.csv` are hashed with it
+    """
+
+    path: Path
+    fingerprint: str
+    task: Task
+    preprocess: PreprocessConfig
+    model: ModelConfig
+    synthetic: bool
+    created: str
+    patient_salt: str = field(repr=False)
+    provenance: Mapping[str, Any] = field(repr=False)
+    metrics: Mapping[str, Any] = field(repr=False)
+
+
+def is_package(folder: Path) -> bool:
+    """Whether `folder` looks like a model package."""
+    return (folder / MODEL_JSON).is_file()
+
+
+def load_package(folder: Path) -> ModelPackage:
+    """Read `model.json` and compare every file of the package with its checksum.
+
+    Raises
+    ------
+    UsageError : `folder` holds no model package, or one of a newer format
+    DamagedError : a file is missing, or differs from what the manifest says
+    """
+    if not is_package(folder):
+        raise UsageError(
+            f"{folder} is not a model package: it has no {MODEL_JSON}",
+            "Name a folder written by `medcli train`",
+        )
+    digests = _check_files(folder)
+    values = _read_json(folder / MODEL_JSON)
+    package = _parse(folder, values)
+    expected = fingerprint(digests[WEIGHTS], digests[GRAPH], package.preprocess)
+    if package.fingerprint != expected:
+        raise DamagedError(
+            f"{folder / MODEL_JSON}: the fingerprint does not fit weights, graph and preprocessing",
+            "Restore the folder from a backup or train again",
+        )
+    return package
+
+
+def peek(folder: Path) -> ModelPackage:
+    """Read `model.json` alone, for lists; the other files are not looked at."""
+    return _parse(folder, _read_json(folder / MODEL_JSON))
+
+
+def fingerprint(weights_sha256: str, graph_sha256: str, preprocess: PreprocessConfig) -> str:
+    """16 hex digits over weights, graph and preprocessing."""
+    settings = json.dumps(preprocess.to_json(), sort_keys=True)
+    text = f"{weights_sha256}\n{graph_sha256}\n{settings}"
+    return hashlib.sha256(text.encode()).hexdigest()[:16]
+
+
+def finish_package(
+    folder: Path,
+    *,
+    task: Task,
+    preprocess: PreprocessConfig,
+    model: ModelConfig,
+    synthetic: bool,
+    created: str,
+    patient_salt: str,
+    provenance: Mapping[str, Any],
+    metrics: Mapping[str, Any],
+) -> ModelPackage:
+    """Write `model.json`; weights and graph lie in `folder` already. `seal` comes last."""
+    values = {
+        "format_version": FORMAT_VERSION,
+        "fingerprint": fingerprint(
+            sha256_file(folder / WEIGHTS), sha256_file(folder / GRAPH), preprocess
+        ),
+        "task": dataclasses.asdict(task),
+        "preprocess": preprocess.to_json(),
+        "model": model.to_json(),
+        "synthetic": synthetic,
+        "created": created,
+        "patient_salt": patient_salt,
+        "provenance": dict(provenance),
+        "metrics": dict(metrics),
+    }
+    (folder / MODEL_JSON).write_text(json.dumps(values, indent=2, allow_nan=False) + "\n")
+    return _parse(folder, values)
+
+
+def seal(folder: Path) -> None:
+    """Write the manifest over every file that lies in `folder`."""
+    files = {
+        path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)}
+        for path in sorted(folder.iterdir())
+        if path.name != MANIFEST
+    }
+    manifest = {"format_version": FORMAT_VERSION, "files": files}
+    (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def salted_patient(patient_id: str | None, salt: str) -> str:
+    """16 hex digits that stand for a patient in one run; empty where the patient is unknown."""
+    if not patient_id:
+        return ""
+    return hashlib.sha256(f"{salt}:{patient_id}".encode()).hexdigest()[:16]
+
+
+def sha256_file(path: Path) -> str:
+    """The SHA-256 of a file, read in pieces."""
+    with path.open("rb") as stream:
+        return hashlib.file_digest(stream, "sha256").hexdigest()
+
+
+def _check_files(folder: Path) -> dict[str, str]:
+    """SHA-256 of each file in the manifest, equal to what the manifest says."""
+    way_out = "Restore the folder from a backup or train again"
+    files = _read_json(folder / MANIFEST).get("files")
+    if not isinstance(files, dict) or not set(REQUIRED) <= set(files):
+        raise DamagedError(f"{folder / MANIFEST}: does not list the files of a package", way_out)
+    digests = {}
+    for name, expected in files.items():
+        path = folder / name
+        if not path.is_file():
+            raise DamagedError(f"{folder}: {name} is missing from the model package", way_out)
+        digests[name] = sha256_file(path)
+        if digests[name] != expected.get("sha256"):
+            raise DamagedError(f"{path}: differs from its checksum in {MANIFEST}", way_out)
+    return digests
+
+
+def _read_json(path: Path) -> dict[str, Any]:
+    try:
+        values = json.loads(path.read_text(encoding="utf-8"))
+    except FileNotFoundError as error:
+        raise DamagedError(
+            f"{path.parent}: {path.name} is missing from the model package",
+            "Restore the folder from a backup or train again",
+        ) from error
+    except (OSError, ValueError) as error:
+        raise DamagedError(
+            f"{path}: cannot be read as JSON", "Restore the folder from a backup or train again"
+        ) from error
+    if not isinstance(values, dict):
+        raise DamagedError(f"{path}: is no JSON object", "Restore the folder from a backup")
+    return values
+
+
+def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
+    version = values.get("format_version")
+    if isinstance(version, int) and version > FORMAT_VERSION:
+        raise UsageError(
+            f"{folder} has format {version}; this medcli reads up to {FORMAT_VERSION}",
+            "Update medcli, or train again with this one",
+        )
+    try:
+        task = values["task"]
+        return ModelPackage(
+            path=folder,
+            fingerprint=str(values["fingerprint"]),
+            task=Task(
+                task["name"], tuple(task["classes"]), task.get("positive"), task.get("threshold")
+            ),
+            preprocess=PreprocessConfig.from_json(values["preprocess"]),
+            model=ModelConfig.from_json(values["model"]),
+            synthetic=bool(values["synthetic"]),
+            created=str(values["created"]),
+            patient_salt=str(values["patient_salt"]),
+            provenance=dict(values["provenance"]),
+            metrics=dict(values["metrics"]),
+        )
+    except (KeyError, TypeError, ValueError) as error:
+        raise DamagedError(
+            f"{folder / MODEL_JSON}: a field is missing or has the wrong kind ({error})",
+            "Restore the folder from a backup or train again",
+        ) from error

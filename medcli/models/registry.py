@@ -1,0 +1,37 @@
+"""Names → builders, readable without importing torch."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+from collections.abc import Callable, Mapping
+from typing import Any
+
+from medcli.errors import UsageError
+
+BACKBONES: Mapping[str, str] = {
+    "resnet18": "medcli.models.backbones:resnet18",
+    "resnet18_half": "medcli.models.backbones:resnet18_half",
+    "mobilenet_v3_small": "medcli.models.backbones:mobilenet_v3_small",
+}
+
+AGGREGATORS: Mapping[str, str] = {
+    "attention": "medcli.layers.attention:GatedAttention",
+    "mean": "medcli.layers.attention:MeanOverSlices",
+}
+
+
+def resolve(registry: Mapping[str, str], kind: str, name: str) -> Callable[..., Any]:
+    """The builder registered under `name`.
+
+    Raises
+    ------
+    UsageError : no such name; the hint offers the nearest one
+    """
+    if name not in registry:
+        near = difflib.get_close_matches(name, registry, n=1)
+        meant = f"Did you mean {near[0]}? " if near else ""
+        raise UsageError(f"unknown {kind} {name!r}", f"{meant}Known: {', '.join(sorted(registry))}")
+    module, _, attribute = registry[name].partition(":")
+    builder: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
+    return builder

@@ -1,0 +1,258 @@
+"""Search results → what a page shows of them, so that templates only lay out.
+
+Everything here is plain text; escaping is the template's work. With `hide_paths`
+no path, file name or free text that may hold one gets past this module.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import PurePosixPath
+
+from medcli.records import Failure, Hit, Prediction, SearchResult
+from medcli.report.pictures import data_uri
+
+PictureKey = str | tuple[int, int | None]
+"""A query's path, or the (id, slice) of a hit."""
+
+N_CLASS_COLOURS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class Name:
+    """What a scan is called: the last component of its path, and where it lies."""
+
+    text: str
+    folder: str = ""
+    path: str = ""
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """One class and its part of a whole, 0–1; `detail` puts it in words."""
+
+    label: str
+    colour: int | None
+    share: float
+    detail: str
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionCard:
+    """What the model says about the query; `flags` are reasons for doubt."""
+
+    label: str
+    colour: int | None
+    percent: str
+    shares: tuple[Share, ...]
+    flags: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class HitCard:
+    """One hit; `agrees` compares its label with the query's, None where either is unknown."""
+
+    rank: int
+    name: Name
+    picture: str | None
+    alt: str
+    score: str
+    label: str | None
+    colour: int | None
+    agrees: bool | None
+    facts: tuple[tuple[str, str], ...]
+
+
+@dataclass(frozen=True, slots=True)
+class QueryCard:
+    """One query with its hits; `label` is the true one, where known."""
+
+    number: int
+    name: Name
+    picture: str | None
+    alt: str
+    facts: tuple[tuple[str, str], ...]
+    label: str | None
+    colour: int | None
+    prediction: PredictionCard | None
+    vote: tuple[Share, ...]
+    hits: tuple[HitCard, ...]
+    no_good_match: bool
+    warnings: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class FailureCard:
+    """An input that was not searched with, and why."""
+
+    name: Name
+    reason: str
+
+
+def query_cards(
+    results: Sequence[SearchResult],
+    *,
+    pictures: Mapping[PictureKey, bytes],
+    predictions: Mapping[str, Prediction],
+    true_labels: Mapping[str, str],
+    hide_paths: bool,
+) -> tuple[QueryCard, ...]:
+    """One card a result, in their order, with one colour a class over the whole page.
+
+    Parameters
+    ----------
+    pictures : JPEG or PNG bytes by query path and by (id, slice) of a hit
+    predictions, true_labels : by query path, where known
+    hide_paths : name queries by number and hits by id
+    """
+    colours = _class_colours(results, predictions, true_labels)
+    return tuple(
+        _query_card(
+            number,
+            result,
+            pictures,
+            predictions.get(result.query),
+            true_labels.get(result.query),
+            colours,
+            hide_paths,
+        )
+        for number, result in enumerate(results, start=1)
+    )
+
+
+def failure_cards(failures: Sequence[Failure], *, hide_paths: bool) -> tuple[FailureCard, ...]:
+    """One card an input that failed; with `hide_paths` its reason is the code alone."""
+    if hide_paths:
+        return tuple(
+            FailureCard(Name(f"Input {number}"), failure.code)
+            for number, failure in enumerate(failures, start=1)
+        )
+    return tuple(FailureCard(_name(failure.path), failure.message) for failure in failures)
+
+
+def _query_card(
+    number: int,
+    result: SearchResult,
+    pictures: Mapping[PictureKey, bytes],
+    prediction: Prediction | None,
+    label: str | None,
+    colours: Mapping[str, int],
+    hide_paths: bool,
+) -> QueryCard:
+    name = Name(f"Query {number}") if hide_paths else _name(result.query)
+    facts = () if result.query_slice is None else (("Slice", str(result.query_slice)),)
+    return QueryCard(
+        number=number,
+        name=name,
+        picture=_picture(pictures, result.query),
+        alt=_alt("Query", name, facts),
+        facts=facts,
+        label=label,
+        colour=_colour(label, colours),
+        prediction=_prediction_card(prediction, colours) if prediction else None,
+        vote=_vote(result, colours),
+        hits=tuple(_hit_card(hit, label, pictures, colours, hide_paths) for hit in result.hits),
+        no_good_match=bool(result.no_good_match),
+        warnings=tuple(w.code if hide_paths else w.message for w in result.warnings),
+    )
+
+
+def _hit_card(
+    hit: Hit,
+    query_label: str | None,
+    pictures: Mapping[PictureKey, bytes],
+    colours: Mapping[str, int],
+    hide_paths: bool,
+) -> HitCard:
+    name = Name(f"Scan {hit.id}") if hide_paths else _name(hit.path)
+    file = None if hide_paths or hit.file is None else _name(hit.file).text
+    facts = {
+        "Modality": hit.modality,
+        "Slice": None if hit.slice is None else str(hit.slice),
+        "File": None if file == name.text else file,
+        "Patient": hit.patient and hit.patient[:8],
+    }
+    known = hit.label is not None and query_label is not None
+    stated = tuple((key, value) for key, value in facts.items() if value)
+    return HitCard(
+        rank=hit.rank,
+        name=name,
+        picture=_picture(pictures, (hit.id, hit.slice)),
+        alt=_alt(f"Hit {hit.rank}", name, stated),
+        score=f"{hit.score:.3f}",
+        label=hit.label,
+        colour=_colour(hit.label, colours),
+        agrees=hit.label == query_label if known else None,
+        facts=stated,
+    )
+
+
+def _prediction_card(prediction: Prediction, colours: Mapping[str, int]) -> PredictionCard:
+    doubts = {
+        "Uncertain: more than one class is plausible.": prediction.uncertain,
+        "Out of distribution: unlike the training data.": prediction.out_of_distribution,
+    }
+    return PredictionCard(
+        label=prediction.label,
+        colour=_colour(prediction.label, colours),
+        percent=percent(prediction.probability),
+        shares=tuple(
+            Share(label, _colour(label, colours), share, percent(share))
+            for label, share in prediction.probabilities.items()
+        ),
+        flags=tuple(doubt for doubt, applies in doubts.items() if applies),
+    )
+
+
+def _vote(result: SearchResult, colours: Mapping[str, int]) -> tuple[Share, ...]:
+    """The vote, largest share first, in hits and per cent."""
+    n = len(result.hits)
+    ordered = sorted(result.vote.items(), key=lambda item: (-item[1], item[0]))
+    return tuple(
+        Share(label, _colour(label, colours), share, f"{round(share * n)} of {n}, {percent(share)}")
+        for label, share in ordered
+    )
+
+
+def percent(share: float) -> str:
+    """0.934 → "93 %"; what is neither none nor all is not rounded to it."""
+    if 0 < share < 0.01:
+        return "< 1 %"
+    if 0.99 < share < 1:
+        return "> 99 %"
+    return f"{100 * share:.0f} %"
+
+
+def _class_colours(
+    results: Sequence[SearchResult],
+    predictions: Mapping[str, Prediction],
+    true_labels: Mapping[str, str],
+) -> dict[str, int]:
+    """A colour number for each class that occurs, in the order of names."""
+    names = {hit.label for result in results for hit in result.hits if hit.label is not None}
+    names.update(*(result.vote for result in results), true_labels.values())
+    names.update(*(prediction.probabilities for prediction in predictions.values()))
+    return {name: number % N_CLASS_COLOURS for number, name in enumerate(sorted(names))}
+
+
+def _colour(label: str | None, colours: Mapping[str, int]) -> int | None:
+    return None if label is None else colours.get(label)
+
+
+def _picture(pictures: Mapping[PictureKey, bytes], key: PictureKey) -> str | None:
+    picture = pictures.get(key)
+    return data_uri(picture) if picture else None
+
+
+def _name(path: str) -> Name:
+    """Last component and the folder before it; bytes that are no UTF-8 become "?"."""
+    pure = PurePosixPath(path.encode("utf-8", "replace").decode("utf-8"))
+    folder = str(pure.parent)
+    return Name(pure.name or str(pure), "" if folder == "." else folder, str(pure))
+
+
+def _alt(role: str, name: Name, facts: Sequence[tuple[str, str]]) -> str:
+    """What a reader who cannot see the picture is told."""
+    slices = [f"slice {value}" for key, value in facts if key == "Slice"]
+    return ", ".join([f"{role}: {name.text}", *slices])

@@ -1,0 +1,171 @@
+"""Scans on their way into a gallery: checked, converted to rows, stored."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+
+from medcli.errors import MismatchError, ScanError
+from medcli.records import Failure, GalleryEntry, ScanWarning
+from medcli.retrieval.catalogue import Catalogue
+from medcli.retrieval.rows import ScanRow, SliceRow, StoredScan, VectorRow
+
+Outcome = Literal["added", "updated", "unchanged"]
+
+_NORM_TOLERANCE = 1e-3
+
+
+@dataclass(frozen=True, slots=True)
+class AddReport:
+    """What became of the entries given to `Gallery.add`."""
+
+    added: int = 0
+    updated: int = 0
+    unchanged: int = 0
+    refused: tuple[Failure, ...] = ()
+    warnings: tuple[ScanWarning, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class EntryRows:
+    """One entry as the catalogue takes it."""
+
+    scan: ScanRow
+    vectors: tuple[VectorRow, ...]
+    slices: tuple[SliceRow, ...]
+
+
+def unit_vectors(vectors: np.ndarray, dim: int, name: str) -> np.ndarray:
+    """(V, D) vectors → (V, D) float32 of length one, if they were that but for rounding.
+
+    Parameters
+    ----------
+    dim : D of the gallery
+    name : whose vectors they are, for the message
+
+    Raises
+    ------
+    MismatchError : vectors of another length
+    ScanError : NaN, infinite, zero, or not of unit length (code "bad_vector")
+    """
+    if vectors.ndim != 2 or vectors.shape[1] != dim:
+        raise MismatchError(
+            f"the vectors of {name} have {vectors.shape[-1]} values, the gallery's {dim}",
+            "use the gallery's own model: leave out --model",
+        )
+    wide = vectors.astype(np.float64)
+    norms = np.linalg.norm(wide, axis=1, keepdims=True)
+    if not np.isfinite(norms).all() or (np.abs(norms - 1.0) > _NORM_TOLERANCE).any():
+        raise ScanError(
+            "bad_vector",
+            f"the model gave no unit vector for {name}",
+            "look at the pixels with: medcli inspect",
+        )
+    unit: np.ndarray = (wide / norms).astype(np.float32)
+    return unit
+
+
+def entry_rows(entry: GalleryEntry, patient: str | None, dim: int) -> EntryRows:
+    """The rows of `entry`; `patient` is the keyed hash. Paths become absolute.
+
+    Raises
+    ------
+    MismatchError, ScanError : see `unit_vectors`
+    ScanError : a name that is no Unicode (code "bad_name")
+    ValueError : slice numbers outside of the scan
+    """
+    files = tuple(os.path.abspath(file) for file in entry.files)
+    slice_files = tuple(os.path.abspath(file) for file in entry.slice_files)
+    scan = ScanRow(
+        scan_id=entry.scan_id,
+        path=os.path.abspath(entry.path),
+        files=files,
+        n_slices=len(slice_files),
+        label=entry.label,
+        patient=patient,
+        modality=entry.modality,
+        format=entry.format,
+        decoder=entry.decoder,
+        pixel_sha256=entry.pixel_sha256,
+        metadata=dict(entry.metadata),
+    )
+    _check_names(entry, (scan.path, scan.scan_id, scan.label or "", *files, *slice_files))
+    slices = tuple(
+        SliceRow(number, file, entry.thumbnails.get(number))
+        for number, file in enumerate(slice_files)
+    )
+    return EntryRows(scan, _vector_rows(entry, dim), slices)
+
+
+def _check_names(entry: GalleryEntry, names: tuple[str, ...]) -> None:
+    """SQLite holds Unicode only; a file system may hold names that are none."""
+    try:
+        "".join(names).encode()
+    except UnicodeEncodeError as error:
+        raise ScanError(
+            "bad_name",
+            f"the name {entry.path!a} is not valid UTF-8",
+            "rename the file and add it again",
+        ) from error
+
+
+def _vector_rows(entry: GalleryEntry, dim: int) -> tuple[VectorRow, ...]:
+    """The scan's vector, then those of its slices, as float16."""
+    embedding = entry.embedding
+    numbers = [int(number) for number in embedding.slice_numbers]
+    in_range = all(0 <= number < len(entry.slice_files) for number in numbers)
+    if not in_range or not len(numbers) == len(embedding.slice_vectors) == len(
+        embedding.slice_views
+    ):
+        raise ValueError(f"slice numbers do not fit {len(entry.slice_files)} slices")
+    vectors = embedding.vector[np.newaxis]
+    if numbers:
+        vectors = np.concatenate([vectors, embedding.slice_vectors])
+    halves = unit_vectors(vectors, dim, entry.path).astype(np.float16)
+    views = ("model", *embedding.slice_views)
+    return tuple(
+        VectorRow(number, view, vector)
+        for number, view, vector in zip((None, *numbers), views, halves, strict=True)
+    )
+
+
+def store(catalogue: Catalogue, rows: EntryRows) -> Outcome:
+    """Insert `rows`, or replace the same scan if its pixels, label or patient have changed.
+
+    What a new entry does not know (label, patient) is no change. A replaced scan gets
+    a new id; its old rows go in the same transaction.
+    """
+    stored = _stored_already(catalogue, rows.scan)
+    if stored is None:
+        catalogue.insert(rows.scan, rows.vectors, rows.slices)
+        return "added"
+    if _is_same(stored.row, rows.scan):
+        return "unchanged"
+    catalogue.delete(stored.id)
+    catalogue.insert(rows.scan, rows.vectors, rows.slices)
+    return "updated"
+
+
+def _stored_already(catalogue: Catalogue, scan: ScanRow) -> StoredScan | None:
+    """The stored scan of the same `scan_id`, else of the same pixels and files."""
+    found = catalogue.find("scan_id", scan.scan_id)
+    if found:
+        return next(catalogue.stored(found))
+    if scan.pixel_sha256 is None:
+        return None
+    twins = catalogue.stored(catalogue.find("pixel_sha256", scan.pixel_sha256))
+    place = (scan.path, scan.files)
+    return next((twin for twin in twins if (twin.row.path, twin.row.files) == place), None)
+
+
+def _is_same(old: ScanRow, new: ScanRow) -> bool:
+    """Whether `new` says nothing that `old` does not say."""
+    return (
+        new.pixel_sha256 is not None
+        and new.pixel_sha256 == old.pixel_sha256
+        and new.label in (None, old.label)
+        and new.patient in (None, old.patient)
+    )

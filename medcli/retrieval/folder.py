@@ -1,0 +1,167 @@
+"""The folder of a gallery: what lies in it, how it is made and replaced."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import hmac
+import os
+import secrets
+import shutil
+import time
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from pathlib import Path
+
+from medcli.errors import DamagedError, OutputExistsError, UsageError
+from medcli.retrieval.catalogue import Catalogue
+from medcli.retrieval.storage import (
+    DAMAGE_HINT,
+    storage_errors,
+    sync_folder,
+    sync_tree,
+    writer_lock,
+)
+
+CATALOGUE = "catalogue.sqlite"
+KEY = "patient.key"
+MODEL = "model"
+LOCK = "writer.lock"
+_OURS = {CATALOGUE, f"{CATALOGUE}-wal", f"{CATALOGUE}-shm", KEY, MODEL, LOCK}
+_CACHE_SUFFIXES = {".faiss", ".tmp"}
+KEY_CHECK = b"medcli patient key"
+_HASH_DIGITS = 16
+_ABANDONED_SECONDS = 3600.0
+
+
+def keyed_hash(key: bytes, message: bytes) -> str:
+    """HMAC-SHA256, the first 16 hex digits."""
+    return hmac.new(key, message, hashlib.sha256).hexdigest()[:_HASH_DIGITS]
+
+
+def make_folder(
+    path: Path,
+    model_dir: Path,
+    settings: Mapping[str, str | int],
+    *,
+    overwrite: bool,
+    lock_timeout: float,
+) -> None:
+    """Make an empty gallery at `path`, built beside it and renamed; see `Gallery.create`."""
+    check_target(path, overwrite=overwrite)
+    _check_model(model_dir, path)
+    building = path.with_name(f".{path.name}.{secrets.token_hex(4)}.building")
+    try:
+        with storage_errors(path):
+            building.mkdir(parents=True)
+            _fill(building, model_dir, settings)
+            _put_in_place(building, path, lock_timeout)
+    finally:
+        shutil.rmtree(building, ignore_errors=True)
+
+
+def is_writable(folder: Path) -> bool:
+    """Whether files can be made in `folder`."""
+    return os.access(folder, os.W_OK | os.X_OK)
+
+
+def file_identity(file: Path) -> tuple[int, int]:
+    """Which file a path names, whatever it is called."""
+    with storage_errors(file):
+        status = file.stat()
+    return status.st_dev, status.st_ino
+
+
+def check_present(path: Path, file: Path) -> None:
+    """Tell a missing gallery from a damaged one."""
+    if file.is_file():
+        return
+    if (path / KEY).exists():
+        raise DamagedError(f"{path} has lost {file.name}", DAMAGE_HINT)
+    what = "is no gallery" if path.exists() else "does not exist"
+    raise UsageError(f"{path} {what}", f"build it with: medcli index build -g {path}")
+
+
+def check_target(path: Path, *, overwrite: bool) -> None:
+    """Allow a new gallery only where nothing but a gallery is lost."""
+    if not path.exists():
+        return
+    names = {item.name for item in path.iterdir()} if path.is_dir() else {path.name}
+    if not names:
+        return
+    foreign = sorted(n for n in names - _OURS if Path(n).suffix not in _CACHE_SUFFIXES)
+    if foreign or not names & {CATALOGUE, KEY}:
+        raise OutputExistsError(
+            f"{path} exists and holds other files ({', '.join(foreign[:3])})",
+            "name another place with -g",
+        )
+    if not overwrite:
+        raise OutputExistsError(
+            f"{path} is a gallery already",
+            "use medcli index add or medcli index update, or replace it with --overwrite",
+        )
+
+
+def _check_model(model_dir: Path, path: Path) -> None:
+    """A gallery takes a copy of its model, so neither may lie inside what is copied."""
+    if not model_dir.is_dir():
+        raise UsageError(f"{model_dir} is no model package", "name one with --model")
+    if path.is_relative_to(model_dir.resolve()):
+        raise UsageError(f"{path} lies inside its model {model_dir}", "name another place with -g")
+
+
+def _fill(folder: Path, model_dir: Path, settings: Mapping[str, str | int]) -> None:
+    """Write a new, empty gallery into `folder`, durably."""
+    from importlib.metadata import version
+
+    shutil.copytree(model_dir, folder / MODEL)
+    key = secrets.token_bytes(32)
+    descriptor = os.open(folder / KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
+    with os.fdopen(descriptor, "wb") as file:
+        file.write(key)
+    meta = {
+        **settings,
+        "uuid": secrets.token_hex(16),
+        "key_check": keyed_hash(key, KEY_CHECK),
+        "created": datetime.now(UTC).isoformat(timespec="seconds"),
+        "medcli_version": version("medcli"),
+    }
+    Catalogue.create(folder / CATALOGUE, meta)
+    sync_tree(folder)
+
+
+def _put_in_place(building: Path, path: Path, lock_timeout: float) -> None:
+    """Rename `building` to `path`; a gallery that stands there is moved aside, then removed."""
+    if not path.exists() or not any(path.iterdir()):
+        if path.exists():
+            path.rmdir()
+        building.rename(path)
+        sync_folder(path.parent)
+        return
+    replaced = building.with_suffix(".replaced")
+    with writer_lock(path / LOCK, lock_timeout):
+        path.rename(replaced)
+        try:
+            building.rename(path)
+        except OSError:
+            replaced.rename(path)
+            raise
+    sync_folder(path.parent)
+    shutil.rmtree(replaced)
+
+
+def sweep(folder: Path) -> None:
+    """Remove temporary files that a killed process has left."""
+    for file in folder.glob("*.tmp"):
+        if time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
+            file.unlink(missing_ok=True)
+
+
+def folder_bytes(folder: Path) -> int:
+    """The size of all files under `folder`; SQLite's log may vanish while they are counted."""
+    total = 0
+    with storage_errors(folder):
+        for file in folder.rglob("*"):
+            with contextlib.suppress(FileNotFoundError):
+                total += file.stat().st_size if file.is_file() else 0
+    return total

@@ -1,0 +1,421 @@
+"""A gallery: a folder in which scans are stored and found again.
+
+::
+
+    gallery/
+    ├── catalogue.sqlite   the truth: scans, vectors, slices, thumbnails
+    ├── scan.faiss         caches, rebuilt from the catalogue whenever they are
+    ├── slice.faiss          absent, damaged or of another generation
+    ├── model/             a copy of the model package the vectors were made with
+    ├── patient.key        secret of the patient hashes, readable by the owner only
+    └── writer.lock        held while a batch is written
+
+One process writes at a time; readers are never blocked and see one generation.
+The folder holds no path to itself and can be moved.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hmac
+import itertools
+import json
+import os
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Self
+
+import numpy as np
+
+from medcli.errors import (
+    DamagedError,
+    MismatchError,
+    ScanError,
+    StorageError,
+    UsageError,
+)
+from medcli.records import Failure, GalleryEntry, ScanWarning
+from medcli.retrieval.catalogue import Catalogue
+from medcli.retrieval.entries import AddReport, EntryRows, entry_rows, store
+from medcli.retrieval.folder import (
+    CATALOGUE,
+    KEY,
+    KEY_CHECK,
+    LOCK,
+    MODEL,
+    check_present,
+    file_identity,
+    folder_bytes,
+    is_writable,
+    keyed_hash,
+    make_folder,
+    sweep,
+)
+from medcli.retrieval.rows import State, StoredScan
+from medcli.retrieval.storage import SPACE_HINT, storage_errors, writer_lock
+
+if TYPE_CHECKING:  # faiss is loaded by the first search, never by `index info`
+    from medcli.retrieval.vectors import Level, Stamp, VectorIndex
+
+
+class Gallery:
+    """Scans with vectors, labels and thumbnails in a folder; use as a context manager.
+
+    Attributes
+    ----------
+    path : the folder
+    fingerprint : of the model all vectors were made with
+    dim : D, the length of a vector
+    catalogue : the rows, to be read inside `snapshot`
+    """
+
+    def __init__(self, path: Path, catalogue: Catalogue, *, write: bool, lock_timeout: float):
+        self.path = path
+        self.catalogue = catalogue
+        self._write = write
+        self._lock_timeout = lock_timeout
+        self._writable = is_writable(path)
+        self._file = file_identity(catalogue.path)
+        self._key: bytes | None = None
+        self._indexes: dict[Level, tuple[int, VectorIndex]] = {}
+        with catalogue.reading():
+            meta = catalogue.meta()
+        try:
+            self.fingerprint = str(meta["fingerprint"])
+            self.dim = int(meta["dim"])
+            self.created = str(meta["created"])
+            self.engine: dict[str, Any] = json.loads(meta["engine"])
+            self._uuid = str(meta["uuid"])
+            self._key_check = str(meta["key_check"])
+        except (KeyError, ValueError, TypeError) as error:
+            raise catalogue.damaged("its settings are lost") from error
+
+    @classmethod
+    def create(
+        cls,
+        path: Path,
+        *,
+        model_dir: Path,
+        fingerprint: str,
+        dim: int,
+        engine: Mapping[str, Any] | None = None,
+        overwrite: bool = False,
+        lock_timeout: float = 60.0,
+    ) -> Self:
+        """Make an empty gallery at `path` and open it for writing.
+
+        It is built beside its place and renamed, so nothing half-made stays. Only a
+        gallery or an empty folder is ever replaced, never a folder of other files.
+
+        Parameters
+        ----------
+        model_dir : the model package to copy into the gallery
+        fingerprint, dim : of that model
+        engine : settings of the engine that every later `add` and `search` repeats
+
+        Raises
+        ------
+        OutputExistsError : `path` exists (with `overwrite`: and is no gallery)
+        UsageError : `model_dir` is no folder
+        StorageError : the disk is full, or the folder cannot be written
+        LockedError : the gallery to be replaced is being written
+        """
+        settings: dict[str, str | int] = {
+            "fingerprint": fingerprint,
+            "dim": dim,
+            "engine": json.dumps(dict(engine or {})),
+        }
+        path = path.resolve()
+        make_folder(path, model_dir, settings, overwrite=overwrite, lock_timeout=lock_timeout)
+        return cls.open(path, write=True, lock_timeout=lock_timeout)
+
+    @classmethod
+    def open(cls, path: Path, *, write: bool = False, lock_timeout: float = 60.0) -> Self:
+        """Open the gallery at `path`; a read-only folder is fine for reading.
+
+        Parameters
+        ----------
+        lock_timeout : seconds a write waits for another process
+
+        Raises
+        ------
+        UsageError : there is no gallery, or a newer medcli wrote it
+        DamagedError : its catalogue is damaged
+        StorageError : it cannot be read, or not be written with `write`
+        """
+        path = path.resolve()
+        file = path / CATALOGUE
+        check_present(path, file)
+        writable = is_writable(path) and os.access(file, os.W_OK)
+        if write and not writable:
+            raise StorageError(f"{path} cannot be written", SPACE_HINT)
+        catalogue = Catalogue.open(file, write=write, writable=writable)
+        try:
+            return cls(path, catalogue, write=write, lock_timeout=lock_timeout)
+        except BaseException:
+            catalogue.close()
+            raise
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.close()
+
+    def close(self) -> None:
+        """Close the catalogue and forget the loaded indexes."""
+        self._indexes.clear()
+        self.catalogue.close()
+
+    @property
+    def model_dir(self) -> Path:
+        """The gallery's own copy of its model package."""
+        return self.path / MODEL
+
+    def check_fingerprint(self, fingerprint: str) -> None:
+        """Refuse a model that is not the gallery's.
+
+        Raises
+        ------
+        MismatchError : the fingerprints differ
+        """
+        if fingerprint != self.fingerprint:
+            raise MismatchError(
+                f"{self.path} was built with model {self.fingerprint}, not with {fingerprint}",
+                "leave out --model to use the gallery's own copy, or build a gallery "
+                "for the other model: medcli index build -g NEW_GALLERY --model MODEL",
+            )
+
+    def patient_hash(self, patient_id: str | None) -> str | None:
+        """The patient as this gallery writes it: HMAC-SHA256, 16 hex digits.
+
+        A missing or blank id is an unknown patient: None.
+
+        Raises
+        ------
+        DamagedError : the key is lost or not the one the stored hashes were made with
+        """
+        if patient_id is None or not patient_id.strip():
+            return None
+        if self._key is None:
+            self._key = self._read_key()
+        return keyed_hash(self._key, patient_id.strip().encode())
+
+    def _read_key(self) -> bytes:
+        """The secret of the patient hashes, checked: a wrong one would hide same-patient hits."""
+        file = self.path / KEY
+        if not file.exists():
+            raise DamagedError(f"{file} is lost", "restore it from a backup of the gallery")
+        with storage_errors(file):
+            key = file.read_bytes()
+        if not hmac.compare_digest(keyed_hash(key, KEY_CHECK), self._key_check):
+            raise DamagedError(f"{file} is damaged", "restore it from a backup of the gallery")
+        return key
+
+    def add(self, entries: Iterable[GalleryEntry], batch: int = 64) -> AddReport:
+        """Store `entries`, each batch in one transaction that is on disk when it ends.
+
+        A scan already stored (same `scan_id`, or same pixels and files) with the same
+        pixels, label and patient is left alone; one whose pixels or label have changed
+        is replaced under a new id. An entry whose vectors are NaN, zero or not of unit
+        length, or whose `scan_id` another entry of this call has taken for other
+        pixels, is refused and the others go on. Entries are drawn outside the lock.
+
+        Raises
+        ------
+        MismatchError : vectors of another length: they come from another model
+        LockedError : another process writes for longer than the lock timeout
+        StorageError : the disk is full; the batches before are kept
+        """
+        outcomes: Counter[str] = Counter()
+        refused: list[Failure] = []
+        taken: dict[str, str | None] = {}
+        stream = iter(entries)
+        while group := list(itertools.islice(stream, batch)):
+            rows = self._converted(group, taken, refused)
+            with self._writing():
+                outcomes.update([store(self.catalogue, row) for row in rows])
+        changed = outcomes["added"] + outcomes["updated"] > 0
+        return AddReport(
+            **outcomes, refused=tuple(refused), warnings=self.refresh() if changed else ()
+        )
+
+    def _converted(
+        self,
+        group: Iterable[GalleryEntry],
+        taken: dict[str, str | None],
+        refused: list[Failure],
+    ) -> list[EntryRows]:
+        """The rows of the entries that can be stored; the others join `refused`.
+
+        `taken` remembers the pixels of each `scan_id` of this call.
+        """
+        rows = []
+        for entry in group:
+            try:
+                rows.append(entry_rows(entry, self.patient_hash(entry.patient_id), self.dim))
+                _claim(entry, taken)
+            except ScanError as error:
+                refused.append(
+                    Failure(
+                        path=entry.path,
+                        code=error.code,
+                        message=str(error),
+                        files=entry.files,
+                        scan_id=entry.scan_id,
+                    )
+                )
+        return rows
+
+    def remove(self, ids: Iterable[int]) -> int:
+        """Remove the scans of `ids` in one transaction; return how many there were.
+
+        Raises
+        ------
+        LockedError, StorageError : nothing was removed
+        """
+        with self._writing():
+            removed = sum(self.catalogue.delete(scan) for scan in ids)
+        self.refresh()
+        return removed
+
+    @contextlib.contextmanager
+    def _writing(self) -> Iterator[None]:
+        """The writer's lock and one transaction in the folder that was opened."""
+        if not self._write:
+            raise ValueError("the gallery was opened for reading")
+        with writer_lock(self.path / LOCK, self._lock_timeout):
+            if file_identity(self.catalogue.path) != self._file:
+                raise UsageError(
+                    f"{self.path} was replaced while it was open", "run the command again"
+                )
+            with self.catalogue.writing():
+                yield
+
+    def snapshot(self) -> contextlib.AbstractContextManager[State]:
+        """One generation of the gallery, whatever other processes write meanwhile."""
+        return self.catalogue.reading()
+
+    def index(self, level: Level, state: State) -> tuple[VectorIndex, tuple[ScanWarning, ...]]:
+        """The vector index of `level` at `state`, with notes if it had to be rebuilt.
+
+        Call it inside `snapshot`. A rebuilt index is saved where the folder allows,
+        else it stays in memory.
+
+        Raises
+        ------
+        DamagedError : a row it would be rebuilt from does not match its checksum
+        """
+        from medcli.retrieval.vectors import Stamp, open_index
+
+        known = self._indexes.get(level)
+        if known is not None and known[0] == state.generation:
+            return known[1], ()
+        stamp = Stamp(
+            gallery=self._uuid,
+            level=level,
+            generation=state.generation,
+            count=state.scans if level == "scan" else state.slice_vectors,
+            dim=self.dim,
+        )
+        file = self.path / f"{level}.faiss"
+        index, notes = open_index(file, stamp, lambda: self._level_rows(stamp), self._writable)
+        self._indexes[level] = (state.generation, index)
+        return index, notes
+
+    def _level_rows(self, stamp: Stamp) -> tuple[np.ndarray, np.ndarray]:
+        """All vectors of a level (N, D) float16 and the ids of their scans (N,)."""
+        vectors, ids = self.catalogue.matrix(self.dim, whole=stamp.level == "scan")
+        if len(ids) != stamp.count:
+            raise self.catalogue.damaged("rows are missing")
+        return vectors, ids
+
+    def refresh(self) -> tuple[ScanWarning, ...]:
+        """Bring the cache files up to date; the notes say what could not be saved."""
+        from medcli.retrieval.vectors import LEVELS, NOT_SAVED
+
+        with storage_errors(self.path):
+            sweep(self.path)
+        with self.snapshot() as state:
+            notes = [note for level in LEVELS for note in self.index(level, state)[1]]
+        return tuple(note for note in notes if note.code == NOT_SAVED)
+
+    def lookup(
+        self,
+        *,
+        id: int | None = None,
+        scan_id: str | None = None,
+        pixel_sha256: str | None = None,
+    ) -> tuple[StoredScan, ...]:
+        """Stored scans by one of id, `scan_id` or pixels; empty where there is none.
+
+        Raises
+        ------
+        DamagedError : a row does not match its checksum
+        """
+        with self.snapshot():
+            if id is not None:
+                ids = [id]
+            elif scan_id is not None:
+                ids = self.catalogue.find("scan_id", scan_id)
+            elif pixel_sha256 is not None:
+                ids = self.catalogue.find("pixel_sha256", pixel_sha256)
+            else:
+                raise ValueError("lookup needs id, scan_id or pixel_sha256")
+            return tuple(self.catalogue.stored(ids))
+
+    def thumbnail(self, id: int, slice: int | None = None) -> bytes | None:
+        """The JPEG of a stored slice (None: of a scan of one slice), None where there is none.
+
+        Raises
+        ------
+        DamagedError : it does not match its checksum
+        """
+        with self.snapshot():
+            row = self.catalogue.slice(id, slice or 0)
+        return row.thumbnail if row else None
+
+    def info(self) -> dict[str, Any]:
+        """What the gallery holds, without loading an index.
+
+        `classes` and `modalities` count scans; scans without a label are `unlabelled`,
+        without a known patient `unknown_patients`. `bytes` covers every file of the
+        folder, the model's copy too.
+        """
+        with self.snapshot() as state:
+            classes = self.catalogue.tally("label")
+            modalities = self.catalogue.tally("modality")
+            patients = self.catalogue.tally("patient")
+            slices = self.catalogue.total_slices()
+        return {
+            "path": str(self.path),
+            "scans": state.scans,
+            "slices": slices,
+            "vectors": state.scans + state.slice_vectors,
+            "dim": self.dim,
+            "fingerprint": self.fingerprint,
+            "generation": state.generation,
+            "unlabelled": classes.pop(None, 0),
+            "classes": classes,
+            "modalities": {name or "unknown": count for name, count in modalities.items()},
+            "unknown_patients": patients.pop(None, 0),
+            "patients": len(patients),
+            "bytes": folder_bytes(self.path),
+            "created": self.created,
+            "model": str(self.model_dir),
+            "engine": self.engine,
+        }
+
+
+def _claim(entry: GalleryEntry, taken: dict[str, str | None]) -> None:
+    """Refuse a second scan of one call that would silently replace the first."""
+    if entry.scan_id in taken:
+        pixels = taken[entry.scan_id]
+        if pixels is None or pixels != entry.pixel_sha256:
+            raise ScanError(
+                "duplicate_scan_id",
+                f"{entry.path} has the scan_id of another scan with other pixels",
+                "give each scan its own scan_id in the manifest",
+            )
+    taken[entry.scan_id] = entry.pixel_sha256

@@ -1,0 +1,144 @@
+"""Durable files: translated errors, atomic replacement, the writer's lock.
+
+Nothing here knows what a gallery holds. SQLite and the operating system report
+trouble in their own words; `storage_errors` turns them into the error tree.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import os
+import secrets
+import sqlite3
+import sys
+import time
+from collections.abc import Iterable, Iterator
+from pathlib import Path
+
+from medcli.errors import DamagedError, LockedError, MedcliError, StorageError
+
+if sys.platform == "win32":
+    import msvcrt
+else:
+    import fcntl
+
+_POLL_SECONDS = 0.02
+_LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
+_REFUSED = {
+    sqlite3.SQLITE_PERM,
+    sqlite3.SQLITE_READONLY,
+    sqlite3.SQLITE_IOERR,
+    sqlite3.SQLITE_FULL,
+    sqlite3.SQLITE_CANTOPEN,
+    sqlite3.SQLITE_NOLFS,
+    sqlite3.SQLITE_AUTH,
+}
+SPACE_HINT = "check the free space and the permissions of the folder, then run the command again"
+DAMAGE_HINT = (
+    "restore the gallery from a backup, or build it anew with: medcli index build --overwrite"
+)
+LOCK_HINT = "wait until it has finished, or wait longer with --lock-timeout"
+
+
+@contextlib.contextmanager
+def storage_errors(path: Path) -> Iterator[None]:
+    """Translate what SQLite and the operating system raise about `path`.
+
+    Raises
+    ------
+    LockedError : another process holds the database
+    StorageError : disk full, no permission, input/output error
+    DamagedError : the database is malformed
+    """
+    try:
+        yield
+    except (sqlite3.ProgrammingError, sqlite3.InterfaceError):
+        raise  # a mistake in this code, not in the user's files
+    except sqlite3.Error as error:
+        raise _translated(error, path) from error
+    except OSError as error:
+        raise StorageError(f"{path}: {error.strerror or error}", SPACE_HINT) from error
+
+
+def _translated(error: sqlite3.Error, path: Path) -> MedcliError:
+    """The error of our tree for SQLite's result code; without one the content is damaged."""
+    primary = getattr(error, "sqlite_errorcode", sqlite3.SQLITE_CORRUPT) & 0xFF
+    if primary in _LOCKED:
+        return LockedError(f"another process writes to {path}", LOCK_HINT)
+    if primary in _REFUSED:
+        return StorageError(f"{path}: {error}", SPACE_HINT)
+    return DamagedError(f"{path} is damaged: {error}", DAMAGE_HINT)
+
+
+@contextlib.contextmanager
+def writer_lock(path: Path, timeout: float) -> Iterator[None]:
+    """Hold the lock file `path` exclusively; the system frees it when the process dies.
+
+    Raises
+    ------
+    LockedError : still held by another process after `timeout` seconds
+    """
+    with storage_errors(path):
+        file = path.open("ab")
+    with file:
+        deadline = time.monotonic() + timeout
+        while not _try_lock(file.fileno(), path):
+            if time.monotonic() >= deadline:
+                raise LockedError(f"another process writes to {path.parent}", LOCK_HINT)
+            time.sleep(_POLL_SECONDS)
+        yield
+
+
+def _try_lock(descriptor: int, path: Path) -> bool:
+    """Take the lock if it is free."""
+    with storage_errors(path):
+        try:
+            if sys.platform == "win32":
+                msvcrt.locking(descriptor, msvcrt.LK_NBLCK, 1)
+            else:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except (BlockingIOError, PermissionError):
+            return False
+    return True
+
+
+def replace_file(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write `parts` to `path` so that a crash leaves the old file or the new one, whole.
+
+    Raises
+    ------
+    OSError : as the system reports it; the temporary file is gone and `path` untouched
+    """
+    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
+    try:
+        with temporary.open("xb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        temporary.replace(path)
+    except BaseException:
+        temporary.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable; Windows has no such call and needs none."""
+    if sys.platform == "win32":
+        return
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
+
+
+def sync_tree(folder: Path) -> None:
+    """Make every file and name under `folder` durable."""
+    if sys.platform == "win32":
+        return
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with (Path(parent) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(parent))

@@ -1,0 +1,229 @@
+"""The vector index of a gallery: FAISS, exact, float16, a disposable cache.
+
+A gallery has two indexes, one a level: "scan" (one vector a scan) and "slice"
+(the slices of scans with several). The FAISS id of a vector is the id of its
+scan, so a search names scans without asking the catalogue.
+
+A cache file is one JSON line (what it was made from), one line with the SHA-256
+of all the rest, then FAISS's own bytes. FAISS parses them only after the
+checksum has been compared: its reader takes damaged files without complaint, and
+its writer hides a full disk, so reading and writing are done here.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import hashlib
+import json
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, BinaryIO, Literal, Self
+
+import faiss
+import numpy as np
+
+from medcli.records import ScanWarning
+from medcli.retrieval.storage import replace_file
+
+Level = Literal["scan", "slice"]
+LEVELS: tuple[Level, ...] = ("scan", "slice")
+REBUILT = "index_rebuilt"
+NOT_SAVED = "index_not_saved"
+
+_CHUNK_BYTES = 1 << 20
+_CHUNK_ROWS = 1 << 16
+_MAX_HEADER_BYTES = 4096
+
+
+class CacheUnusableError(Exception):
+    """A cache file that must not be used; `reason` says why.
+
+    `newer` is set where another process has written it for a later generation.
+    """
+
+    def __init__(self, reason: str, *, newer: bool = False) -> None:
+        super().__init__(reason)
+        self.reason = reason
+        self.newer = newer
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """What an index was made from; a cache file is used only if all of it agrees."""
+
+    gallery: str
+    level: Level
+    generation: int
+    count: int
+    dim: int
+
+
+class VectorIndex:
+    """Exact inner-product search over float16 vectors."""
+
+    def __init__(self, index: faiss.Index) -> None:
+        self._index = index
+
+    @classmethod
+    def build(cls, vectors: np.ndarray, ids: np.ndarray) -> Self:
+        """(N, D) float16 unit vectors and the (N,) ids of their scans → index."""
+        flat = faiss.IndexScalarQuantizer(
+            vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
+        )
+        index = faiss.IndexIDMap(flat)
+        for start in range(0, len(vectors), _CHUNK_ROWS):  # widened a part at a time
+            rows = slice(start, start + _CHUNK_ROWS)
+            index.add_with_ids(vectors[rows].astype(np.float32), ids[rows].astype(np.int64))
+        return cls(index)
+
+    def __len__(self) -> int:
+        return int(self._index.ntotal)
+
+    def candidates(self, query: np.ndarray, k: int, excluded: Iterable[int] = ()) -> set[int]:
+        """Ids of all scans that may be among the `k` best of this index.
+
+        Parameters
+        ----------
+        query : (D,) float32, unit length
+        excluded : ids of scans to leave out before the search
+
+        Notes
+        -----
+        A scan's score here is the best of its vectors. Vectors of one scan can fill
+        the answer of FAISS, so the scans found are left out and the search goes on,
+        each time twice as deep, until `k` scans are found and the next one is worse by
+        more than rounding can explain; then exact scores can decide, ties included.
+        """
+        # |error| of a float32 dot product of unit vectors, on both sides of a comparison
+        margin = 2.0 * query.size * float(np.finfo(np.float32).eps)
+        found: dict[int, float] = {}  # best first
+        left_out = set(excluded)
+        depth = max(64, 4 * k)
+        while True:
+            scores, ids = self._search(query, depth, left_out)
+            for scan, score in zip(ids.tolist(), scores.tolist(), strict=True):
+                found.setdefault(scan, score)
+            ranked = sorted(found.values(), reverse=True)
+            bound = ranked[k - 1] - margin if len(ranked) >= k else -np.inf
+            if len(ids) < depth or scores[-1] < bound:
+                return {scan for scan, score in found.items() if score >= bound}
+            left_out |= found.keys()
+            depth *= 2
+
+    def _search(
+        self, query: np.ndarray, depth: int, left_out: set[int]
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Scores (M,) and scan ids (M,) of the best vectors, M ≤ depth, best first."""
+        depth = min(depth, len(self))
+        if depth == 0:
+            return np.empty(0, np.float32), np.empty(0, np.int64)
+        parameters = None
+        if left_out:
+            batch = faiss.IDSelectorBatch(np.fromiter(left_out, np.int64, len(left_out)))
+            selector = faiss.IDSelectorNot(batch)
+            parameters = faiss.SearchParameters()
+            parameters.sel = selector  # a bare pointer: `selector` and `batch` must live on
+        scores, ids = self._index.search(query[np.newaxis], depth, params=parameters)
+        real = ids[0] >= 0  # FAISS pads with -1
+        return scores[0][real], ids[0][real]
+
+
+def open_index(
+    path: Path,
+    stamp: Stamp,
+    rows: Callable[[], tuple[np.ndarray, np.ndarray]],
+    save: bool,
+) -> tuple[VectorIndex, tuple[ScanWarning, ...]]:
+    """The index of `stamp` from its cache file, else rebuilt, with notes on what was done.
+
+    Parameters
+    ----------
+    rows : gives the (N, D) float16 vectors and the (N,) ids to rebuild from
+    save : the rebuilt index may replace the file
+    """
+    if stamp.count == 0:
+        return VectorIndex.build(np.empty((0, stamp.dim), np.float16), np.empty(0, np.int64)), ()
+    try:
+        return read_index(path, stamp), ()
+    except CacheUnusableError as error:
+        reason, save = error.reason, save and not error.newer
+    index = VectorIndex.build(*rows())
+    notes = [ScanWarning(REBUILT, f"{path.name} was {reason}: rebuilt from the catalogue")]
+    if save:
+        try:
+            write_index(path, index, stamp)
+        except OSError as error:
+            reason = error.strerror or str(error)
+            notes.append(ScanWarning(NOT_SAVED, f"{path.name} could not be saved: {reason}"))
+    return index, tuple(notes)
+
+
+def write_index(path: Path, index: VectorIndex, stamp: Stamp) -> None:
+    """Replace the cache file `path` atomically and durably.
+
+    Raises
+    ------
+    OSError : the disk is full, or the folder cannot be written
+    """
+    payload = faiss.serialize_index(index._index).data
+    head = json.dumps({**dataclasses.asdict(stamp), "bytes": payload.nbytes}).encode() + b"\n"
+    digest = hashlib.sha256(head)
+    digest.update(payload)
+    replace_file(path, (head, digest.hexdigest().encode() + b"\n", payload))
+
+
+def read_index(path: Path, stamp: Stamp) -> VectorIndex:
+    """The index of the cache file `path`, if it is whole and made from `stamp`.
+
+    Raises
+    ------
+    CacheUnusableError : absent, damaged, of another generation, or unreadable here
+    """
+    try:
+        with path.open("rb") as file:
+            payload = _checked_payload(file, stamp)
+    except FileNotFoundError as error:
+        raise CacheUnusableError("absent") from error
+    except OSError as error:
+        raise CacheUnusableError(f"unreadable ({error.strerror or error})") from error
+    try:
+        index = faiss.deserialize_index(payload)
+    except RuntimeError as error:
+        raise CacheUnusableError("not readable by this version of faiss") from error
+    if index.d != stamp.dim or index.ntotal != stamp.count:
+        raise CacheUnusableError("damaged")
+    return VectorIndex(index)
+
+
+def _checked_payload(file: BinaryIO, stamp: Stamp) -> np.ndarray:
+    """FAISS's bytes (N,) uint8 out of a cache file, after all checks."""
+    head, checksum = file.readline(_MAX_HEADER_BYTES), file.readline(_MAX_HEADER_BYTES)
+    values = _parsed(head)
+    size = values.get("bytes")
+    if not isinstance(size, int) or file.seek(0, 2) != len(head) + len(checksum) + size:
+        raise CacheUnusableError("damaged")
+    file.seek(len(head) + len(checksum))
+    payload = np.empty(size, np.uint8)
+    digest = hashlib.sha256(head)
+    for start in range(0, size, _CHUNK_BYTES):
+        part = payload.data[start : start + _CHUNK_BYTES]
+        if file.readinto(part) != part.nbytes:  # type: ignore[attr-defined]
+            raise CacheUnusableError("damaged")
+        digest.update(part)
+    if checksum != digest.hexdigest().encode() + b"\n":
+        raise CacheUnusableError("damaged")
+    if any(values.get(name) != value for name, value in dataclasses.asdict(stamp).items()):
+        raise CacheUnusableError("stale", newer=values.get("generation", 0) > stamp.generation)
+    return payload
+
+
+def _parsed(head: bytes) -> dict[str, Any]:
+    """The JSON object of a cache file's first line."""
+    try:
+        values = json.loads(head)
+    except ValueError as error:  # also bytes that are no UTF-8
+        raise CacheUnusableError("damaged") from error
+    if not isinstance(values, dict):
+        raise CacheUnusableError("damaged")
+    return values

@@ -1,0 +1,97 @@
+"""The model card of a run."""
+
+from __future__ import annotations
+
+from typing import Any
+
+from medcli.models.package import ModelPackage
+
+_CARD = """\
+# {task}: {classes}
+
+Trained by medcli {medcli} on {created}. **Research use, not a medical device.**{synthetic}
+
+| | |
+|---|---|
+| fingerprint | `{fingerprint}` |
+| network | {arch}, {aggregator} over slices, {dim}-dimensional embedding of unit length |
+| input | {size} × {size} px, {channels} channel(s) |
+| trained on | {source} |
+| training | seed {seed}, {epochs_run} epochs, best {best_epoch}, ended by {stopped} |
+| time | {seconds:.0f} s on {device} |
+| ONNX graph | differs from torch by at most {onnx_difference:.1e} |
+
+## Data
+
+Parts never share a patient; scans of unknown patients count as one patient each.
+
+| part | patients | scans | per class |
+|---|---|---|---|
+{split_rows}
+
+## Numbers on the {part} part
+
+Intervals: 95 %, bootstrap over patients. The threshold was fixed on the validation part.
+
+| metric | value |
+|---|---|
+{metric_rows}
+
+## Limits
+
+The numbers hold for data like those above. Another scanner, site, population or way of
+cropping can change them without a sign. The probabilities are not calibrated.
+"""
+
+
+def model_card(package: ModelPackage) -> str:
+    """The card as Markdown, from what `model.json` holds."""
+    provenance, metrics = package.provenance, package.metrics
+    synthetic = "\n\n**Trained on generated pictures: it says nothing about a patient.**"
+    return _CARD.format(
+        task=package.task.name,
+        classes=" · ".join(package.task.classes),
+        medcli=provenance["versions"]["medcli"],
+        created=package.created[:10],
+        synthetic=synthetic if package.synthetic else "",
+        fingerprint=package.fingerprint,
+        arch=package.model.arch,
+        aggregator=package.model.aggregator,
+        dim=package.model.embedding_dim,
+        size=package.preprocess.size,
+        channels=package.preprocess.channels,
+        source=provenance["source"],
+        seed=provenance["train"]["seed"],
+        epochs_run=provenance["epochs_run"],
+        best_epoch=provenance["best_epoch"],
+        stopped=provenance["stopped"],
+        seconds=provenance["seconds"],
+        device=provenance["device"],
+        onnx_difference=provenance["onnx_difference"],
+        split_rows="\n".join(_split_row(row) for row in provenance["split"]),
+        part="held-out test" if metrics["split"] == "test" else "validation",
+        metric_rows="\n".join(_metric_rows(metrics)),
+    )
+
+
+def _split_row(row: dict[str, Any]) -> str:
+    per_class = ", ".join(f"{name} {count}" for name, count in row["per_class"].items())
+    return f"| {row['part']} | {row['patients']} | {row['scans']} | {per_class} |"
+
+
+def _metric_rows(metrics: Any) -> list[str]:
+    rows = [
+        f"| {name} | {_number(metrics[name])}{_interval(metrics.get(f'{name}_ci'))} |"
+        for name in ("auroc", "accuracy")
+    ]
+    names = ("sensitivity", "specificity", "threshold", "average_precision", "ece", "brier")
+    rows += [f"| {name.replace('_', ' ')} | {_number(metrics[name])} |" for name in names]
+    return rows
+
+
+def _number(value: float | None) -> str:
+    return "–" if value is None else f"{value:.3f}"
+
+
+def _interval(bounds: Any) -> str:
+    return "" if bounds is None else f" ({bounds[0]:.3f}–{bounds[1]:.3f})"

@@ -1,0 +1,124 @@
+"""Settings that fit the data and the device, where the user left them open."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+import torch
+
+from medcli.config import PreprocessConfig, TrainConfig
+from medcli.data.augment import Kind as Augmentation
+from medcli.data.presets import PRESETS
+from medcli.errors import UsageError
+from medcli.models.backbones import SMALL_INPUT
+from medcli.records import Scan
+
+# Slices that two cores without bfloat16 units train on in about nine minutes, by input side;
+# benchmarks/accuracy.md has the rates. The number of epochs follows from it.
+CPU_SLICES = {28: 300_000, 64: 100_000, SMALL_INPUT: 60_000, 112: 45_000}
+CPU_MINUTES = 13.0
+CPU_SIDE = {"single": 112, "stack": 64}
+GPU_SIDE = 224
+EPOCHS = (4, 40)
+
+
+@dataclass(frozen=True, slots=True)
+class DataFacts:
+    """What the defaults look at; sides in pixels, `slices` of the training part."""
+
+    side: int
+    colour: bool
+    stacks: bool
+    unit: str
+    modality: str | None
+
+    @classmethod
+    def of(cls, scans: Sequence[Scan]) -> DataFacts:
+        """Facts of a sample of scans: the median side, the most frequent unit and modality."""
+        units = [scan.unit for scan in scans]
+        modalities = [scan.modality for scan in scans if scan.modality]
+        return cls(
+            side=int(np.median([max(scan.pixels.shape[1:3]) for scan in scans])),
+            colour=any(scan.pixels.shape[3] == 3 for scan in scans),
+            stacks=float(np.mean([len(scan.pixels) > 1 for scan in scans])) > 0.5,
+            unit=max(units, key=units.count),
+            modality=max(modalities, key=modalities.count) if modalities else None,
+        )
+
+
+def choose_preprocess(
+    facts: DataFacts, task: str, device: torch.device, size: int | None
+) -> PreprocessConfig:
+    """Input side, channels and scaling for the data; mean and std come from the training part."""
+    limit = GPU_SIDE if device.type == "cuda" else CPU_SIDE["stack" if facts.stacks else "single"]
+    preset = PRESETS.get(task)
+    return PreprocessConfig(
+        size=size or max(16, min(facts.side, limit)),
+        channels=3 if facts.colour else 1,
+        pictures=preset.pictures if preset else "full_range",
+    )
+
+
+def choose_training(
+    facts: DataFacts,
+    task: str,
+    slices: int,
+    size: int,
+    device: torch.device,
+    config: TrainConfig,
+    *,
+    epochs: int | None,
+    minutes: float | None,
+    spent: float,
+) -> TrainConfig:
+    """Augmentation by modality, epochs by the time the device needs for `slices` a pass.
+
+    Parameters
+    ----------
+    slices : of the training part
+    epochs, minutes : as the user gave them
+    spent : minutes that reading took; they count towards `minutes`
+    """
+    if epochs is None:
+        epochs = EPOCHS[1]
+        if device.type == "cpu":
+            budget = np.interp(size, list(CPU_SLICES), list(CPU_SLICES.values()))
+            epochs = int(np.clip(budget / max(1, slices), *EPOCHS))
+    limit = CPU_MINUTES if minutes is None and device.type == "cpu" else minutes
+    preset = PRESETS.get(task)
+    return replace(
+        config,
+        epochs=epochs,
+        minutes=None if limit is None else max(0.1, limit - spent),
+        follow_clock=minutes is not None,
+        augmentation=preset.augmentation if preset else _augmentation(facts),
+    )
+
+
+def _augmentation(facts: DataFacts) -> Augmentation:
+    if facts.colour:
+        return "colour"
+    if facts.unit == "HU" or facts.modality == "CT":
+        return "ct"
+    return "radiograph" if facts.modality in ("CR", "DX", "DR", "MG") else "grey"
+
+
+def choose_device(name: str) -> torch.device:
+    """The named device; for "auto" the GPU where there is one.
+
+    Raises
+    ------
+    UsageError : a device that this machine does not have
+    """
+    if name == "auto":
+        name = "cuda" if torch.cuda.is_available() else "cpu"
+    try:
+        device = torch.device(name)
+        torch.empty(1, device=device)
+    except (RuntimeError, AssertionError) as error:
+        raise UsageError(
+            f"no device {name!r} on this machine", "Leave --device out, or give cpu"
+        ) from error
+    return device

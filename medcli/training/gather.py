@@ -1,0 +1,134 @@
+"""What a training run is made from: labelled cases, read, resized once and split by patient."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+import numpy as np
+
+from medcli.config import PreprocessConfig
+from medcli.data.arrays import ScanArrays
+from medcli.data.sources import class_folders, folder_manifest
+from medcli.data.splits import PARTS, Split
+from medcli.data.synthetic import write_sample_data
+from medcli.errors import ScanError
+from medcli.imaging.batch import read_all
+from medcli.imaging.hashing import pixel_sha256
+from medcli.imaging.preprocess import Preprocessor, sample_slices
+from medcli.records import Case, Failure, Scan, Task
+from medcli.training.defaults import DataFacts
+
+MAX_UNREADABLE = 0.05  # share of scans that may be unreadable before training stops
+SAMPLE = 32  # scans that are looked at to choose size and channels
+TRAIN_SLICES = 16  # slices of a scan that training sees
+
+
+@dataclass(frozen=True, slots=True)
+class ReadScan:
+    """A labelled scan ready for training.
+
+    `images` is (S, C, H, W) uint8 (0–255 stands for 0–1), at most `TRAIN_SLICES`
+    slices; `case.patient_id` holds the patient of the manifest, else of the tags.
+    """
+
+    case: Case
+    images: np.ndarray
+    pixel_sha256: str
+
+
+def inputs_at_hand(scratch: Path) -> tuple[tuple[str, ...], str, bool]:
+    """What to train on when nothing is named: inputs, a sentence about them, synthetic or not.
+
+    `manifest.csv` or class folders of the current folder, else sample data
+    generated into `scratch`.
+    """
+    here = Path.cwd()
+    manifest = folder_manifest(here)
+    if manifest is not None:
+        return (str(manifest),), f"training on {manifest}", False
+    if len(class_folders(here)) > 1:
+        return (str(here),), f"training on the class folders of {here}", False
+    sentence = "no manifest.csv and no class folders here: training on generated sample data"
+    write_sample_data(scratch)
+    return (str(scratch / "nodule.csv"),), sentence, True
+
+
+def look_at(cases: Sequence[Case]) -> DataFacts:
+    """Facts of a few cases, spread evenly.
+
+    Raises
+    ------
+    ScanError : none of them can be read
+    """
+    chosen = [cases[i] for i in sample_slices(len(cases), SAMPLE)]
+    results = [scan for _, scan in read_all(chosen)]
+    scans = [scan for scan in results if isinstance(scan, Scan)]
+    if not scans:
+        first = next(scan for scan in results if isinstance(scan, Failure))
+        raise ScanError(first.code, f"none of the scans can be read; the first: {first.message}")
+    return DataFacts.of(scans)
+
+
+def read_cases(
+    cases: Sequence[Case],
+    preprocess: PreprocessConfig,
+    *,
+    on_read: Callable[[int, int], None],
+    on_failure: Callable[[Failure], None],
+) -> list[ReadScan]:
+    """Read and resize every case; unreadable ones are reported and left out.
+
+    Raises
+    ------
+    ScanError : more than 5 % of the scans are unreadable
+    """
+    to_unit_range = Preprocessor(replace(preprocess, mean=(0.0,), std=(1.0,)))
+    read: list[ReadScan] = []
+    failures: list[Failure] = []
+    for done, (case, scan) in enumerate(read_all(cases), start=1):
+        on_read(done, len(cases))
+        if isinstance(scan, Failure):
+            failures.append(scan)
+            on_failure(scan)
+            continue
+        assert isinstance(case, Case)
+        chosen = sample_slices(len(scan.pixels), TRAIN_SLICES)
+        images = to_unit_range.model_input(scan, slices=chosen)
+        read.append(
+            ReadScan(
+                replace(case, patient_id=scan.patient_id),
+                np.rint(images * 255).astype(np.uint8),
+                pixel_sha256(scan),
+            )
+        )
+    if len(failures) > MAX_UNREADABLE * len(cases):
+        first = failures[0]
+        raise ScanError(
+            first.code,
+            f"{len(failures)} of {len(cases)} scans cannot be read; the first: {first.message}",
+            "Repair or remove them; up to 5 % are left out with a warning",
+        )
+    return read
+
+
+def part_arrays(read: Sequence[ReadScan], split: Split, task: Task) -> dict[str, ScanArrays]:
+    """The arrays of each part of the split."""
+    by_id = {(item.case.scan_id, item.case.path): item for item in read}
+    arrays = {}
+    for part in PARTS:
+        cases: tuple[Case, ...] = getattr(split, part)
+        items = [by_id[case.scan_id, case.path] for case in cases]
+        arrays[part] = _join(items, task, read[0].images.shape[1:])
+    return arrays
+
+
+def _join(items: Sequence[ReadScan], task: Task, shape: tuple[int, ...]) -> ScanArrays:
+    images = [np.empty((0, *shape), np.uint8), *(item.images for item in items)]
+    labels = [task.classes.index(str(item.case.label)) for item in items]
+    return ScanArrays(
+        np.concatenate(images),
+        np.array([len(item.images) for item in items], dtype=np.int64),
+        np.array(labels, dtype=np.int64),
+    )

@@ -1,0 +1,236 @@
+"""The training loop."""
+
+from __future__ import annotations
+
+import copy
+import math
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import torch
+from torch import Tensor
+from torch.nn import functional as F
+
+from medcli.config import PreprocessConfig, TrainConfig
+from medcli.data.arrays import ScanArrays
+from medcli.data.augment import augment
+from medcli.errors import MedcliError
+from medcli.evaluation.ranking import auroc
+from medcli.models.scan_model import ScanModel
+from medcli.training.losses import class_weights
+
+
+@dataclass(frozen=True, slots=True)
+class Epoch:
+    """One line of `history.csv`; `seconds` since the start, `val_auroc` of the averaged weights."""
+
+    epoch: int
+    epochs: int
+    train_loss: float
+    val_loss: float
+    val_auroc: float | None
+    learning_rate: float
+    seconds: float
+    best: bool
+
+
+@dataclass(frozen=True, slots=True)
+class Fit:
+    """What `fit` gives back: the best weights are in `model`."""
+
+    model: ScanModel
+    history: tuple[Epoch, ...]
+    stopped: str  # "epochs", "patience", "minutes"
+
+
+def fit(
+    model: ScanModel,
+    train: ScanArrays,
+    val: ScanArrays,
+    preprocess: PreprocessConfig,
+    config: TrainConfig,
+    *,
+    device: torch.device,
+    on_batch: Callable[[int, float, float], None] = lambda epoch, done, loss: None,
+    on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+) -> Fit:
+    """Train `model` with AdamW and keep the weights of the best validation AUROC.
+
+    The learning rate warms up linearly and falls as a cosine; the weights that are
+    validated and kept are an exponential moving average. Where AUROC ties, the
+    lower validation loss wins.
+
+    Parameters
+    ----------
+    on_batch : called with (epoch from 1, share of the epoch done, loss)
+
+    Raises
+    ------
+    MedcliError : the loss is not a number; names epoch and batch
+    """
+    start = time.monotonic()
+    generator = torch.Generator().manual_seed(config.seed)
+    torch.manual_seed(config.seed)  # dropout
+    bf16 = config.bf16 if config.bf16 is not None else bf16_pays(device)
+    model = model.to(device).to(memory_format=torch.channels_last)
+    average = copy.deepcopy(model)
+    weights = class_weights(torch.from_numpy(train.labels), model.head.out_features).to(device)
+    optimizer = torch.optim.AdamW(_parameter_groups(model, config), lr=config.learning_rate)
+    steps_each = len(list(batches(train, config.batch_slices, None)))
+    total = config.epochs * steps_each
+
+    history: list[Epoch] = []
+    best = copy.deepcopy(average.state_dict())
+    best_key, since_best, stopped, step = (-1.0, -math.inf), 0, "epochs", 0
+    for epoch in range(1, config.epochs + 1):
+        model.train()
+        losses = []
+        for index, batch in enumerate(batches(train, config.batch_slices, generator)):
+            progress = step / total
+            if config.minutes is not None and config.follow_clock:
+                progress = max(progress, (time.monotonic() - start) / (60 * config.minutes))
+            rate = config.learning_rate * _warmup_cosine(progress, config.warmup)
+            for group in optimizer.param_groups:
+                group["lr"] = rate
+            images, labels = _to_tensors(train, batch, device)
+            lengths = train.lengths[batch].tolist()
+            images = augment(images, lengths, config.augmentation, generator)
+            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+                output = model.forward_ragged(_standardise(images, preprocess), lengths)
+            loss = F.cross_entropy(
+                output.logits.float(), labels, weights, label_smoothing=config.label_smoothing
+            )
+            if not torch.isfinite(loss):
+                raise MedcliError(
+                    f"the loss is not a number in epoch {epoch}, batch {index + 1}",
+                    "Lower the learning rate, or look for broken scans in the data",
+                )
+            optimizer.zero_grad(set_to_none=True)
+            loss.backward()  # type: ignore[no-untyped-call]
+            torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+            optimizer.step()
+            step += 1
+            _update_average(average, model, min(config.ema, (1 + step) / (10 + step)))
+            losses.append(loss.item())
+            on_batch(epoch, (index + 1) / steps_each, losses[-1])
+
+        logits = predict_logits(average, val, preprocess, config.batch_slices, device, bf16)
+        val_loss = float(F.cross_entropy(logits, torch.from_numpy(val.labels), weights.cpu()))
+        val_auroc = macro_auroc(val.labels, torch.softmax(logits, dim=1).numpy())
+        key = (-1.0 if val_auroc is None else round(val_auroc, 4), -val_loss)
+        improved = key > best_key
+        if improved:
+            best, best_key, since_best = copy.deepcopy(average.state_dict()), key, 0
+        else:
+            since_best += 1
+        seconds = time.monotonic() - start
+        mean_loss = float(np.mean(losses))
+        history.append(
+            Epoch(epoch, config.epochs, mean_loss, val_loss, val_auroc, rate, seconds, improved)
+        )
+        on_epoch(history[-1])
+        if since_best >= config.patience:
+            stopped = "patience"
+            break
+        if config.minutes is not None and seconds * (epoch + 1) / epoch > config.minutes * 60:
+            stopped = "minutes" if epoch < config.epochs else "epochs"
+            break
+    average.load_state_dict(best)
+    kept = average.eval().to(memory_format=torch.contiguous_format)
+    return Fit(kept, tuple(history), stopped)
+
+
+def predict_logits(
+    model: ScanModel,
+    scans: ScanArrays,
+    preprocess: PreprocessConfig,
+    batch_slices: int,
+    device: torch.device,
+    bf16: bool = False,
+) -> Tensor:
+    """(N, K) float32 logits of all scans, in their order, on the CPU."""
+    model.eval()
+    logits = torch.empty(len(scans.labels), model.head.out_features)
+    with torch.inference_mode(), torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+        for batch in batches(scans, batch_slices, None):
+            images, _ = _to_tensors(scans, batch, device)
+            lengths = scans.lengths[batch].tolist()
+            output = model.forward_ragged(_standardise(images, preprocess), lengths)
+            logits[torch.from_numpy(batch)] = output.logits.float().cpu()
+    return logits
+
+
+def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """AUROC of (N, K) probabilities: of the second of two classes, else the one-vs-rest mean."""
+    columns = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    areas = [auroc(labels == column, probabilities[:, column]) for column in columns]
+    defined = [area for area in areas if area is not None]
+    return float(np.mean(defined)) if defined else None
+
+
+def batches(
+    scans: ScanArrays, budget: int, generator: torch.Generator | None
+) -> Iterator[np.ndarray]:
+    """Indices of whole scans, each batch with about `budget` slices and at least two scans.
+
+    Shuffled with `generator`; in order without one. The number of batches depends on the
+    slices only, not on the order, so that the schedule knows its length.
+    """
+    count = len(scans.lengths)
+    order = np.arange(count) if generator is None else torch.randperm(count, generator=generator)
+    number = max(1, min(round(int(scans.lengths.sum()) / budget), count // 2))
+    yield from np.array_split(np.asarray(order), number)
+
+
+def _to_tensors(
+    scans: ScanArrays, batch: np.ndarray, device: torch.device
+) -> tuple[Tensor, Tensor]:
+    """(T, C, H, W) slices in 0–1 and (N,) labels of the scans in `batch`."""
+    rows = np.concatenate([np.arange(scans.offsets[i], scans.offsets[i + 1]) for i in batch])
+    images = torch.from_numpy(scans.images[rows]).to(device).float().div_(255)
+    return images, torch.from_numpy(scans.labels[batch]).to(device)
+
+
+def _standardise(images: Tensor, preprocess: PreprocessConfig) -> Tensor:
+    mean = torch.tensor(preprocess.mean, device=images.device).view(-1, 1, 1)
+    std = torch.tensor(preprocess.std, device=images.device).view(-1, 1, 1)
+    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
+
+
+def _parameter_groups(model: ScanModel, config: TrainConfig) -> list[dict[str, object]]:
+    """Weight decay on matrices and kernels, none on biases, norms and the scale."""
+    decayed = [p for p in model.parameters() if p.ndim > 1]
+    plain = [p for p in model.parameters() if p.ndim <= 1]
+    return [
+        {"params": decayed, "weight_decay": config.weight_decay},
+        {"params": plain, "weight_decay": 0.0},
+    ]
+
+
+def _warmup_cosine(progress: float, warmup: float) -> float:
+    """Factor of the learning rate at a `progress` of 0–1: linear up to `warmup`, then a cosine."""
+    if progress < warmup:
+        return max(progress / warmup, 0.01)
+    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
+
+
+@torch.no_grad()
+def _update_average(average: ScanModel, model: ScanModel, decay: float) -> None:
+    """Move the averaged weights and batch statistics towards the current ones."""
+    current_state = model.state_dict()
+    for name, kept in average.state_dict().items():
+        current = current_state[name]
+        if kept.is_floating_point():
+            kept.lerp_(current, 1 - decay)
+        else:
+            kept.copy_(current)
+
+
+def bf16_pays(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -1,0 +1,303 @@
+"""Data → run folder."""
+
+from __future__ import annotations
+
+import csv
+import platform
+import secrets
+import tempfile
+import time
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import asdict, dataclass, field, replace
+from datetime import UTC, datetime
+from importlib.metadata import version
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from safetensors.torch import save_file
+
+from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
+from medcli.data.arrays import ScanArrays
+from medcli.data.presets import resolve_task
+from medcli.data.sources import DataSet, load_cases
+from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
+from medcli.evaluation.metrics import classification_metrics
+from medcli.evaluation.thresholds import youden_threshold
+from medcli.files import check_target, new_folder
+from medcli.home import runs_folder
+from medcli.models.export import check_onnx, export_onnx
+from medcli.models.package import (
+    CARD,
+    GRAPH,
+    HISTORY,
+    SPLITS,
+    WEIGHTS,
+    ModelPackage,
+    finish_package,
+    is_package,
+    load_package,
+    salted_patient,
+    seal,
+)
+from medcli.models.scan_model import ScanModel
+from medcli.records import Task
+from medcli.training.card import model_card
+from medcli.training.defaults import choose_device, choose_preprocess, choose_training
+from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
+from medcli.training.loop import Epoch, Fit, fit, predict_logits
+
+
+@dataclass(frozen=True, slots=True)
+class TrainEvents:
+    """What happens on the way, for a display; every hook may be left out."""
+
+    note: Callable[[str], None] = lambda message: None
+    warn: Callable[[str], None] = lambda message: None
+    reading: Callable[[int, int], None] = lambda done, total: None
+    ready: Callable[[Sequence[SplitRow], str, int], None] = lambda rows, plan, epochs: None
+    batch: Callable[[int, float, float], None] = lambda epoch, done, loss: None
+    epoch: Callable[[Epoch], None] = lambda epoch: None
+    stage: Callable[[str], None] = lambda name: None
+
+
+@dataclass(frozen=True, slots=True)
+class TrainRequest:
+    """What the user asked for; None leaves the choice to data and device."""
+
+    inputs: tuple[str, ...] = ()
+    task: str | None = None
+    output: Path | None = None
+    overwrite: bool = False
+    classes: tuple[str, ...] | None = None
+    positive: str | None = None
+    size: int | None = None
+    epochs: int | None = None
+    minutes: float | None = None
+    seed: int = 0
+    device: str = "auto"
+    model: ModelConfig = field(default_factory=ModelConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class _Data:
+    """What was read, split and resized for a run."""
+
+    source: str
+    task: Task
+    synthetic: bool
+    read: Sequence[ReadScan]
+    split: Split
+    arrays: dict[str, ScanArrays]
+    preprocess: PreprocessConfig
+    train: TrainConfig
+    device: torch.device
+
+
+def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPackage:
+    """Train a model on labelled scans and write it as a run folder.
+
+    Without inputs it takes `manifest.csv` or class folders of the current folder,
+    else generated sample data; such a run says `synthetic`.
+
+    Raises
+    ------
+    UsageError, ManifestError, LeakageError : options or data that cannot be used
+    ScanError : nothing readable, or more than 5 % of the scans unreadable
+    OutputExistsError, StorageError : the run folder cannot be written
+    """
+    events = events or TrainEvents()
+    if request.output is not None:
+        check_target(
+            request.output, overwrite=request.overwrite, replaceable=is_package(request.output)
+        )
+    data = _prepare(request, events)
+    torch.manual_seed(request.seed)
+    model = ScanModel(
+        request.model, data.preprocess.channels, data.preprocess.size, len(data.task.classes)
+    )
+    fitted = fit(
+        model,
+        data.arrays["train"],
+        data.arrays["val"],
+        data.preprocess,
+        data.train,
+        device=data.device,
+        on_batch=events.batch,
+        on_epoch=events.epoch,
+    )
+    events.stage("measuring the held-out part")
+    task, metrics = _measure(data, fitted)
+    events.stage("exporting and checking the ONNX graph")
+    return _write(request, replace(data, task=task), fitted, metrics)
+
+
+def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
+    """Find, read, split and resize the data; settle every setting."""
+    start = time.monotonic()
+    device = choose_device(request.device)
+    with tempfile.TemporaryDirectory(prefix="medcli-") as scratch:
+        inputs, synthetic = request.inputs, False
+        if not inputs:
+            inputs, sentence, synthetic = inputs_at_hand(Path(scratch))
+            events.note(sentence)
+        data = load_cases(inputs, task=request.task, classes=request.classes)
+        task, notes = resolve_task(request.task, data.classes, request.positive)
+        _tell(data, notes, events)
+        facts = look_at(data.cases)
+        preprocess = choose_preprocess(facts, task.name, device, request.size)
+        read = read_cases(
+            data.cases,
+            preprocess,
+            on_read=events.reading,
+            on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
+        )
+    split = split_by_patient([item.case for item in read], seed=request.seed)
+    for message in split.warnings:
+        events.warn(message)
+    arrays = part_arrays(read, split, task)
+    mean, std = arrays["train"].statistics()
+    config = choose_training(
+        facts,
+        task.name,
+        len(arrays["train"].images),
+        preprocess.size,
+        device,
+        TrainConfig(seed=request.seed),
+        epochs=request.epochs,
+        minutes=request.minutes,
+        spent=(time.monotonic() - start) / 60,
+    )
+    plan = (
+        f"{request.model.arch} with {request.model.aggregator} on {device.type}, "
+        f"{preprocess.size} px, {config.epochs} epochs"
+        + (f" or {config.minutes:.0f} minutes" if config.minutes else "")
+        + f", augmentation for {config.augmentation}"
+    )
+    events.ready(split_table(split), plan, config.epochs)
+    return _Data(
+        source=data.source if request.inputs else "generated sample data",
+        task=task,
+        synthetic=synthetic or all(map(_is_synthetic, read)),
+        read=read,
+        split=split,
+        arrays=arrays,
+        preprocess=replace(preprocess, mean=mean, std=std),
+        train=config,
+        device=device,
+    )
+
+
+def _tell(data: DataSet, notes: Iterable[str], events: TrainEvents) -> None:
+    for message in notes:
+        events.note(message)
+    for message in data.warnings:
+        events.warn(message)
+    for reason, count in data.dropped.items():
+        events.warn(f"{count} dropped: {reason}")
+
+
+def _is_synthetic(item: ReadScan) -> bool:
+    """Whether a manifest marks the scan as generated (column `synthetic`)."""
+    return item.case.columns.get("synthetic", "").lower() in ("1", "true", "yes")
+
+
+def _measure(data: _Data, fitted: Fit) -> tuple[Task, dict[str, Any]]:
+    """The task with its threshold, fixed on validation, and the numbers of the test part.
+
+    Without a test part the numbers are those of the validation part, and say so.
+    """
+
+    def probabilities(part: str) -> np.ndarray:
+        logits = predict_logits(
+            fitted.model, data.arrays[part], data.preprocess, data.train.batch_slices, data.device
+        )
+        return torch.softmax(logits.double(), dim=1).numpy()
+
+    task = data.task
+    if task.positive is not None:
+        column = task.classes.index(task.positive)
+        is_positive = data.arrays["val"].labels == column
+        threshold = youden_threshold(is_positive, probabilities("val")[:, column])
+        task = replace(task, threshold=threshold)
+    part = "test" if data.split.test else "val"
+    cases = getattr(data.split, part)
+    metrics = classification_metrics(
+        data.arrays[part].labels,
+        probabilities(part),
+        classes=task.classes,
+        positive=task.positive,
+        threshold=task.threshold,
+        patients=[case.patient_id for case in cases],
+        seed=data.train.seed,
+    )
+    return task, {"split": part, **metrics}
+
+
+def _write(
+    request: TrainRequest, data: _Data, fitted: Fit, metrics: dict[str, Any]
+) -> ModelPackage:
+    """Write the run folder; it appears whole or not at all."""
+    created = datetime.now(UTC)
+    default = f"{data.task.name}-{created:%Y%m%d-%H%M%S-%f}"
+    target = request.output or runs_folder() / default
+    with new_folder(target, overwrite=request.overwrite, replaceable=is_package(target)) as folder:
+        save_file(fitted.model.to("cpu").state_dict(), folder / WEIGHTS)
+        channels, size = data.preprocess.channels, data.preprocess.size
+        export_onnx(fitted.model, folder / GRAPH, channels, size)
+        difference = check_onnx(fitted.model, folder / GRAPH, channels, size)
+        salt = secrets.token_hex(16)
+        _write_history(folder / HISTORY, fitted.history)
+        _write_splits(folder / SPLITS, data, salt)
+        package = finish_package(
+            folder,
+            task=data.task,
+            preprocess=data.preprocess,
+            model=request.model,
+            synthetic=data.synthetic,
+            created=created.isoformat(timespec="microseconds"),
+            patient_salt=salt,
+            provenance=_provenance(data, fitted, difference),
+            metrics=metrics,
+        )
+        (folder / CARD).write_text(model_card(package), encoding="utf-8")
+        seal(folder)
+    return load_package(target)
+
+
+def _provenance(data: _Data, fitted: Fit, onnx_difference: float) -> dict[str, Any]:
+    return {
+        "source": data.source,
+        "split": [asdict(row) for row in split_table(data.split)],
+        "train": data.train.to_json(),
+        "epochs_run": len(fitted.history),
+        "best_epoch": max(line.epoch for line in fitted.history if line.best),
+        "stopped": fitted.stopped,
+        "seconds": round(fitted.history[-1].seconds, 1),
+        "device": data.device.type,
+        "onnx_difference": onnx_difference,
+        "versions": {
+            "python": platform.python_version(),
+            **{name: version(name) for name in ("medcli", "torch", "torchvision", "numpy")},
+        },
+    }
+
+
+def _write_history(path: Path, history: Sequence[Epoch]) -> None:
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.DictWriter(stream, list(asdict(history[0])))
+        writer.writeheader()
+        writer.writerows(asdict(line) for line in history)
+
+
+def _write_splits(path: Path, data: _Data, salt: str) -> None:
+    """Which pixels and which (salted) patient were in which part; no names, no paths."""
+    hashes = {(item.case.scan_id, item.case.path): item.pixel_sha256 for item in data.read}
+    with path.open("w", newline="", encoding="utf-8") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["pixel_sha256", "patient", "split"])
+        for part in PARTS:
+            for case in getattr(data.split, part):
+                patient = salted_patient(case.patient_id, salt)
+                writer.writerow([hashes[case.scan_id, case.path], patient, part])

@@ -1,0 +1,234 @@
+"""Labelled scans → the numbers of a model, with intervals."""
+
+from __future__ import annotations
+
+import csv
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+
+from medcli.data.sources import load_cases
+from medcli.errors import LeakageError, ScanError
+from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
+from medcli.evaluation.metrics import classification_metrics
+from medcli.evaluation.retrieval import retrieval_metrics
+from medcli.imaging.batch import read_all
+from medcli.imaging.hashing import pixel_sha256
+from medcli.models.package import SPLITS, ModelPackage, salted_patient
+from medcli.records import Case, Failure, Prediction, Scan
+
+if TYPE_CHECKING:
+    from medcli.inference.predictor import Predictor
+
+
+@dataclass(frozen=True, slots=True)
+class Evaluation:
+    """The fields of `medcli evaluate`, and what could not be read."""
+
+    metrics: dict[str, Any]
+    failures: tuple[Failure, ...]
+    notes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class _Known:
+    """What a run remembers of its data: part by salted patient, and by pixel hash."""
+
+    salt: str
+    by_patient: dict[str, str]
+    by_pixels: dict[str, str]
+
+    def part(self, patient_id: str | None, pixels: str | None) -> str | None:
+        """The part of the run that a scan, or another scan of its patient, was in."""
+        patient = salted_patient(patient_id, self.salt)
+        return self.by_patient.get(patient) or self.by_pixels.get(pixels or "")
+
+
+@dataclass(frozen=True, slots=True)
+class _Row:
+    """One scan that was predicted."""
+
+    case: Case
+    prediction: Prediction
+    patient_id: str | None
+    known: str | None  # its part in the training run
+    area: float
+
+
+def evaluate(
+    predictor: Predictor,
+    inputs: Sequence[str],
+    *,
+    allow_overlap: bool = False,
+    seed: int = 0,
+    on_scan: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Predict labelled scans and measure.
+
+    Rows evaluated: those with `split=test`; else the run's own held-out patients where
+    it knows the data; else all. Of an `.npz`: test, else val.
+
+    Raises
+    ------
+    ManifestError : unusable data, or a label that the model does not know
+    LeakageError : patients or pixels of the training part are among the rows, and not
+        `allow_overlap`
+    ScanError : nothing can be read
+    """
+    package = predictor.package
+    data = load_cases(inputs, task=package.task.name, known=package.task.classes)
+    cases, part = given_part(data.cases)
+    rows, failures = _predict(predictor, cases, on_scan)
+    notes = list(data.warnings)
+    if part is None:
+        own = [row for row in rows if row.known == "test"]
+        if own:
+            rows, part = own, "held-out"
+            notes.append(f"the run knows these data: its {len(own)} held-out scans are evaluated")
+    leaked = [row for row in rows if row.known == "train"]
+    if leaked and not allow_overlap:
+        raise LeakageError(
+            f"{len(leaked)} of {len(rows)} scans come from patients, or are pictures, "
+            "that the model was trained on",
+            "Evaluate on other patients, or give --allow-overlap to do it all the same",
+        )
+    if part == "val":
+        notes.append("no test part: the validation part is evaluated, which chose the weights")
+    return Evaluation(_metrics(package, rows, part or "all", seed), tuple(failures), tuple(notes))
+
+
+def evaluate_retrieval(
+    predictor: Predictor,
+    gallery_path: Path,
+    inputs: Sequence[str],
+    *,
+    seed: int = 0,
+    on_scan: Callable[[int, int], None] = lambda done, total: None,
+) -> Evaluation:
+    """Search a gallery with labelled scans and measure how often labels agree.
+
+    The query itself and its own patient are left out.
+
+    Raises
+    ------
+    MismatchError : the gallery was built with another model
+    ScanError : nothing can be read
+    """
+    from medcli.retrieval.gallery import Gallery
+    from medcli.workflows.searching import Answer, search_scans
+
+    data = load_cases(inputs, task=predictor.package.task.name)
+    cases, part = given_part(data.cases)
+    answers: list[Answer] = []
+    failures: list[Failure] = []
+    with Gallery.open(gallery_path) as gallery:
+        gallery.check_fingerprint(predictor.package.fingerprint)
+        info = gallery.info()
+        for done, answer in enumerate(search_scans(gallery, predictor, cases, k=10), start=1):
+            on_scan(done, len(cases))
+            if isinstance(answer, Failure):
+                failures.append(answer)
+            else:
+                answers.append(answer)
+    if not answers:
+        raise ScanError(failures[0].code, f"no scan could be read: {failures[0].message}")
+    metrics = retrieval_metrics(
+        [[hit.label for hit in answer.result.hits] for answer in answers],
+        [str(answer.case.label) for answer in answers],
+        {**info["classes"], None: info["unlabelled"]},
+        patients=[answer.patient_id for answer in answers],
+        seed=seed,
+    )
+    fixed = {"task": predictor.package.task.name, "split": part or "all"}
+    return Evaluation({**fixed, **metrics}, tuple(failures), tuple(data.warnings))
+
+
+def given_part(cases: Sequence[Case]) -> tuple[list[Case], str | None]:
+    """The cases of the given test part, else of the given validation part of an archive."""
+    for part in ("test", "val"):
+        chosen = [case for case in cases if case.split == part]
+        if chosen and (part == "test" or chosen[0].kind == "array"):
+            return chosen, part
+    return list(cases), None
+
+
+def _predict(
+    predictor: Predictor, cases: Sequence[Case], on_scan: Callable[[int, int], None]
+) -> tuple[list[_Row], list[Failure]]:
+    known = _known(predictor.package)
+    seen: list[tuple[Case, Scan]] = []
+    failures: list[Failure] = []
+
+    def scans() -> Iterable[Scan]:
+        for done, (case, scan) in enumerate(read_all(cases), start=1):
+            on_scan(done, len(cases))
+            if isinstance(scan, Failure):
+                failures.append(scan)
+            else:
+                assert isinstance(case, Case)
+                seen.append((case, scan))
+                yield scan
+
+    rows = []
+    for prediction in predictor.predict(scans()):
+        case, scan = seen.pop(0)
+        assert isinstance(prediction, Prediction)
+        rows.append(
+            _Row(
+                case=case,
+                prediction=prediction,
+                patient_id=scan.patient_id,
+                known=known.part(scan.patient_id, pixel_sha256(scan)) if known else None,
+                area=foreground_area(scan.pixels),
+            )
+        )
+    if not rows:
+        raise ScanError(failures[0].code, f"no scan could be read: {failures[0].message}")
+    return rows, failures
+
+
+def _known(package: ModelPackage) -> _Known | None:
+    """What the run remembers of its data; None for a package without that list."""
+    path = package.path / SPLITS
+    if not path.is_file():
+        return None
+    by_patient, by_pixels = {}, {}
+    with path.open(newline="", encoding="utf-8") as stream:
+        for line in csv.DictReader(stream):
+            by_pixels[line["pixel_sha256"]] = line["split"]
+            if line["patient"]:
+                by_patient[line["patient"]] = line["split"]
+    return _Known(package.patient_salt, by_patient, by_pixels)
+
+
+def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) -> dict[str, Any]:
+    task = package.task
+    labels = np.array([task.classes.index(str(row.case.label)) for row in rows])
+    probabilities = np.array(
+        [[row.prediction.probabilities[name] for name in task.classes] for row in rows]
+    )
+    patients = [row.patient_id for row in rows]
+    baselines: dict[str, Any] = {"majority": majority_baseline(labels)}
+    if task.positive is not None:
+        is_positive = labels == task.classes.index(task.positive)
+        areas = np.array([row.area for row in rows])
+        baselines["area"] = area_baseline(is_positive, areas, patients=patients, seed=seed)
+    return {
+        "task": task.name,
+        "model": package.fingerprint,
+        "synthetic": package.synthetic,
+        "split": part,
+        **classification_metrics(
+            labels,
+            probabilities,
+            classes=task.classes,
+            positive=task.positive,
+            threshold=task.threshold,
+            patients=patients,
+            seed=seed,
+        ),
+        "baselines": baselines,
+    }

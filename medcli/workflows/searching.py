@@ -1,0 +1,131 @@
+"""Query scans → similar scans of a gallery."""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from medcli.imaging.batch import read_all
+from medcli.imaging.hashing import pixel_sha256
+from medcli.records import Case, Failure, Prediction, Scan, SearchResult
+from medcli.retrieval.query import Query, search
+from medcli.workflows.indexing import thumbnail
+
+if TYPE_CHECKING:
+    from medcli.inference.predictor import Predictor
+    from medcli.models.package import ModelPackage
+    from medcli.retrieval.gallery import Gallery
+
+QUERY_SIDE = 192  # pixels
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """A search result with what the model says of the query, and the query's picture (JPEG)."""
+
+    case: Case
+    result: SearchResult
+    prediction: Prediction
+    picture: bytes | None
+    patient_id: str | None = field(default=None, repr=False)
+
+
+def search_scans(
+    gallery: Gallery,
+    predictor: Predictor,
+    cases: Iterable[Case | Failure],
+    *,
+    k: int = 5,
+    same_patient: bool = False,
+    pictures: bool = False,
+) -> Iterator[Answer | Failure]:
+    """The answer to each query, in order; unreadable queries come back as failures.
+
+    Parameters
+    ----------
+    k : hits wanted
+    same_patient : also scans of the query's own patient
+    pictures : draw each query
+    """
+    for case, scan in read_all(cases):
+        if isinstance(scan, Failure):
+            yield scan
+            continue
+        assert isinstance(case, Case)
+        yield _answer(gallery, predictor, case, scan, k, same_patient, pictures)
+
+
+def _answer(
+    gallery: Gallery,
+    predictor: Predictor,
+    case: Case,
+    scan: Scan,
+    k: int,
+    same_patient: bool,
+    pictures: bool,
+) -> Answer:
+    embedding = predictor.embed(scan)
+    query = Query.from_embedding(
+        scan.path,
+        embedding,
+        patient=gallery.patient_hash(scan.patient_id),
+        pixel_sha256=pixel_sha256(scan),
+    )
+    result = search(gallery, query, k, same_patient)
+    result = replace(result, warnings=(*scan.warnings, *result.warnings))
+    shown = result.query_slice if result.query_slice is not None else len(scan.pixels) // 2
+    return Answer(
+        case=case,
+        result=result,
+        prediction=predictor.prediction(scan, embedding.logits),
+        picture=thumbnail(scan, shown, QUERY_SIDE) if pictures else None,
+        patient_id=scan.patient_id,
+    )
+
+
+def hit_pictures(
+    gallery: Gallery, results: Sequence[SearchResult]
+) -> dict[tuple[int, int | None], bytes]:
+    """The stored thumbnail of each hit, by (id, slice)."""
+    wanted = {(hit.id, hit.slice) for result in results for hit in result.hits}
+    found = {key: gallery.thumbnail(*key) for key in sorted(wanted, key=str)}
+    return {key: picture for key, picture in found.items() if picture is not None}
+
+
+def open_gallery(
+    path: Path, *, write: bool = False, lock_timeout: float = 60.0
+) -> tuple[Gallery, Predictor]:
+    """A gallery and the model that lies in it.
+
+    Raises
+    ------
+    UsageError : no gallery at `path`
+    DamagedError : the gallery or its model is damaged
+    MismatchError : the model in the gallery is not the one its vectors were made with
+    """
+    from medcli.inference.predictor import Predictor
+    from medcli.models.package import load_package
+    from medcli.retrieval.gallery import Gallery
+
+    gallery = Gallery.open(path, write=write, lock_timeout=lock_timeout)
+    package = load_package(gallery.model_dir)
+    gallery.check_fingerprint(package.fingerprint)
+    return gallery, Predictor(package)
+
+
+def page_parts(
+    gallery: Gallery, package: ModelPackage, answers: Sequence[Answer]
+) -> dict[str, Any]:
+    """What a page about `answers` shows: results, pictures, predictions and true labels."""
+    results = [answer.result for answer in answers]
+    pictures: dict[Any, bytes] = dict(hit_pictures(gallery, results))
+    pictures |= {a.result.query: a.picture for a in answers if a.picture is not None}
+    return {
+        "results": results,
+        "pictures": pictures,
+        "model": {"name": package.task.name, "task": package.task.name},
+        "predictions": {answer.result.query: answer.prediction for answer in answers},
+        "true_labels": {a.result.query: a.case.label for a in answers if a.case.label},
+    }

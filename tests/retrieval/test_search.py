@@ -1,0 +1,274 @@
+"""Search against a brute force that knows nothing of FAISS, SQLite or candidates."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from pathlib import Path
+from tempfile import TemporaryDirectory
+
+import numpy as np
+import pytest
+from hypothesis import HealthCheck, given, settings
+from hypothesis import strategies as st
+
+from medcli.errors import MismatchError, ScanError
+from medcli.records import GalleryEntry
+from medcli.retrieval.gallery import Gallery
+from medcli.retrieval.query import Query, search
+from medcli.retrieval.vectors import VectorIndex
+
+Entry = Callable[..., GalleryEntry]
+Unit = Callable[..., np.ndarray]
+
+
+def one_slice(vector: np.ndarray, **fields: object) -> Query:
+    """A query of one slice."""
+    values: dict[str, object] = {
+        "name": "query",
+        "vector": vector,
+        "slice_vectors": np.empty((0, len(vector)), np.float32),
+        "slice_numbers": np.empty(0, np.int64),
+        **fields,
+    }
+    return Query(**values)  # type: ignore[arg-type]
+
+
+def several_slices(vector: np.ndarray, slices: np.ndarray, **fields: object) -> Query:
+    """A query of as many slices as `slices` has rows."""
+    numbers = np.arange(len(slices))
+    return replace(one_slice(vector), slice_vectors=slices, slice_numbers=numbers, **fields)
+
+
+def widened(vectors: np.ndarray) -> np.ndarray:
+    """What a gallery keeps of unit vectors: float16, seen as float32."""
+    return vectors.astype(np.float16).astype(np.float32)
+
+
+def brute_force(
+    entries: dict[int, GalleryEntry], query: Query, k: int, excluded: set[int]
+) -> list[tuple[int, float]]:
+    """(id, score) of the k best by the documented rule, ties by id."""
+    scored = []
+    for scan, entry in entries.items():
+        if scan in excluded:
+            continue
+        rows = entry.embedding.vector[np.newaxis]
+        if not query.has_slices and len(entry.embedding.slice_vectors):
+            rows = np.concatenate([rows, entry.embedding.slice_vectors])
+        products = widened(rows).astype(float) @ query.vector.astype(float)
+        scored.append((scan, float(np.float32(products.max()))))
+    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
+
+
+@dataclass
+class Case:
+    """One random gallery and query: patients and vectors by number, so that many are equal."""
+
+    scans: list[tuple[int, list[int], int | None]]  # scan vector, slice vectors, patient
+    query: list[int]
+    patient: int | None
+    exclude: set[int]
+    k: int
+
+
+numbers = st.integers(0, 5)
+patients = st.one_of(st.none(), st.integers(0, 2))
+cases = st.builds(
+    Case,
+    scans=st.lists(
+        st.tuples(
+            numbers, st.one_of(st.just([]), st.lists(numbers, min_size=2, max_size=9)), patients
+        ),
+        min_size=1,
+        max_size=30,
+    ),
+    query=st.one_of(
+        st.lists(numbers, min_size=1, max_size=1), st.lists(numbers, min_size=2, max_size=3)
+    ),
+    patient=patients,
+    exclude=st.sets(st.integers(1, 30), max_size=4),
+    k=st.integers(1, 12),
+)
+
+
+@settings(
+    max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
+)
+@given(case=cases, same_patient=st.booleans())
+def test_hits_equal_brute_force_with_ties_filters_and_groups(
+    case: Case, same_patient: bool, make_entry: Entry, unit: Unit, model_dir: Path
+) -> None:
+    pool = unit(6, seed=7)
+    entries = [
+        make_entry(
+            str(i),
+            n_slices=max(1, len(slices)),
+            vector=pool[whole],
+            slice_vectors=pool[slices] if slices else None,
+            patient_id=None if patient is None else f"P{patient}",
+        )
+        for i, (whole, slices, patient) in enumerate(case.scans)
+    ]
+    vector = pool[case.query[0]]
+    query = one_slice(vector, exclude=tuple(case.exclude))
+    if len(case.query) > 1:
+        query = several_slices(vector, pool[case.query], exclude=tuple(case.exclude))
+    with (
+        TemporaryDirectory() as folder,
+        Gallery.create(
+            Path(folder) / "g", model_dir=model_dir, fingerprint="f", dim=len(vector)
+        ) as gallery,
+    ):
+        gallery.add(entries)
+        asked = None if case.patient is None else f"P{case.patient}"
+        query = replace(query, patient=gallery.patient_hash(asked))
+        result = search(gallery, query, k=case.k, same_patient=same_patient)
+    stored = dict(enumerate(entries, start=1))
+    excluded = set(case.exclude)
+    if asked is not None and not same_patient:
+        excluded |= {i for i, entry in stored.items() if entry.patient_id == asked}
+    expected = brute_force(stored, query, case.k, excluded)
+    assert [hit.id for hit in result.hits] == [scan for scan, _ in expected]
+    np.testing.assert_allclose([h.score for h in result.hits], [s for _, s in expected], atol=1e-6)
+    assert any(w.code == "fewer_hits" for w in result.warnings) == (len(expected) < case.k)
+
+
+def test_scores_of_random_vectors_equal_numpy_within_1e_5(
+    make_gallery: Callable[..., Gallery], make_entry: Entry, unit: Unit
+) -> None:
+    gallery = make_gallery(dim=256)
+    vectors = unit(500, seed=3, dim=256)
+    gallery.add(make_entry(str(i), vector=v, dim=256) for i, v in enumerate(vectors))
+    query = unit(1, seed=4, dim=256)[0]
+    products = widened(vectors) @ query
+    hits = search(gallery, one_slice(query), k=50).hits
+    assert [hit.id - 1 for hit in hits] == np.argsort(-products)[:50].tolist()
+    np.testing.assert_allclose([hit.score for hit in hits], np.sort(products)[::-1][:50], atol=1e-5)
+
+
+def test_equal_scores_are_ordered_by_id_past_any_search_depth(unit: Unit) -> None:
+    vector = unit(1)
+    index = VectorIndex.build(np.repeat(vector, 3000, 0).astype(np.float16), np.arange(3000)[::-1])
+    assert index.candidates(vector[0], 5) == set(range(3000))
+
+
+def test_a_series_of_many_alike_slices_does_not_crowd_out_other_scans(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    query, others = unit(1)[0], unit(3, seed=1)
+    gallery.add(
+        [
+            make_entry("series", n_slices=500, slice_vectors=np.repeat(query[np.newaxis], 500, 0)),
+            *(make_entry(f"other{i}", vector=vector) for i, vector in enumerate(others)),
+        ]
+    )
+    hits = search(gallery, one_slice(query), k=4).hits
+    assert {hit.id for hit in hits} == {1, 2, 3, 4}
+    assert hits[0].id == 1
+
+
+def test_one_slice_finds_its_series_and_slice(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    slices = unit(20, seed=5)
+    gallery.add(
+        [make_entry("radiograph", seed=1), make_entry("ct", n_slices=20, slice_vectors=slices)]
+    )
+    first = search(gallery, one_slice(slices[13], pixel_sha256="pixels of a PNG")).hits[0]
+    assert (first.id, first.slice, first.file) == (2, 13, "/scans/ct/13.dcm")
+
+
+def test_a_scan_of_one_slice_has_no_slice_number_but_a_file(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    gallery.add([make_entry("radiograph", vector=unit(1)[0])])
+    hit = search(gallery, one_slice(unit(1)[0]), k=1).hits[0]
+    assert hit.slice is None
+    assert hit.file == "/scans/radiograph/0.dcm"
+
+
+def test_a_query_of_several_slices_compares_whole_scans_and_names_the_nearest_slices(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    whole, slices = unit(2, seed=8), unit(6, seed=9)
+    gallery.add(
+        [
+            make_entry("like", n_slices=6, vector=whole[0], slice_vectors=slices),
+            make_entry(
+                "slice only", n_slices=6, vector=whole[1], slice_vectors=np.repeat(whole[:1], 6, 0)
+            ),
+        ]
+    )
+    result = search(gallery, several_slices(whole[0], np.stack([whole[1], slices[4]])), k=2)
+    assert [hit.id for hit in result.hits] == [1, 2]
+    assert result.hits[0].slice == 4
+    assert result.query_slice == 1
+    assert result.hits[1].score == pytest.approx(float(widened(whole[1]) @ whole[0]), abs=1e-6)
+
+
+def test_the_own_patient_is_left_out_unless_asked_for(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    gallery.add(
+        [
+            make_entry("own", seed=1, patient_id="P1"),
+            make_entry("other", seed=2, patient_id="P2"),
+            make_entry("unknown", seed=3),
+            make_entry("blank", seed=4, patient_id="  "),
+        ]
+    )
+    query = one_slice(unit(1)[0], patient=gallery.patient_hash("P1"))
+    assert {hit.id for hit in search(gallery, query).hits} == {2, 3, 4}
+    assert {hit.id for hit in search(gallery, query, same_patient=True).hits} == {1, 2, 3, 4}
+
+
+def test_unknown_patients_are_not_the_same_patient(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    gallery.add([make_entry("a", seed=1), make_entry("b", seed=2, patient_id="")])
+    assert len(search(gallery, one_slice(unit(1)[0])).hits) == 2
+
+
+def test_a_stored_scan_does_not_return_itself_and_gives_the_query_its_patient(
+    gallery: Gallery, make_entry: Entry
+) -> None:
+    entry = make_entry("stored", seed=1, patient_id="P1")
+    gallery.add(
+        [entry, make_entry("sibling", seed=2, patient_id="P1"), make_entry("stranger", seed=3)]
+    )
+    query = Query.from_embedding("stored", entry.embedding, pixel_sha256=entry.pixel_sha256)
+    assert [hit.id for hit in search(gallery, query).hits] == [3]
+    assert {hit.id for hit in search(gallery, query, same_patient=True).hits} == {2, 3}
+
+
+def test_fewer_hits_than_asked_for_are_explained(gallery: Gallery, make_entry: Entry) -> None:
+    entry = make_entry("stored", patient_id="P1")
+    gallery.add([entry, make_entry("sibling", seed=1, patient_id="P1"), make_entry("x", seed=2)])
+    query = Query.from_embedding("stored", entry.embedding, pixel_sha256=entry.pixel_sha256)
+    (note,) = search(gallery, query, k=2).warnings
+    assert note.code == "fewer_hits"
+    assert "3 scans" in note.message
+    assert "1 of the same patient and 1 equal to the query" in note.message
+
+
+def test_hits_without_a_label_do_not_vote(gallery: Gallery, make_entry: Entry, unit: Unit) -> None:
+    labels = ["benign", "malignant", "malignant", None]
+    gallery.add(make_entry(str(i), seed=i, label=label) for i, label in enumerate(labels))
+    vote = search(gallery, one_slice(unit(1)[0])).vote
+    assert vote == {"malignant": 2 / 3, "benign": 1 / 3}
+    assert next(iter(vote)) == "malignant"
+
+
+def test_an_empty_gallery_answers_with_no_hits(gallery: Gallery, unit: Unit) -> None:
+    result = search(gallery, one_slice(unit(1)[0]))
+    assert result.hits == ()
+    assert result.vote == {}
+    assert [note.code for note in result.warnings] == ["fewer_hits"]
+
+
+def test_a_query_vector_that_is_no_unit_vector_is_refused(gallery: Gallery) -> None:
+    with pytest.raises(ScanError):
+        search(gallery, one_slice(np.full(8, np.nan, np.float32)))
+    with pytest.raises(MismatchError):
+        search(gallery, one_slice(np.array([1.0, 0.0], np.float32)))
