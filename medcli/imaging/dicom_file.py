@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import contextlib
 import logging
-import warnings
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
@@ -24,6 +23,7 @@ from pydicom.uid import (
 from medcli.errors import ScanError
 from medcli.imaging.dicom_tags import integer, text
 from medcli.imaging.files import open_file
+from medcli.imaging.quiet import Note, Shared, collected_warnings
 from medcli.imaging.values import MAX_SAMPLES
 from medcli.records import ScanWarning
 
@@ -62,24 +62,29 @@ def read_dataset(path: str) -> FileDataset:
 
 
 @contextlib.contextmanager
-def quiet() -> Iterator[list[warnings.WarningMessage]]:
+def quiet() -> Iterator[list[Note]]:
     """Collect what pydicom warns of, and keep it out of Python's warnings and logs.
 
     Its messages quote tag values, so only their number may be told. Values are not
     validated against their VR: nothing here depends on it and it doubles the time.
-    The filters of `warnings` belong to the whole process: not for use in threads.
     """
+    with collected_warnings() as notes, _silent_pydicom():
+        yield notes
+
+
+@contextlib.contextmanager
+def _silence() -> Iterator[None]:
+    """Pydicom without logging and validation, for the whole process."""
     logger = logging.getLogger("pydicom")
     was_disabled, logger.disabled = logger.disabled, True
     try:
-        with (
-            warnings.catch_warnings(record=True) as notes,
-            pydicom_config.disable_value_validation(),
-        ):
-            warnings.simplefilter("always")
-            yield notes
+        with pydicom_config.disable_value_validation():
+            yield
     finally:
         logger.disabled = was_disabled
+
+
+_silent_pydicom = Shared(_silence)
 
 
 def conformance_warning(notes: Sequence[object]) -> tuple[ScanWarning, ...]:

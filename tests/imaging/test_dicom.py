@@ -137,13 +137,34 @@ def test_junk_above_the_stored_bits_is_removed(make_dicom: Any) -> None:
     np.testing.assert_array_equal(read_image(path).pixels[0, ..., 0], [[1, 4095], [7, 5]])
 
 
-def test_a_modality_table_is_applied(make_dicom: Any) -> None:
+def with_table(make_dicom: Any, bits: int, first: int = 0, **tags: Any) -> str:
+    """A CR whose stored values 0 to 79 become 1000 to 1079."""
     table = Dataset()
-    table.LUTDescriptor = [80, 0, 16]
+    table.LUTDescriptor = [80, first, bits]
     table.ModalityLUTType = "OD"
     table.add_new("LUTData", "OW", np.arange(1000, 1080, dtype="<u2").tobytes())
-    path = make_dicom(Modality="CR", ModalityLUTSequence=Sequence([table]))
-    np.testing.assert_array_equal(read_image(path).pixels[0, ..., 0], GREY + 1000)
+    path: str = make_dicom(Modality="CR", ModalityLUTSequence=Sequence([table]), **tags)
+    return path
+
+
+def test_a_modality_table_is_applied_as_pydicom_does(make_dicom: Any) -> None:
+    path = with_table(make_dicom, bits=16, first=3)
+    expected = apply_modality_lut(GREY, pydicom.dcmread(path))
+    np.testing.assert_array_equal(read_image(path).pixels[0, ..., 0], expected)
+
+
+def test_a_modality_table_of_twelve_bits_is_inverted_within_them(make_dicom: Any) -> None:
+    path = with_table(make_dicom, bits=12, PhotometricInterpretation="MONOCHROME1")
+    np.testing.assert_array_equal(read_image(path).pixels[0, ..., 0], 4095 - (GREY + 1000))
+
+
+def test_a_modality_table_shorter_than_it_says_is_damaged(make_dicom: Any) -> None:
+    path = with_table(make_dicom, bits=16)
+    data = Path(path).read_bytes()
+    short, long = (b"\x02\x30US\x06\x00" + bytes([n]) + b"\x00" for n in (80, 90))
+    assert short in data
+    Path(path).write_bytes(data.replace(short, long))
+    assert failure(path) == "damaged_header"
 
 
 def test_float_pixels_lose_their_nans(make_dicom: Any) -> None:

@@ -193,7 +193,10 @@ def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
 def test_hidden_files_and_own_outputs_are_passed_over(tmp_path: Path) -> None:
     save_picture(tmp_path / "seen.png")
     save_picture(tmp_path / ".hidden.png")
-    for folder, markers in (("run", ("model.json", "graph.onnx")), ("gallery", ("gallery.db",))):
+    for folder, markers in (
+        ("run", ("model.json", "graph.onnx")),
+        ("gallery", ("catalogue.sqlite",)),
+    ):
         (tmp_path / folder / "thumbnails").mkdir(parents=True)
         save_picture(tmp_path / folder / "thumbnails" / "t.png")
         for marker in markers:
