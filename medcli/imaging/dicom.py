@@ -7,21 +7,14 @@ from typing import Literal
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.pixels.processing import apply_color_lut, apply_modality_lut
+from pydicom.pixels.processing import apply_color_lut
 
 from medcli.config import Window
 from medcli.errors import ScanError
-from medcli.imaging.dicom_header import (
-    conformance_warning,
-    functional_groups,
-    macro,
-    numbers,
-    quiet,
-    read_dataset,
-    text,
-    value,
-)
+from medcli.imaging.dicom_file import conformance_warning, quiet, read_dataset
 from medcli.imaging.dicom_pixels import Layout, layout, stored_values
+from medcli.imaging.dicom_rescale import Rescale, Table, modality_transform
+from medcli.imaging.dicom_tags import functional_groups, macro, numbers, text, value
 from medcli.imaging.values import compact, replace_nonfinite
 from medcli.records import ScanWarning
 
@@ -44,32 +37,6 @@ class DicomImage:
     decoder: str
     window: Window | None = None
     warnings: tuple[ScanWarning, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Rescale:
-    """Stored value → modality value: slope and intercept of each frame, (F, 1, 1, 1)."""
-
-    slope: np.ndarray
-    intercept: np.ndarray
-    kind: str | None  # RescaleType; None where blank
-    given: bool
-
-    @property
-    def is_identity(self) -> bool:
-        return bool(np.all(self.slope == 1) and np.all(self.intercept == 0))
-
-    def __call__(self, stored: np.ndarray) -> np.ndarray:
-        """Whole numbers stay whole, so that HU are exact."""
-        if self.is_identity:
-            return stored
-        factors = np.concatenate([self.slope, self.intercept])
-        small = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
-        if small and np.all(factors % 1 == 0) and np.abs(factors).max() < 2**14:
-            whole: np.ndarray = stored * self.slope.astype(np.int32)
-            whole += self.intercept.astype(np.int32)
-            return whole
-        return (stored * self.slope + self.intercept).astype(np.float32)
 
 
 def read_image(path: str) -> DicomImage:
@@ -116,49 +83,26 @@ def _eight_bits(colour: np.ndarray, shape: Layout) -> Values:
 
 def _grey_values(dataset: FileDataset, stored: np.ndarray, shape: Layout) -> Values:
     """Grey stored values → modality values, larger is brighter, padding darkest."""
-    rescale, warnings = _rescale(dataset, shape.frames)
-    has_table = value(dataset, "ModalityLUTSequence") is not None
-    unit = _unit(dataset, rescale, has_table)
+    transform, warnings = modality_transform(dataset, shape.frames, shape.signed)
+    unit = _unit(dataset, transform)
     window = _window(dataset)
-    values = apply_modality_lut(stored, dataset) if has_table else rescale(stored)
+    values = transform(stored)
     if shape.photometric == "MONOCHROME1" and unit != "HU":  # HU keep their meaning
-        ends = _ends(values, shape) if has_table else rescale(_ends(stored, shape))
-        total = ends.astype(np.float64).sum(axis=1, keepdims=True)
+        total = transform.mirror(*_ends(stored, shape))
         values = total.astype(values.dtype if values.dtype.kind == "f" else np.int64) - values
         window = _inverted(window, float(total.flat[0]))
     values, replaced = replace_nonfinite(values)
     values = _fill_padding(dataset, stored, values, shape)
-    plain = not (has_table or window) and rescale.is_identity
-    if shape.bits_stored == 8 and not shape.signed and plain and not _voi_table(dataset):
+    as_shown = transform.is_identity and window is None and not value(dataset, "VOILUTSequence")
+    if as_shown and shape.bits_stored == 8 and not shape.signed:
         return values.astype(np.uint8), "display", None, (*warnings, *replaced)
     return compact(values), unit, window, (*warnings, *replaced)
 
 
-def _rescale(dataset: Dataset, frames: int) -> tuple[_Rescale, tuple[ScanWarning, ...]]:
-    """The rescale of every frame, from the functional groups where there are any."""
-    groups = functional_groups(dataset)[:frames]
-    sources = [macro(group, "PixelValueTransformationSequence") or dataset for group in groups]
-    sources = (sources or [dataset]) if len(sources) == frames else [dataset] * frames
-    slopes = np.array([(numbers(each, "RescaleSlope", 1) or (1.0,))[0] for each in sources])
-    intercepts = np.array([(numbers(each, "RescaleIntercept", 1) or (0.0,))[0] for each in sources])
-    warnings: tuple[ScanWarning, ...] = ()
-    if np.any(slopes == 0):
-        slopes = np.where(slopes == 0, 1.0, slopes)
-        warnings = (ScanWarning("rescale_slope_zero", "the rescale slope is 0; taken as 1"),)
-    given = numbers(sources[0], "RescaleIntercept", 1) is not None
-    shape = (-1, 1, 1, 1)
-    kind = text(sources[0], "RescaleType")
-    return _Rescale(slopes.reshape(shape), intercepts.reshape(shape), kind, given), warnings
-
-
-def _unit(dataset: Dataset, rescale: _Rescale, has_table: bool) -> Unit:
+def _unit(dataset: Dataset, transform: Rescale | Table) -> Unit:
     """HU where a CT names its rescale (a blank or unspecified type means HU there)."""
-    if text(dataset, "Modality") != "CT":
-        return "stored"
-    if has_table:
-        table = value(dataset, "ModalityLUTSequence")[0]
-        return "HU" if text(table, "ModalityLUTType") == "HU" else "stored"
-    return "HU" if rescale.given and rescale.kind in (None, "HU", "US") else "stored"
+    is_ct = text(dataset, "Modality") == "CT"
+    return "HU" if is_ct and transform.given and transform.kind in (None, "HU", "US") else "stored"
 
 
 def _window(dataset: Dataset) -> Window | None:
@@ -184,19 +128,12 @@ def _inverted(window: Window | None, total: float) -> Window | None:
     return None if window is None else (total - window[0] + 1, window[1])
 
 
-def _voi_table(dataset: Dataset) -> bool:
-    return value(dataset, "VOILUTSequence") is not None
-
-
-def _ends(values: np.ndarray, shape: Layout) -> np.ndarray:
-    """(1, 2, 1, 1) smallest and largest value that `values` can hold, by their bits."""
-    if values.dtype.kind == "f":
-        ends = [values.min(), values.max()]
-    else:
-        size = 1 << shape.bits_stored
-        ends = [-size // 2, size // 2 - 1] if shape.signed else [0, size - 1]
-    dtype = values.dtype if values.dtype.kind == "f" else np.int64
-    return np.array(ends, dtype=dtype).reshape(1, 2, 1, 1)
+def _ends(stored: np.ndarray, shape: Layout) -> tuple[float, float]:
+    """Smallest and largest value the pixels can store, by their bits; floats, do store."""
+    if stored.dtype.kind == "f":
+        return float(stored.min()), float(stored.max())
+    size = 1 << shape.bits_stored
+    return (-size // 2, size // 2 - 1) if shape.signed else (0, size - 1)
 
 
 def _fill_padding(

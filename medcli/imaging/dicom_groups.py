@@ -11,7 +11,7 @@ from medcli.imaging.dicom_header import Header, read_header
 from medcli.imaging.stack import same_orientation
 from medcli.records import Case
 
-STACKED_MODALITIES = ("CT", "MR", "PT", "NM")
+STACKED_MODALITIES = ("CT", "MR", "PT")
 """Modalities whose files form a stack even where they carry no positions."""
 
 STRAYS = 2
@@ -36,19 +36,34 @@ def group_files(paths: Sequence[str], folder: str) -> tuple[list[Case], dict[str
 def _series(headers: Sequence[Header]) -> list[list[Header]]:
     """Headers grouped into stacks: by series and frame of reference, then by orientation.
 
-    A blank SeriesInstanceUID is a value like any other. Multi-frame files, and images
-    without a position unless their modality is one of `STACKED_MODALITIES`, stand alone.
+    Multi-frame files, and images without a position unless their modality is one of
+    `STACKED_MODALITIES`, stand alone.
     """
     alone: list[list[Header]] = []
-    groups: dict[tuple[str | None, ...], list[Header]] = {}
+    groups: dict[tuple[object, ...], list[Header]] = {}
     for header in headers:
         placed = header.planes[0].position is not None
         if header.frames > 1 or not (placed or header.modality in STACKED_MODALITIES):
             alone.append([header])
         else:
-            key = (header.series_uid, header.study_uid, header.frame_of_reference, header.modality)
-            groups.setdefault(key, []).append(header)
+            groups.setdefault(_series_key(header), []).append(header)
     return alone + [stack for group in groups.values() for stack in _stacks(group)]
+
+
+def _series_key(header: Header) -> tuple[object, ...]:
+    """What the files of one series share; where its UID is blank, what they look like."""
+    if header.series_uid is not None:
+        return header.series_uid, header.frame_of_reference
+    return (
+        header.study_uid,
+        header.frame_of_reference,
+        header.modality,
+        header.series_number,
+        (header.rows, header.columns, header.samples),
+        header.planes[0].spacing,
+        header.metadata.get("SliceThickness"),
+        header.metadata.get("ConvolutionKernel"),
+    )
 
 
 def _stacks(series: Sequence[Header]) -> list[list[Header]]:

@@ -7,30 +7,21 @@ of pydicom, which quote values.
 
 from __future__ import annotations
 
-import contextlib
-import logging
 import math
-import warnings
-import zlib
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import Any, BinaryIO, cast
 
-from pydicom import config as pydicom_config
-from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.filereader import dcmread
-from pydicom.uid import (
-    UID,
-    DeflatedExplicitVRLittleEndian,
-    ExplicitVRBigEndian,
-    ExplicitVRLittleEndian,
-    ImplicitVRLittleEndian,
-)
+from pydicom.uid import UID
 
-from medcli.errors import ScanError
-from medcli.imaging.files import open_file
-from medcli.imaging.values import MAX_SAMPLES
+from medcli.imaging.dicom_file import (
+    conformance_warning,
+    damaged_header,
+    quiet,
+    read_tags,
+    transfer_syntax,
+)
+from medcli.imaging.dicom_tags import Vector, functional_groups, integer, macro, numbers, text
 from medcli.records import ScanWarning
 
 METADATA = (
@@ -58,6 +49,7 @@ _KEYWORDS = (
     "IssuerOfPatientID",
     "Modality",
     "ImageType",
+    "SeriesNumber",
     "InstanceNumber",
     "NumberOfFrames",
     "Rows",
@@ -73,9 +65,6 @@ _KEYWORDS = (
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
-PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
-
-Vector = tuple[float, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -113,6 +102,7 @@ class Header:
     is_localizer: bool
     planes: tuple[Plane, ...] = field(repr=False)
     modality: str | None = None
+    series_number: int = -1
     instance_number: int = -1
     sop_uid: str | None = None
     series_uid: str | None = None
@@ -131,213 +121,14 @@ def read_header(path: str) -> Header:
 
     Raises
     ------
-    ScanError : not_found, unreadable, damaged_header, truncated, too_large (inflated),
-        no_pixels where the object is none that holds an image
+    ScanError : as `medcli.imaging.dicom_file.read_tags`
     """
-    with open_file(path) as file, quiet() as notes:
-        dataset = _parse(file, path, [*_KEYWORDS, *PIXELS])
-        if not _holds_pixels(file, dataset):
-            raise _without_pixels(file, path)
+    with quiet() as notes:
+        dataset = read_tags(path, _KEYWORDS)
         try:
             return _header(path, dataset, notes)
         except Exception as error:  # converting a damaged value can raise anything
-            raise _damaged(path) from error
-
-
-def read_dataset(path: str) -> FileDataset:
-    """Read one DICOM file whole; call it inside `quiet()`.
-
-    Raises
-    ------
-    ScanError : as `read_header`, truncated also where the pixel data are missing
-    """
-    with open_file(path) as file:
-        dataset = _parse(file, path)
-        if not any(keyword in dataset for keyword in PIXELS):
-            raise _without_pixels(file, path)
-    return dataset
-
-
-@contextlib.contextmanager
-def quiet() -> Iterator[list[warnings.WarningMessage]]:
-    """Collect what pydicom warns of, and keep it out of Python's warnings and logs.
-
-    Its messages quote tag values, so only their number may be told. Values are not
-    validated against their VR: nothing here depends on it and it doubles the time.
-    """
-    logger = logging.getLogger("pydicom")
-    was_disabled, logger.disabled = logger.disabled, True
-    try:
-        with (
-            warnings.catch_warnings(record=True) as notes,
-            pydicom_config.disable_value_validation(),
-        ):
-            warnings.simplefilter("always")
-            yield notes
-    finally:
-        logger.disabled = was_disabled
-
-
-def conformance_warning(notes: Sequence[object]) -> tuple[ScanWarning, ...]:
-    """One redacted warning for all of pydicom's, none where there were none."""
-    if not notes:
-        return ()
-    message = f"the header breaks the standard in {len(notes)} place(s); read as far as possible"
-    return (ScanWarning("nonconformant_header", message),)
-
-
-def transfer_syntax(dataset: FileDataset) -> tuple[UID, bool]:
-    """The transfer syntax, and whether it was guessed because the header names none."""
-    named = text(dataset.file_meta, "TransferSyntaxUID")
-    if named:
-        return UID(named), False
-    implicit, little_endian = dataset.original_encoding
-    if implicit:
-        return ImplicitVRLittleEndian, True
-    return (ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian), True
-
-
-def value(dataset: Dataset, keyword: str) -> Any:
-    """A tag's value; None where it is absent, blank or cannot be converted."""
-    try:
-        found = dataset.get(keyword)
-    except Exception:  # pydicom's converters raise whatever a damaged value leads to
-        warnings.warn(f"{keyword} is unreadable", stacklevel=2)  # counted by `quiet`
-        return None
-    return None if found is None or found == "" else found
-
-
-def text(dataset: Dataset, keyword: str) -> str | None:
-    """A tag as text without padding and control characters; None where blank."""
-    found = value(dataset, keyword)
-    if found is None:
-        return None
-    if isinstance(found, Sequence) and not isinstance(found, str | bytes):
-        found = "\\".join(str(part) for part in found)
-    cleaned = "".join(character for character in str(found) if character.isprintable()).strip()
-    return cleaned or None
-
-
-def numbers(dataset: Dataset, keyword: str, count: int) -> Vector | None:
-    """A tag as `count` finite numbers; None where it holds anything else."""
-    found = value(dataset, keyword)
-    parts = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
-    try:
-        result = tuple(float(part) for part in parts)
-    except (TypeError, ValueError, OverflowError):
-        return None
-    return result if len(result) == count and all(map(math.isfinite, result)) else None
-
-
-def integer(dataset: Dataset, keyword: str, default: int = 0) -> int:
-    """A tag as one whole number, `default` where it holds anything else."""
-    found = numbers(dataset, keyword, 1)
-    return default if found is None else int(found[0])
-
-
-def functional_groups(dataset: Dataset) -> list[list[Dataset]]:
-    """For each frame of an enhanced object, where to look for its macros: itself, then shared.
-
-    References
-    ----------
-    DICOM PS3.3 C.7.6.16, Multi-frame Functional Groups Module
-    """
-    per_frame = value(dataset, "PerFrameFunctionalGroupsSequence") or []
-    shared = list(value(dataset, "SharedFunctionalGroupsSequence") or [])[:1]
-    return [[frame, *shared] for frame in per_frame]
-
-
-def macro(groups: Sequence[Dataset], keyword: str) -> Dataset | None:
-    """The first item of a functional group's sequence, None where no group has it."""
-    for group in groups:
-        items = value(group, keyword)
-        if items:
-            return cast(Dataset, items[0])
-    return None
-
-
-def _parse(file: BinaryIO, path: str, keywords: list[str] | None = None) -> FileDataset:
-    """The dataset of an open file; with `keywords` only those, without reading the pixels."""
-    deflated = _check_inflation(file, path)
-    try:
-        return dcmread(
-            file,
-            force=True,
-            specific_tags=cast(Any, keywords),
-            stop_before_pixels=keywords is not None and not deflated,
-        )
-    except Exception as error:  # a damaged file can raise anything, RecursionError included
-        raise _damaged(path) from error
-
-
-def _check_inflation(file: BinaryIO, path: str) -> bool:
-    """Whether the file is deflated; refuses one that would inflate beyond the budget.
-
-    Raises
-    ------
-    ScanError : too_large, truncated, damaged_header
-    """
-    marker = DeflatedExplicitVRLittleEndian.encode()
-    head = file.read(4096)
-    file.seek(0)
-    # The next syntax UID that starts alike is …1.2.1.98, so the marker is unmistakable.
-    if marker not in head:
-        return False
-    meta_length = int.from_bytes(head[140:144], "little")
-    file.seek(144 + meta_length)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated, chunk = 0, file.read(2**16)
-    try:
-        while chunk and not inflater.eof:
-            inflated += len(inflater.decompress(chunk, 2**22))
-            if inflated > 4 * MAX_SAMPLES:
-                raise ScanError("too_large", f"{path}: inflates beyond {4 * MAX_SAMPLES:,} bytes")
-            chunk = inflater.unconsumed_tail or file.read(2**16)
-    except zlib.error as error:
-        raise _damaged(path) from error
-    if not inflater.eof:
-        raise ScanError("truncated", f"{path}: the deflated data end early", "Copy it again")
-    file.seek(0)
-    return True
-
-
-def _holds_pixels(file: BinaryIO, dataset: Dataset) -> bool:
-    """Whether pixel data follow the header that was just read from `file`."""
-    if any(keyword in dataset for keyword in PIXELS):
-        return True
-    tag = file.read(4)  # the parser stops in front of group 7FE0
-    return tag[:2] in (b"\xe0\x7f", b"\x7f\xe0")
-
-
-def _without_pixels(file: BinaryIO, path: str) -> ScanError:
-    """Tell an object that holds no image from an image that was cut before its pixels."""
-    file.seek(0)
-    with quiet() as notes:
-        dataset = _parse(file, path)
-        class_uid = text(dataset, "SOPClassUID") or text(
-            dataset.file_meta, "MediaStorageSOPClassUID"
-        )
-        if class_uid is None and text(dataset, "SOPInstanceUID") is None:
-            return _damaged(path)
-        if integer(dataset, "Rows") or notes or _ends_within_element(file, dataset):
-            message = f"{path}: the file ends before its pixel data"
-            return ScanError("truncated", message, "Copy it again")
-    return ScanError("no_pixels", f"{path}: a DICOM object without an image")
-
-
-def _ends_within_element(file: BinaryIO, dataset: FileDataset) -> bool:
-    """Whether the last element of a dataset ends elsewhere than its file."""
-    last = next(reversed(list(dataset.elements())), None)
-    if not isinstance(last, RawDataElement):
-        return last is None
-    end = last.value_tell + last.length
-    return transfer_syntax(dataset)[0] != DeflatedExplicitVRLittleEndian and end != file.seek(0, 2)
-
-
-def _damaged(path: str) -> ScanError:
-    return ScanError(
-        "damaged_header", f"{path}: the DICOM header is damaged", "Copy or export the file again"
-    )
+            raise damaged_header(path) from error
 
 
 def _header(path: str, dataset: FileDataset, notes: Sequence[object]) -> Header:
@@ -353,6 +144,7 @@ def _header(path: str, dataset: FileDataset, notes: Sequence[object]) -> Header:
         is_localizer="LOCALIZER" in (text(dataset, "ImageType") or "").upper().split("\\"),
         planes=_planes(dataset, frames),
         modality=text(dataset, "Modality"),
+        series_number=integer(dataset, "SeriesNumber", -1),
         instance_number=integer(dataset, "InstanceNumber", -1),
         sop_uid=text(dataset, "SOPInstanceUID"),
         series_uid=text(dataset, "SeriesInstanceUID"),

@@ -16,7 +16,8 @@ from pydicom.dataset import FileDataset
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 
 from medcli.errors import ScanError
-from medcli.imaging.dicom_header import PIXELS, integer, text, transfer_syntax, value
+from medcli.imaging.dicom_file import PIXELS, transfer_syntax
+from medcli.imaging.dicom_tags import integer, text, value
 from medcli.imaging.values import check_budget
 
 _NATIVE = (
@@ -111,11 +112,12 @@ def stored_values(path: str, dataset: FileDataset, image: Layout) -> tuple[np.nd
     syntax, guessed = transfer_syntax(dataset)
     if guessed:
         dataset.file_meta.TransferSyntaxUID = syntax
-    dataset.NumberOfFrames = image.frames  # the decoder would stumble over a damaged value
     decoder, plugin = _decoder(path, syntax, image)
     if not plugin:
         _check_length(path, dataset, image)
     try:
+        dataset.pop("NumberOfFrames", None)  # the decoder would stumble over a damaged value
+        dataset.NumberOfFrames = image.frames
         values, _ = decoder.as_array(
             dataset,
             decoding_plugin=plugin,

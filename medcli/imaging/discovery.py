@@ -41,22 +41,16 @@ def find_scans(inputs: Iterable[str], *, explicit: bool = True) -> list[Found]:
     return _with_unique_ids(found)
 
 
-def _find(name: str, explicit: bool) -> Iterator[Found]:
+def _find(name: str, explicit: bool) -> Iterable[Found]:
     """The scans of one input."""
-    try:
-        is_folder = os.path.isdir(name)
-        if not os.path.lexists(name):
-            matches = sorted(glob.glob(name, recursive=True)) if glob.has_magic(name) else []
-            if not matches:
-                raise FileNotFoundError
-            for match in matches:
-                yield from _find(match, explicit)
-            return
-    except (OSError, ValueError) as error:  # ValueError: a name with a null character
-        reason = error if isinstance(error, OSError) else FileNotFoundError()
-        yield _failure(name, os_failure(name, reason))
-        return
-    yield from _find_in_folder(name) if is_folder else [_single(name, explicit)]
+    if os.path.isdir(name):
+        return _find_in_folder(name)
+    if os.path.lexists(name) or not glob.has_magic(name) or "\0" in name:
+        return [_single(name, explicit)]
+    matches = sorted(glob.glob(name, recursive=True))
+    if not matches:
+        return [_failure(name, ScanError("not_found", f"{name}: matches nothing"))]
+    return [found for match in matches for found in _find(match, explicit)]
 
 
 def _find_in_folder(root: str) -> Iterator[Found]:
@@ -149,7 +143,7 @@ def _kind(path: str) -> Kind | None:
         except OSError as error:
             raise os_failure(path, error) from error
     if not head and has_suffix(path, IMAGE_SUFFIXES):
-        raise ScanError("truncated", f"{path}: the file is empty", "copy it again")
+        raise ScanError("truncated", f"{path}: the file is empty", "Copy it again")
     return kind_of(path, head)
 
 

@@ -22,6 +22,8 @@ def open_file(path: str) -> BinaryIO:
         return open(path, "rb")
     except OSError as error:
         raise os_failure(path, error) from error
+    except ValueError as error:  # a null character
+        raise os_failure(path, FileNotFoundError()) from error
 
 
 def os_failure(path: str, error: OSError) -> ScanError:

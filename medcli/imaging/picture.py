@@ -8,7 +8,6 @@ colour picture whose channels differ nowhere by more than `GREY_TOLERANCE` is gr
 
 from __future__ import annotations
 
-import warnings as python_warnings
 import zlib
 from collections.abc import Sequence
 
@@ -19,6 +18,7 @@ from PIL import __version__ as pillow_version
 from medcli.errors import ScanError
 from medcli.imaging.files import open_file
 from medcli.imaging.formats import HEAD_BYTES, picture_format
+from medcli.imaging.quiet import collected_warnings
 from medcli.imaging.values import check_budget, compact, replace_nonfinite
 from medcli.records import Case, Scan, ScanWarning
 
@@ -83,13 +83,11 @@ def _read(path: str) -> tuple[np.ndarray, str, Warnings]:
         noticed = _check_png(path, file.read()) if kind == "png" else ()
         file.seek(0)
         try:
-            with python_warnings.catch_warnings():
-                # Pillow's notes on metadata quote the file; damage to pixels raises.
-                python_warnings.simplefilter("ignore")
-                with Image.open(file, formats=_FORMATS) as image:
-                    check_budget(path, (*image.size, len(image.getbands())))
-                    frames = _first_frame(image)
-                    pixels = _values(ImageOps.exif_transpose(image))
+            # Pillow's warnings are notes on metadata; damage to pixels raises.
+            with collected_warnings(), Image.open(file, formats=_FORMATS) as image:
+                check_budget(path, (*image.size, len(image.getbands())))
+                frames = _first_frame(image)
+                pixels = _values(ImageOps.exif_transpose(image))
         except ScanError:
             raise
         except Exception as error:  # decoders of damaged pictures raise anything

@@ -2,11 +2,12 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 
-from medcli.imaging.dicom import DicomImage, Unit, read_image
+from medcli.imaging.dicom import DicomImage, read_image
 from medcli.imaging.dicom_header import read_header
 from medcli.imaging.stack import Stack, stack_slices
 from medcli.imaging.values import check_budget, compact
@@ -27,16 +28,17 @@ def read_series(case: Case) -> Scan:
     stack = stack_slices(headers, case.series_uid)
     first = stack.slices[0].header
     check_budget(case.path, (len(stack.slices), first.rows, first.columns, first.samples))
-    images = {path: read_image(path) for path in _used_files(stack)}
+    pixels, images = _decode(stack)
+    units = {image.unit for image in images.values()}
     return Scan(
-        pixels=_pixels(stack, images),
+        pixels=pixels,
         path=case.path,
         files=case.files,
         slice_files=tuple(each.header.path for each in stack.slices),
         scan_id=case.scan_id,
         format="dicom",
         modality=first.modality,
-        unit=_common_unit(images.values()),
+        unit=units.pop() if len(units) == 1 else "stored",
         spacing_mm=stack.spacing_mm,
         affine=stack.affine,
         window=images[first.path].window,
@@ -55,23 +57,26 @@ def read_series(case: Case) -> Scan:
     )
 
 
-def _used_files(stack: Stack) -> list[str]:
-    """The files that hold the stack's slices, each once."""
-    return list(dict.fromkeys(each.header.path for each in stack.slices))
+def _decode(stack: Stack) -> tuple[np.ndarray, dict[str, DicomImage]]:
+    """(S, H, W, C) in stack order, and each file's record without its pixels.
 
-
-def _pixels(stack: Stack, images: dict[str, DicomImage]) -> np.ndarray:
-    """(S, H, W, C) in stack order, in one number type."""
-    frames = [images[each.header.path].pixels[each.frame] for each in stack.slices]
-    pixels = np.stack(frames) if len(frames) > 1 else frames[0][np.newaxis]
-    same = pixels.dtype in (np.uint8, np.int16, np.uint16, np.float32)
-    return pixels if same else compact(pixels)
-
-
-def _common_unit(images: Iterable[DicomImage]) -> Unit:
-    """The unit of all images, "stored" where they differ."""
-    units = {image.unit for image in images}
-    return units.pop() if len(units) == 1 else "stored"
+    One file is in memory at a time beside the stack.
+    """
+    frames: dict[str, list[tuple[int, int]]] = {}  # file → (place in the stack, frame)
+    for place, each in enumerate(stack.slices):
+        frames.setdefault(each.header.path, []).append((place, each.frame))
+    pixels = np.empty(0, np.uint8)
+    images: dict[str, DicomImage] = {}
+    for path, places in frames.items():
+        image = read_image(path)
+        if not images:
+            pixels = np.empty((len(stack.slices), *image.pixels.shape[1:]), image.pixels.dtype)
+        pixels = pixels.astype(np.result_type(pixels, image.pixels), copy=False)
+        for place, frame in places:
+            pixels[place] = image.pixels[frame]
+        images[path] = replace(image, pixels=np.empty(0))
+    known = pixels.dtype in (np.uint8, np.int16, np.uint16, np.float32)
+    return (pixels if known else compact(pixels)), images
 
 
 def _merged(found: Sequence[Sequence[ScanWarning]]) -> tuple[ScanWarning, ...]:

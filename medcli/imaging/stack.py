@@ -194,9 +194,10 @@ def _ordered(slices: Sequence[Slice]) -> tuple[list[Slice], Warnings]:
     kept: dict[int, int] = {}  # position → index of its earliest slice
     for position, index in zip(np.cumsum(new_position).tolist(), order, strict=True):
         kept[position] = min(index, kept.get(position, index))
-    repeated = [first[index] for index in order if index not in set(kept.values())]
-    message = "dropped, their position is taken"
-    return [first[index] for index in kept.values()], _warning("duplicate_slice", message, repeated)
+    chosen = list(kept.values())
+    repeated = [first[index] for index in order if index not in set(chosen)]
+    warnings = _warning("duplicate_slice", "dropped, their position is taken", repeated)
+    return [first[index] for index in chosen], warnings
 
 
 def _spacing(slices: Sequence[Slice]) -> tuple[float | None, Warnings]:
@@ -207,8 +208,8 @@ def _spacing(slices: Sequence[Slice]) -> tuple[float | None, Warnings]:
     step = float(np.median(steps))
     gap = steps > GAP * step
     uneven = (np.abs(steps - step) > 0.01 * step + 0.01) & ~gap
-    after = [slices[index + 1] for index in np.flatnonzero(gap)]
-    off = [slices[index + 1] for index in np.flatnonzero(uneven)]
+    after = [slices[index + 1] for index in np.flatnonzero(gap).tolist()]
+    off = [slices[index + 1] for index in np.flatnonzero(uneven).tolist()]
     return step, (
         *_warning("gap", f"come after a gap (spacing {step:.3g} mm)", after),
         *_warning("uneven_spacing", f"are not {step:.3g} mm from the one before", off),

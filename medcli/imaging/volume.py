@@ -11,7 +11,7 @@ import SimpleITK as sitk
 
 from medcli.errors import ScanError
 from medcli.imaging.values import compact, replace_nonfinite
-from medcli.imaging.volume_header import check_volume
+from medcli.imaging.volume_header import check_volume, nonfinite_voxels
 from medcli.records import Case, Scan, ScanWarning
 
 AIR_HU, TISSUE_HU = -900, 100
@@ -32,7 +32,7 @@ def read_volume(case: Case) -> Scan:
     """
     path = case.files[0]
     header = check_volume(path)
-    image, noticed = _read(path, len(header.size))
+    image, noticed = _read(path, nonfinite_voxels(header))
     voxels, reduced = _channels(sitk.GetArrayFromImage(image))
     pixels, replaced = replace_nonfinite(compact(voxels))
     is_ct = pixels.min() <= AIR_HU and pixels.max() >= TISSUE_HU and pixels.shape[3] == 1
@@ -55,8 +55,11 @@ def read_volume(case: Case) -> Scan:
     )
 
 
-def _read(path: str, dimensions: int) -> tuple[sitk.Image, Warnings]:
-    """A three-dimensional image oriented to LPS; of several time points the first."""
+def _read(path: str, nonfinite: np.ndarray | None) -> tuple[sitk.Image, Warnings]:
+    """A three-dimensional image oriented to LPS; of several time points the first.
+
+    `nonfinite` (z, y, x) marks voxels to be given back their NaN.
+    """
     reader = sitk.ImageFileReader()
     warnings: Warnings = ()
     try:
@@ -74,6 +77,8 @@ def _read(path: str, dimensions: int) -> tuple[sitk.Image, Warnings]:
             image = sitk.JoinSeries([image])
         if "complex" in image.GetPixelIDTypeAsString():
             raise ScanError("unsupported_pixels", f"{path}: complex numbers")
+        if nonfinite is not None:
+            image = _with_nan(image, nonfinite)
         return sitk.DICOMOrient(image, "LPS"), warnings
     except ScanError:
         raise
@@ -81,6 +86,13 @@ def _read(path: str, dimensions: int) -> tuple[sitk.Image, Warnings]:
         raise ScanError(
             "damaged_pixels", f"{path}: SimpleITK cannot read the volume", "Convert it again"
         ) from error
+
+
+def _with_nan(image: sitk.Image, mask: np.ndarray) -> sitk.Image:
+    """The image with NaN where `mask` is set."""
+    restored = sitk.GetImageFromArray(np.where(mask, np.nan, sitk.GetArrayViewFromImage(image)))
+    restored.CopyInformation(image)
+    return restored
 
 
 def _channels(voxels: np.ndarray) -> tuple[np.ndarray, Warnings]:

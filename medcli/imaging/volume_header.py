@@ -15,6 +15,8 @@ import zlib
 from dataclasses import dataclass
 from typing import BinaryIO, Literal
 
+import numpy as np
+
 from medcli.errors import ScanError
 from medcli.imaging.files import open_file
 from medcli.imaging.values import check_budget
@@ -56,6 +58,7 @@ class VolumeHeader:
     offset: int
     length: int
     compression: Compression
+    float_type: str | None = None  # NumPy's name where a NIfTI holds floats
 
 
 def check_volume(path: str) -> VolumeHeader:
@@ -83,6 +86,22 @@ def check_volume(path: str) -> VolumeHeader:
     return header
 
 
+def nonfinite_voxels(header: VolumeHeader) -> np.ndarray | None:
+    """(z, y, x) mask of NaN and infinity in the first time point of a checked float NIfTI.
+
+    ITK reads them as 0 without a word. None for other files, and where there are none.
+    """
+    if header.float_type is None:
+        return None
+    kind, shape = np.dtype(header.float_type), (*header.size, 1, 1)[:3]
+    with open_file(header.data_file) as file:
+        source = gzip.GzipFile(fileobj=file) if header.compression == "gzip" else file
+        source.seek(header.offset)
+        voxels = np.frombuffer(source.read(math.prod(shape) * kind.itemsize), kind)
+    mask = ~np.isfinite(voxels.reshape(shape[::-1]))
+    return mask if mask.any() else None
+
+
 def _damaged(path: str) -> ScanError:
     return ScanError("damaged_header", f"{path}: the header is damaged", "Copy it again")
 
@@ -106,7 +125,8 @@ def _nifti(path: str) -> VolumeHeader:
     order = "<" if head[:4] in (b"\x5c\x01\0\0", b"\x1c\x02\0\0") else ">"
     (header_size,) = struct.unpack_from(f"{order}i", head)
     if header_size == 348 and head[344:347] == b"n+1":
-        sizes, bits = struct.unpack_from(f"{order}8h", head, 40), head[72:74]
+        sizes = struct.unpack_from(f"{order}8h", head, 40)
+        kind, bits_per_voxel = struct.unpack_from(f"{order}2h", head, 70)
         offset = int(struct.unpack_from(f"{order}f", head, 108)[0])
     elif header_size == 540 and head[4:7] == b"n+2":
         message = f"{path}: NIfTI-2 is not supported"
@@ -117,9 +137,10 @@ def _nifti(path: str) -> VolumeHeader:
     if not 1 <= dimensions <= 7 or offset < 0:
         raise _damaged(path)
     size = sizes[1 : dimensions + 1]
-    (bits_per_voxel,) = struct.unpack(f"{order}h", bits)
     length = math.prod(size) * bits_per_voxel // 8
-    return VolumeHeader("nifti", size, path, offset, length, "gzip" if packed else "none")
+    float_type = {16: f"{order}f4", 64: f"{order}f8"}.get(kind)
+    compression: Compression = "gzip" if packed else "none"
+    return VolumeHeader("nifti", size, path, offset, length, compression, float_type)
 
 
 def _nrrd(path: str) -> VolumeHeader:

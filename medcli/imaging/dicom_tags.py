@@ -1,0 +1,78 @@
+"""Typed access to the tags of a DICOM dataset: a damaged value counts as blank.
+
+The functions warn (with the tag's name only) where a value cannot be read; `quiet`
+of `dicom_file` counts that.
+"""
+
+from __future__ import annotations
+
+import math
+import warnings
+from collections.abc import Sequence
+from typing import Any, cast
+
+from pydicom.dataset import Dataset
+
+Vector = tuple[float, ...]
+
+
+def value(dataset: Dataset, keyword: str) -> Any:
+    """A tag's value; None where it is absent, blank or cannot be converted."""
+    try:
+        found = dataset.get(keyword)
+    except Exception:  # pydicom's converters raise whatever a damaged value leads to
+        warnings.warn(f"{keyword} is unreadable", stacklevel=2)  # counted by `quiet`
+        return None
+    return None if found is None or found == "" else found
+
+
+def text(dataset: Dataset, keyword: str) -> str | None:
+    """A tag as text without padding and control characters; None where blank."""
+    found = value(dataset, keyword)
+    if found is None:
+        return None
+    if isinstance(found, Sequence) and not isinstance(found, str | bytes):
+        found = "\\".join(str(part) for part in found)
+    cleaned = "".join(character for character in str(found) if character.isprintable()).strip()
+    return cleaned or None
+
+
+def numbers(dataset: Dataset, keyword: str, count: int) -> Vector | None:
+    """A tag as `count` finite numbers; None where it holds anything else."""
+    found = value(dataset, keyword)
+    if found is None:
+        return None
+    parts = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
+    try:
+        result = tuple(float(part) for part in parts)
+    except (TypeError, ValueError, OverflowError):
+        warnings.warn(f"{keyword} is no number", stacklevel=2)  # counted by `quiet`
+        return None
+    return result if len(result) == count and all(map(math.isfinite, result)) else None
+
+
+def integer(dataset: Dataset, keyword: str, default: int = 0) -> int:
+    """A tag as one whole number, `default` where it holds anything else."""
+    found = numbers(dataset, keyword, 1)
+    return default if found is None else int(found[0])
+
+
+def functional_groups(dataset: Dataset) -> list[list[Dataset]]:
+    """For each frame of an enhanced object, where to look for its macros: itself, then shared.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.16, Multi-frame Functional Groups Module
+    """
+    per_frame = value(dataset, "PerFrameFunctionalGroupsSequence") or []
+    shared = list(value(dataset, "SharedFunctionalGroupsSequence") or [])[:1]
+    return [[frame, *shared] for frame in per_frame]
+
+
+def macro(groups: Sequence[Dataset], keyword: str) -> Dataset | None:
+    """The first item of a functional group's sequence, None where no group has it."""
+    for group in groups:
+        items = value(group, keyword)
+        if items:
+            return cast(Dataset, items[0])
+    return None

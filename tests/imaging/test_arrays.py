@@ -1,0 +1,102 @@
+"""Members of MedMNIST-like archives."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medcli.errors import ScanError
+from medcli.imaging import arrays, values
+from medcli.imaging.reader import read_scan
+from medcli.records import Case
+
+RNG = np.random.default_rng(0)
+GREY = RNG.integers(0, 256, (4, 28, 28), np.uint8)
+COLOUR = RNG.integers(0, 256, (4, 28, 28, 3), np.uint8)
+VOLUME = RNG.integers(0, 256, (4, 28, 28, 28), np.uint8)
+
+
+@pytest.fixture
+def archive(tmp_path: Path) -> str:
+    path = tmp_path / "set.npz"
+    np.savez(path, train_images=GREY, val_images=COLOUR, test_images=VOLUME)
+    return str(path)
+
+
+def case(path: str, member: str) -> Case:
+    return Case(f"{path}!/{member}", (path,), "array", member, member=member, patient_id="p")
+
+
+@pytest.mark.parametrize(
+    ("member", "expected"),
+    [
+        ("train_images/2", GREY[2][None, ..., None]),
+        ("val_images/1", COLOUR[1][None]),
+        ("test_images/3", VOLUME[3][..., None]),
+    ],
+)
+def test_members_are_grey_colour_or_volumes_by_their_shape(
+    archive: str, member: str, expected: np.ndarray
+) -> None:
+    scan = read_scan(case(archive, member))
+    np.testing.assert_array_equal(scan.pixels, expected)
+    assert (scan.format, scan.unit, scan.patient_id) == ("npz", "display", "p")
+    assert scan.slice_files == (archive,) * len(expected)
+
+
+def test_the_archive_is_inflated_once_for_all_members(
+    archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    calls: list[Any] = []
+    read = arrays.npy.read_array
+    monkeypatch.setattr(arrays.npy, "read_array", lambda *a, **k: calls.append(a) or read(*a, **k))
+    for number in range(4):
+        read_scan(case(archive, f"train_images/{number}"))
+    assert len(calls) == 1
+
+
+def test_a_changed_archive_is_read_again(archive: str) -> None:
+    read_scan(case(archive, "train_images/0"))
+    np.savez(archive, train_images=GREY + np.uint8(1))
+    os.utime(archive, ns=(1, 1))
+    scan = read_scan(case(archive, "train_images/0"))
+    np.testing.assert_array_equal(scan.pixels[0, ..., 0], GREY[0] + np.uint8(1))
+
+
+@pytest.mark.parametrize("member", ["train_images/9", "train_images/x", "nothing/0", ""])
+def test_a_missing_member_is_named(archive: str, member: str) -> None:
+    with pytest.raises(ScanError) as caught:
+        read_scan(case(archive, member))
+    assert caught.value.code == "not_found"
+
+
+def failure(path: str) -> str:
+    with pytest.raises(ScanError) as caught:
+        read_scan(case(path, "train_images/0"))
+    return caught.value.code
+
+
+def test_truncation_and_a_wrong_checksum_are_told_apart(archive: str) -> None:
+    data = bytearray(Path(archive).read_bytes())
+    Path(archive).write_bytes(data[:-200])
+    assert failure(archive) == "truncated"
+    data[400] ^= 1
+    Path(archive).write_bytes(data)
+    assert failure(archive) == "crc"
+
+
+def test_pickles_are_never_loaded(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, train_images=np.array([{"a": 1}], dtype=object))
+    assert failure(str(path)) == "damaged_header"
+
+
+def test_the_budget_is_checked_before_inflating(
+    archive: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(values, "MAX_SAMPLES", 100)
+    assert failure(archive) == "too_large"

@@ -1,0 +1,55 @@
+"""The closed list of codes: used, listed and documented alike."""
+
+from __future__ import annotations
+
+import ast
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+
+import medcli.imaging
+from medcli.imaging.codes import ERRORS, WARNINGS
+
+ROOT = Path(__file__).parents[2]
+MODULES = sorted(Path(medcli.imaging.__file__).parent.glob("*.py"))
+
+
+def texts(node: ast.AST) -> Iterator[str]:
+    """String constants that an expression can evaluate to."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        yield node.value
+    elif isinstance(node, ast.IfExp):
+        yield from texts(node.body)
+        yield from texts(node.orelse)
+
+
+def used_codes(called: tuple[str, ...]) -> set[str]:
+    """The constant codes with which one of `called` is called anywhere in the room."""
+    found = set()
+    for module in MODULES:
+        for node in ast.walk(ast.parse(module.read_text())):
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                if node.func.id in called and node.args:
+                    found |= set(texts(node.args[0]))
+                if node.func.id == "Failure" and len(node.args) > 1:
+                    found |= set(texts(node.args[1])) if "Failure" in called else set()
+    return found
+
+
+def test_every_error_code_in_use_is_listed() -> None:
+    assert used_codes(("ScanError",)) - {"crc"} <= ERRORS.keys()
+
+
+def test_every_warning_code_in_use_is_listed_and_the_reverse() -> None:
+    assert used_codes(("ScanWarning", "_warning")) == WARNINGS.keys()
+
+
+@pytest.mark.parametrize(("code", "meaning"), [*ERRORS.items(), *WARNINGS.items()])
+def test_the_document_lists_every_code_with_its_meaning(code: str, meaning: str) -> None:
+    assert f"| `{code}` | {meaning} |" in (ROOT / "docs" / "codes.md").read_text()
+
+
+def test_the_document_lists_nothing_else() -> None:
+    rows = [line for line in (ROOT / "docs" / "codes.md").read_text().splitlines() if "| `" in line]
+    assert len(rows) == len(ERRORS) + len(WARNINGS)

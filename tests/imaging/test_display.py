@@ -1,0 +1,41 @@
+"""What a person sees of a slice."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import pytest
+
+from medcli.imaging.display import display_slice
+from medcli.imaging.intensity import apply_window
+
+HU = np.random.default_rng(0).integers(-1000, 1000, (3, 96, 96, 1)).astype(np.int16)
+
+
+def test_the_files_own_window_is_used_unless_another_is_given(scan_of: Any) -> None:
+    scan = scan_of(HU, unit="HU", window=(40.0, 400.0))
+    shown = display_slice(scan, 1)
+    assert shown.dtype == np.uint8
+    np.testing.assert_array_equal(shown, np.rint(apply_window(HU[1, ..., 0], 40, 400) * 255))
+    lung = display_slice(scan, 1, window=(-600.0, 1500.0))
+    np.testing.assert_array_equal(lung, np.rint(apply_window(HU[1, ..., 0], -600, 1500) * 255))
+
+
+def test_without_a_window_percentiles_are_used(scan_of: Any) -> None:
+    shown = display_slice(scan_of(HU), 0)
+    assert shown.min() == 0
+    assert shown.max() == 255
+
+
+@pytest.mark.parametrize("channels", [1, 3])
+def test_pictures_are_shown_as_they_are(scan_of: Any, channels: int) -> None:
+    pixels = np.random.default_rng(0).integers(20, 90, (1, 96, 96, channels)).astype(np.uint8)
+    shown = display_slice(scan_of(pixels, unit="display"), 0)
+    np.testing.assert_array_equal(shown, pixels[0, ..., 0] if channels == 1 else pixels[0])
+
+
+def test_pixels_are_drawn_in_true_proportion(scan_of: Any) -> None:
+    scan = scan_of(HU[:, :48, :40], spacing_mm=(5.0, 2.0, 1.2))  # 96 mm × 48 mm
+    assert display_slice(scan, 2).shape == (96, 48)
+    assert display_slice(scan, 2, edge=200).shape == (200, 100)
