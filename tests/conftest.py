@@ -15,3 +15,23 @@ def real_data() -> Path:
     if not folder or not Path(folder).is_dir():
         pytest.skip("MEDCLI_TEST_DATA does not name a folder of real data")
     return Path(folder).resolve()
+
+
+@pytest.fixture(scope="session")
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated CT of six patients, `nodule.csv` over them, `scan.dcm` and `query.png`."""
+    from medcli.data.synthetic import write_sample_data
+
+    return write_sample_data(
+        tmp_path_factory.mktemp("sample"), patients=6, tasks=("nodule",)
+    ).parent
+
+
+@pytest.fixture(scope="session")
+def tiny_run(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder: one epoch on `sample_folder`. Shared by all tests, so copy it to change it."""
+    from medcli.training.run import TrainRequest, train
+
+    output = tmp_path_factory.mktemp("runs") / "tiny"
+    request = TrainRequest((str(sample_folder / "nodule.csv"),), output=output, size=32, epochs=1)
+    return train(request).path
