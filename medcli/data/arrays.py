@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
+from functools import cached_property
 
 import numpy as np
 
@@ -22,7 +23,7 @@ class ScanArrays:
     lengths: np.ndarray
     labels: np.ndarray
 
-    @property
+    @cached_property
     def offsets(self) -> np.ndarray:
         """(N + 1,) int64; scan i has the slices offsets[i] to offsets[i + 1]."""
         return np.concatenate([[0], np.cumsum(self.lengths)])

@@ -27,9 +27,9 @@ class Recipe:
     rotation : degrees, ±
     scale : factor, between 1/scale and scale
     shift : share of the side, ±
-    flip : mirror in both axes, each with probability one half
+    flip : mirror left and right with probability one half; any rotation makes it any mirror
     brightness : added to the 0–1 values, ±
-    contrast : factor about the mean, between 1/contrast and contrast
+    contrast : factor about the mean of the scan, between 1/contrast and contrast
     gamma : exponent, between 1/gamma and gamma
     tint : factor per colour channel, ±
     noise : highest standard deviation of white noise
@@ -122,7 +122,8 @@ def _shade(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Gen
     count, channels = len(repeats), images.shape[1]
 
     def per_slice(values: Tensor) -> Tensor:
-        return values.view(count, -1, 1, 1).repeat_interleave(repeats, dim=0).to(images)
+        spread = values.view(count, -1, 1, 1).repeat_interleave(repeats.to(values.device), dim=0)
+        return spread.to(images)
 
     # Black stays black: padding and masked background carry no intensity of their own.
     inside = (images > 0).to(images.dtype)
@@ -131,7 +132,7 @@ def _shade(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Gen
         images = images.clamp(min=1e-6) ** per_slice(gamma)
     contrast = per_slice(_uniform(1 / recipe.contrast, recipe.contrast, count, generator, log=True))
     brightness = per_slice(_uniform(-recipe.brightness, recipe.brightness, count, generator))
-    mean = images.mean(dim=(1, 2, 3), keepdim=True)
+    mean = per_slice(torch.stack([scan.mean() for scan in images.split(repeats.tolist())]))
     images = ((images - mean) * contrast + mean + brightness) * inside
     if recipe.tint:
         tint = _uniform(1 - recipe.tint, 1 + recipe.tint, count * channels, generator)

@@ -20,23 +20,29 @@ OUTPUTS = ("logits", "embedding", "slice_embeddings", "attention")
 
 
 def export_onnx(model: ScanModel, path: Path, channels: int, size: int) -> None:
-    """Write `model` as an ONNX graph with free batch size and free number of slices."""
+    """Write `model` as an ONNX graph with free batch size and free number of slices.
+
+    The graph depends on the weights alone: where this program lies on the disk, which
+    the exporter notes beside every node, is left out.
+    """
     model = model.eval().to("cpu").to(memory_format=torch.contiguous_format)
     images = torch.zeros(2, 3, channels, size, size)
     mask = torch.ones(2, 3, dtype=torch.bool)
     scans, slices = torch.export.Dim("scans"), torch.export.Dim("slices")
     with _quiet():
-        torch.onnx.export(
+        program = torch.onnx.export(
             model,
             (images, mask),
-            str(path),
             input_names=list(INPUTS),
             output_names=list(OUTPUTS),
             dynamic_shapes=({0: scans, 1: slices}, {0: scans, 1: slices}),
             dynamo=True,
-            external_data=False,
             verbose=False,
         )
+        assert program is not None  # it is what the dynamo exporter returns
+        for node in program.model.graph.all_nodes():
+            node.metadata_props.clear()
+        program.save(path, external_data=False)
 
 
 @contextlib.contextmanager

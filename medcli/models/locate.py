@@ -20,13 +20,19 @@ def find_model(name: str | None, task: str | None = None) -> Path:
 
     Raises
     ------
-    UsageError : there is no such model
+    UsageError : there is no such model, or the one named is for another task
+    DamagedError : the one named cannot be read
     """
     if name is not None and name != "latest":
         folder = Path(name)
         if not folder.exists():
             raise UsageError(
                 f"no model {name!r}", "Name a run folder, or 'latest' for the newest run"
+            )
+        if task is not None and is_package(folder) and (of := peek(folder).task.name) != task:
+            raise UsageError(
+                f"{folder} is a model for the task {of!r}, not for {task!r}",
+                "Leave --task out, or name a model for it",
             )
         return folder
     runs, damaged = _runs()

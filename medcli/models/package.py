@@ -24,7 +24,7 @@ from pathlib import Path
 from typing import Any
 
 from medcli.config import ModelConfig, PreprocessConfig
-from medcli.errors import DamagedError, UsageError
+from medcli.errors import DamagedError, StorageError, UsageError
 from medcli.records import Task
 
 FORMAT_VERSION = 1
@@ -36,6 +36,7 @@ MODEL_JSON, WEIGHTS, GRAPH, CARD = (
 )
 MANIFEST, HISTORY, SPLITS = "manifest.json", "history.csv", "splits.csv"
 REQUIRED = (MODEL_JSON, WEIGHTS, GRAPH, CARD)
+_WAY_OUT = "Restore the folder from a backup or train again"
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +74,7 @@ def load_package(folder: Path) -> ModelPackage:
     ------
     UsageError : `folder` holds no model package, or one of a newer format
     DamagedError : a file is missing, or differs from what the manifest says
+    StorageError : the operating system refuses to read a file
     """
     if not is_package(folder):
         raise UsageError(
@@ -86,7 +88,7 @@ def load_package(folder: Path) -> ModelPackage:
     if package.fingerprint != expected:
         raise DamagedError(
             f"{folder / MODEL_JSON}: the fingerprint does not fit weights, graph and preprocessing",
-            "Restore the folder from a backup or train again",
+            _WAY_OUT,
         )
     return package
 
@@ -154,24 +156,28 @@ def salted_patient(patient_id: str | None, salt: str) -> str:
 
 def sha256_file(path: Path) -> str:
     """The SHA-256 of a file, read in pieces."""
-    with path.open("rb") as stream:
-        return hashlib.file_digest(stream, "sha256").hexdigest()
+    try:
+        with path.open("rb") as stream:
+            return hashlib.file_digest(stream, "sha256").hexdigest()
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
 
 
 def _check_files(folder: Path) -> dict[str, str]:
     """SHA-256 of each file in the manifest, equal to what the manifest says."""
-    way_out = "Restore the folder from a backup or train again"
-    files = _read_json(folder / MANIFEST).get("files")
+    manifest = _read_json(folder / MANIFEST)
+    _check_format(folder, manifest)
+    files = manifest.get("files")
     if not isinstance(files, dict) or not set(REQUIRED) <= set(files):
-        raise DamagedError(f"{folder / MANIFEST}: does not list the files of a package", way_out)
+        raise DamagedError(f"{folder / MANIFEST}: does not list the files of a package", _WAY_OUT)
     digests = {}
     for name, expected in files.items():
         path = folder / name
         if not path.is_file():
-            raise DamagedError(f"{folder}: {name} is missing from the model package", way_out)
+            raise DamagedError(f"{folder}: {name} is missing from the model package", _WAY_OUT)
         digests[name] = sha256_file(path)
-        if digests[name] != expected.get("sha256"):
-            raise DamagedError(f"{path}: differs from its checksum in {MANIFEST}", way_out)
+        if not isinstance(expected, dict) or digests[name] != expected.get("sha256"):
+            raise DamagedError(f"{path}: differs from its checksum in {MANIFEST}", _WAY_OUT)
     return digests
 
 
@@ -180,25 +186,29 @@ def _read_json(path: Path) -> dict[str, Any]:
         values = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError as error:
         raise DamagedError(
-            f"{path.parent}: {path.name} is missing from the model package",
-            "Restore the folder from a backup or train again",
+            f"{path.parent}: {path.name} is missing from the model package", _WAY_OUT
         ) from error
-    except (OSError, ValueError) as error:
-        raise DamagedError(
-            f"{path}: cannot be read as JSON", "Restore the folder from a backup or train again"
-        ) from error
+    except OSError as error:
+        raise StorageError(f"cannot read {path}: {error.strerror}") from error
+    except ValueError as error:
+        raise DamagedError(f"{path}: cannot be read as JSON", _WAY_OUT) from error
     if not isinstance(values, dict):
-        raise DamagedError(f"{path}: is no JSON object", "Restore the folder from a backup")
+        raise DamagedError(f"{path}: is no JSON object", _WAY_OUT)
     return values
 
 
-def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
+def _check_format(folder: Path, values: Mapping[str, Any]) -> None:
+    """Raise where a newer medcli wrote the package: its files may be others than we know."""
     version = values.get("format_version")
     if isinstance(version, int) and version > FORMAT_VERSION:
         raise UsageError(
             f"{folder} has format {version}; this medcli reads up to {FORMAT_VERSION}",
             "Update medcli, or train again with this one",
         )
+
+
+def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
+    _check_format(folder, values)
     try:
         task = values["task"]
         return ModelPackage(
@@ -218,5 +228,5 @@ def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(
             f"{folder / MODEL_JSON}: a field is missing or has the wrong kind ({error})",
-            "Restore the folder from a backup or train again",
+            _WAY_OUT,
         ) from error

@@ -26,7 +26,7 @@ EPOCHS = (4, 40)
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What the defaults look at; sides in pixels, `slices` of the training part."""
+    """What the defaults look at; `side` is the longer one, in pixels."""
 
     side: int
     colour: bool

@@ -15,6 +15,7 @@ from medcli.data.splits import PARTS, Split
 from medcli.data.synthetic import write_sample_data
 from medcli.errors import ScanError
 from medcli.imaging.batch import read_all
+from medcli.imaging.discovery import find_scans
 from medcli.imaging.hashing import pixel_sha256
 from medcli.imaging.preprocess import Preprocessor, sample_slices
 from medcli.records import Case, Failure, Scan, Task
@@ -48,11 +49,22 @@ def inputs_at_hand(scratch: Path) -> tuple[tuple[str, ...], str, bool]:
     manifest = folder_manifest(here)
     if manifest is not None:
         return (str(manifest),), f"training on {manifest}", False
-    if len(class_folders(here)) > 1:
+    if _has_classes(here):
         return (str(here),), f"training on the class folders of {here}", False
     sentence = "no manifest.csv and no class folders here: training on generated sample data"
     write_sample_data(scratch)
     return (str(scratch / "nodule.csv"),), sentence, True
+
+
+def _has_classes(root: Path) -> bool:
+    """Whether folders of two classes hold scans; any folder could be called a class."""
+    found: set[str] = set()
+    for _, label, folder in class_folders(root):
+        if label not in found and any(isinstance(s, Case) for s in find_scans([str(folder)])):
+            found.add(label)
+        if len(found) == 2:
+            return True
+    return False
 
 
 def look_at(cases: Sequence[Case]) -> DataFacts:

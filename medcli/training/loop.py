@@ -68,7 +68,7 @@ def fit(
 
     Raises
     ------
-    MedcliError : the loss is not a number; names epoch and batch
+    MedcliError : the loss is not a number; names epoch and batch, or validation
     """
     start = time.monotonic()
     generator = torch.Generator().manual_seed(config.seed)
@@ -103,10 +103,7 @@ def fit(
             output = model.aggregate_ragged(features, lengths)
             loss = scan_and_slice_loss(model, output, labels, lengths, weights, config)
             if not torch.isfinite(loss):
-                raise MedcliError(
-                    f"the loss is not a number in epoch {epoch}, batch {index + 1}",
-                    "Lower the learning rate, or look for broken scans in the data",
-                )
+                raise _not_a_number(f"in epoch {epoch}, batch {index + 1}")
             optimizer.zero_grad(set_to_none=True)
             loss.backward()  # type: ignore[no-untyped-call]
             torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
@@ -118,6 +115,8 @@ def fit(
 
         logits = predict_logits(average, val, preprocess, config.batch_slices, device, bf16)
         val_loss = float(F.cross_entropy(logits, torch.from_numpy(val.labels), weights.cpu()))
+        if not math.isfinite(val_loss):
+            raise _not_a_number(f"on validation after epoch {epoch}")
         val_auroc = macro_auroc(val.labels, torch.softmax(logits, dim=1).numpy())
         key = (-1.0 if val_auroc is None else round(val_auroc, 4), -val_loss)
         improved = key > best_key
@@ -140,6 +139,13 @@ def fit(
     average.load_state_dict(best)
     kept = average.eval().to(memory_format=torch.contiguous_format)
     return Fit(kept, tuple(history), stopped)
+
+
+def _not_a_number(where: str) -> MedcliError:
+    return MedcliError(
+        f"the loss is not a number {where}",
+        "Look for broken scans in the data; if there are none, report it with the run's settings",
+    )
 
 
 def predict_logits(
@@ -189,9 +195,9 @@ def _to_tensors(
     scans: ScanArrays, batch: np.ndarray, device: torch.device
 ) -> tuple[Tensor, Tensor]:
     """(T, C, H, W) slices in 0–1 and (N,) labels of the scans in `batch`."""
-    rows = np.concatenate([np.arange(scans.offsets[i], scans.offsets[i + 1]) for i in batch])
-    images = torch.from_numpy(scans.images[rows]).to(device).float().div_(255)
-    return images, torch.from_numpy(scans.labels[batch]).to(device)
+    chosen = scans.select(batch)
+    images = torch.from_numpy(chosen.images).to(device).float().div_(255)
+    return images, torch.from_numpy(chosen.labels).to(device)
 
 
 def _standardise(images: Tensor, preprocess: PreprocessConfig) -> Tensor:

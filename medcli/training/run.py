@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import platform
+import re
 import secrets
 import tempfile
 import time
@@ -20,9 +21,11 @@ from safetensors.torch import save_file
 
 from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
+from medcli.data.audit import identical_pixels
 from medcli.data.presets import resolve_task
 from medcli.data.sources import DataSet, load_cases
 from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
+from medcli.errors import ManifestError
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.thresholds import youden_threshold
 from medcli.files import check_target, new_folder
@@ -154,8 +157,7 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
             on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
         )
     split = split_by_patient([item.case for item in read], seed=request.seed)
-    for message in split.warnings:
-        events.warn(message)
+    _check_parts(split, read, task, events)
     arrays = part_arrays(read, split, task)
     mean, std = arrays["train"].statistics()
     config = choose_training(
@@ -177,7 +179,7 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
     )
     events.ready(split_table(split), plan, config.epochs)
     return _Data(
-        source=data.source if request.inputs else "generated sample data",
+        source="generated sample data" if synthetic else _source(inputs),
         task=task,
         synthetic=synthetic or all(map(_is_synthetic, read)),
         read=read,
@@ -196,6 +198,35 @@ def _tell(data: DataSet, notes: Iterable[str], events: TrainEvents) -> None:
         events.warn(message)
     for reason, count in data.dropped.items():
         events.warn(f"{count} dropped: {reason}")
+
+
+def _check_parts(split: Split, read: Sequence[ReadScan], task: Task, events: TrainEvents) -> None:
+    """Say what the split noticed, and where two parts hold the same picture.
+
+    Raises
+    ------
+    ManifestError : no scan of a class could be read
+    """
+    unread = sorted(set(task.classes) - {str(item.case.label) for item in read})
+    if unread:
+        raise ManifestError(
+            f"no scan of class {unread[0]!r} can be read",
+            "Repair its files, or leave the class out with --classes",
+        )
+    for message in split.warnings:
+        events.warn(message)
+    hashes = {item.case.scan_id: item.pixel_sha256 for item in read}
+    copies = identical_pixels({part: getattr(split, part) for part in PARTS}, hashes)
+    if copies:
+        events.warn(
+            f"{sum(map(len, copies))} scans are pixel by pixel the same as one in another part: "
+            "the numbers of the parts flatter; give copies one patient_id"
+        )
+
+
+def _source(inputs: Iterable[str]) -> str:
+    """The end of each input's path: enough to know the data again, little of the machine."""
+    return ", ".join("/".join(Path(name).resolve().parts[-2:]) for name in inputs)
 
 
 def _is_synthetic(item: ReadScan) -> bool:
@@ -240,8 +271,7 @@ def _write(
 ) -> ModelPackage:
     """Write the run folder; it appears whole or not at all."""
     created = datetime.now(UTC)
-    default = f"{data.task.name}-{created:%Y%m%d-%H%M%S-%f}"
-    target = request.output or runs_folder() / default
+    target = request.output or runs_folder() / _run_name(data.task.name, created)
     with new_folder(target, overwrite=request.overwrite, replaceable=is_package(target)) as folder:
         save_file(fitted.model.to("cpu").state_dict(), folder / WEIGHTS)
         channels, size = data.preprocess.channels, data.preprocess.size
@@ -264,6 +294,12 @@ def _write(
         (folder / CARD).write_text(model_card(package), encoding="utf-8")
         seal(folder)
     return load_package(target)
+
+
+def _run_name(task: str, created: datetime) -> str:
+    """The task's name, as far as it can stand in a file name, and the time."""
+    safe = re.sub(r"[^\w-]+", "-", task).strip("-") or "task"
+    return f"{safe}-{created:%Y%m%d-%H%M%S-%f}"
 
 
 def _provenance(data: _Data, fitted: Fit, onnx_difference: float) -> dict[str, Any]:
