@@ -132,7 +132,7 @@ def _shade(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Gen
         images = images.clamp(min=1e-6) ** per_slice(gamma)
     contrast = per_slice(_uniform(1 / recipe.contrast, recipe.contrast, count, generator, log=True))
     brightness = per_slice(_uniform(-recipe.brightness, recipe.brightness, count, generator))
-    mean = per_slice(torch.stack([scan.mean() for scan in images.split(repeats.tolist())]))
+    mean = per_slice(torch.stack([scan.mean() for scan in torch.split(images, repeats.tolist())]))
     images = ((images - mean) * contrast + mean + brightness) * inside
     if recipe.tint:
         tint = _uniform(1 - recipe.tint, 1 + recipe.tint, count * channels, generator)

@@ -22,7 +22,7 @@ class GatedAttention(nn.Module):
         super().__init__()
         self.content = nn.Linear(num_features, hidden)
         self.gate = nn.Linear(num_features, hidden)
-        self.score = nn.Linear(hidden, 1)
+        self.score = nn.Linear(hidden, 1, bias=False)  # softmax does not see a shift
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Weight the slices and add them up."""

@@ -138,11 +138,7 @@ def finish_package(
 
 def seal(folder: Path) -> None:
     """Write the manifest over every file that lies in `folder`."""
-    files = {
-        path.name: {"size": path.stat().st_size, "sha256": sha256_file(path)}
-        for path in sorted(folder.iterdir())
-        if path.name != MANIFEST
-    }
+    files = {path.name: _entry(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     manifest = {"format_version": FORMAT_VERSION, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
@@ -163,6 +159,11 @@ def sha256_file(path: Path) -> str:
         raise StorageError(f"cannot read {path}: {error.strerror}") from error
 
 
+def _entry(path: Path) -> dict[str, int | str]:
+    """What the manifest says of a file."""
+    return {"size": path.stat().st_size, "sha256": sha256_file(path)}
+
+
 def _check_files(folder: Path) -> dict[str, str]:
     """SHA-256 of each file in the manifest, equal to what the manifest says."""
     manifest = _read_json(folder / MANIFEST)
@@ -175,9 +176,10 @@ def _check_files(folder: Path) -> dict[str, str]:
         path = folder / name
         if not path.is_file():
             raise DamagedError(f"{folder}: {name} is missing from the model package", _WAY_OUT)
-        digests[name] = sha256_file(path)
-        if not isinstance(expected, dict) or digests[name] != expected.get("sha256"):
+        found = _entry(path)
+        if found != expected:
             raise DamagedError(f"{path}: differs from its checksum in {MANIFEST}", _WAY_OUT)
+        digests[name] = str(found["sha256"])
     return digests
 
 

@@ -1,0 +1,184 @@
+from __future__ import annotations
+
+import json
+import shutil
+import zipfile
+from collections.abc import Callable
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+
+from medcli.config import PreprocessConfig
+from medcli.errors import DamagedError, StorageError, UsageError
+from medcli.models.package import (
+    CARD,
+    GRAPH,
+    HISTORY,
+    MANIFEST,
+    MODEL_JSON,
+    SPLITS,
+    WEIGHTS,
+    fingerprint,
+    load_package,
+    peek,
+    salted_patient,
+    seal,
+)
+
+FILES = (MODEL_JSON, WEIGHTS, GRAPH, CARD, HISTORY, SPLITS)
+Edit = Callable[..., None]
+
+
+def flip_middle_byte(path: Path) -> None:
+    content = bytearray(path.read_bytes())
+    content[len(content) // 2] ^= 1
+    path.write_bytes(content)
+
+
+@pytest.mark.parametrize("name", FILES)
+def test_one_altered_bit_is_damage(package_folder: Path, name: str) -> None:
+    flip_middle_byte(package_folder / name)
+    with pytest.raises(DamagedError, match=name) as caught:
+        load_package(package_folder)
+    assert caught.value.exit_status == 4
+    assert caught.value.hint
+
+
+@pytest.mark.parametrize("field", ["size", "sha256"])
+@pytest.mark.parametrize("name", FILES)
+def test_an_altered_line_of_the_manifest_is_damage(
+    package_folder: Path, name: str, field: str
+) -> None:
+    path = package_folder / MANIFEST
+    manifest = json.loads(path.read_text())
+    entry = manifest["files"][name]
+    entry[field] = entry[field] + 1 if field == "size" else entry[field][::-1]
+    path.write_text(json.dumps(manifest))
+    with pytest.raises(DamagedError, match=name):
+        load_package(package_folder)
+
+
+@pytest.mark.parametrize("name", [WEIGHTS, GRAPH, CARD, HISTORY, SPLITS, MANIFEST])
+def test_a_missing_file_is_damage(package_folder: Path, name: str) -> None:
+    (package_folder / name).unlink()
+    with pytest.raises(DamagedError, match=f"{name} is missing"):
+        load_package(package_folder)
+
+
+def test_a_folder_without_model_json_is_no_package(tmp_path: Path) -> None:
+    with pytest.raises(UsageError, match="not a model package") as caught:
+        load_package(tmp_path)
+    assert caught.value.exit_status == 2
+
+
+def test_a_manifest_that_leaves_a_file_out_is_damage(package_folder: Path) -> None:
+    (package_folder / GRAPH).unlink()
+    seal(package_folder)
+    with pytest.raises(DamagedError, match="does not list the files"):
+        load_package(package_folder)
+
+
+@pytest.mark.parametrize("content", ["{", "[1]", '{"files": {"model.json": 3}}', "\udcff"])
+def test_a_manifest_that_is_no_manifest_is_damage(package_folder: Path, content: str) -> None:
+    (package_folder / MANIFEST).write_bytes(content.encode("utf-8", "surrogateescape"))
+    with pytest.raises(DamagedError, match=MANIFEST):
+        load_package(package_folder)
+
+
+@pytest.mark.parametrize("content", ["not JSON", "[]", "{}", '{"task": 3}'])
+def test_a_model_json_that_says_nothing_is_damage(package_folder: Path, content: str) -> None:
+    (package_folder / MODEL_JSON).write_text(content)
+    seal(package_folder)
+    with pytest.raises(DamagedError, match=MODEL_JSON):
+        load_package(package_folder)
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        {"task": "nodule"},
+        {"preprocess": {"size": "large"}},
+        {"preprocess": {"colour_of_the_sky": 1}},
+        {"model": None},
+        {"provenance": 3},
+    ],
+)
+def test_a_field_of_the_wrong_kind_is_damage(
+    package_folder: Path, edit_json: Edit, change: dict[str, object]
+) -> None:
+    edit_json(package_folder, **change)
+    with pytest.raises(DamagedError, match="a field is missing or has the wrong kind"):
+        load_package(package_folder)
+
+
+def test_a_file_that_cannot_be_read_is_no_damage(package_folder: Path) -> None:
+    (package_folder / MANIFEST).unlink()
+    (package_folder / MANIFEST).mkdir()
+    with pytest.raises(StorageError, match="cannot read"):
+        load_package(package_folder)
+
+
+def test_a_newer_format_asks_for_an_update_whatever_its_files(
+    package_folder: Path, edit_json: Edit
+) -> None:
+    edit_json(package_folder, format_version=99)
+    with pytest.raises(UsageError, match="has format 99"):
+        load_package(package_folder)
+    (package_folder / MANIFEST).write_text('{"format_version": 99, "parts": []}')
+    with pytest.raises(UsageError, match="has format 99") as caught:
+        load_package(package_folder)
+    assert "Update medcli" in caught.value.hint
+
+
+def test_reading_model_json_alone_needs_no_other_file(package_folder: Path) -> None:
+    whole = load_package(package_folder)
+    (package_folder / WEIGHTS).unlink()
+    assert peek(package_folder) == whole
+
+
+def test_a_package_may_be_moved(tiny_run: Path, tmp_path: Path) -> None:
+    moved = Path(shutil.copytree(tiny_run, tmp_path / "elsewhere"))
+    assert replace(load_package(moved), path=tiny_run) == load_package(tiny_run)
+
+
+def test_the_fingerprint_depends_on_weights_graph_and_preprocessing() -> None:
+    settings = PreprocessConfig()
+    same = fingerprint("weights", "graph", settings)
+    assert same == fingerprint("weights", "graph", PreprocessConfig())
+    others = {
+        fingerprint("other", "graph", settings),
+        fingerprint("weights", "other", settings),
+        fingerprint("weights", "graph", replace(settings, ct_window=(40.0, 400.0))),
+        fingerprint("weights", "graph", replace(settings, mean=(0.51,))),
+    }
+    assert len(others | {same}) == 5
+
+
+def test_the_fingerprint_depends_on_nothing_else(package_folder: Path, edit_json: Edit) -> None:
+    before = load_package(package_folder).fingerprint
+    (package_folder / CARD).write_text("# Another card\n")
+    edit_json(package_folder, metrics={}, synthetic=False, created="2020-01-01")
+    assert load_package(package_folder).fingerprint == before
+
+
+def test_other_preprocessing_under_the_same_fingerprint_is_damage(
+    package_folder: Path, edit_json: Edit
+) -> None:
+    settings = load_package(package_folder).preprocess
+    edit_json(package_folder, preprocess=replace(settings, ct_window=(40.0, 400.0)).to_json())
+    with pytest.raises(DamagedError, match="fingerprint does not fit"):
+        load_package(package_folder)
+
+
+def test_nothing_in_a_package_is_a_pickle(tiny_run: Path) -> None:
+    assert {path.name for path in tiny_run.iterdir()} == {*FILES, MANIFEST}
+    for path in tiny_run.iterdir():
+        assert not zipfile.is_zipfile(path), path.name  # what torch.save writes
+        assert path.read_bytes()[:1] != b"\x80", path.name  # a pickle's first opcode
+
+
+def test_a_patient_has_one_pseudonym_in_a_run_and_another_in_the_next() -> None:
+    assert salted_patient("P1", "a") == salted_patient("P1", "a")
+    assert len({salted_patient(*pair) for pair in (("P1", "a"), ("P1", "b"), ("P2", "a"))}) == 3
+    assert salted_patient(None, "a") == salted_patient("", "a") == ""
