@@ -52,7 +52,7 @@ def inputs_at_hand(scratch: Path) -> tuple[tuple[str, ...], str, bool]:
     if _has_classes(here):
         return (str(here),), f"training on the class folders of {here}", False
     sentence = "no manifest.csv and no class folders here: training on generated sample data"
-    write_sample_data(scratch)
+    write_sample_data(scratch, tasks=("nodule",))
     return (str(scratch / "nodule.csv"),), sentence, True
 
 

@@ -1,7 +1,5 @@
 from __future__ import annotations
 
-from collections.abc import Iterator
-
 import pytest
 import torch
 from torch import Tensor
@@ -9,15 +7,8 @@ from torch import Tensor
 from medcli.data import augment as module
 from medcli.data.augment import RECIPES, Kind, Recipe, augment
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 KINDS: list[Kind] = ["ct", "radiograph", "colour", "grey"]
-
-
-@pytest.fixture(autouse=True, scope="module")
-def _one_thread() -> Iterator[None]:
-    before = torch.get_num_threads()
-    torch.set_num_threads(1)
-    yield
-    torch.set_num_threads(before)
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from torch import Tensor, nn
 
 from medcli.layers.attention import GatedAttention, MeanOverSlices
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 FEATURES = 6
 
 

@@ -16,9 +16,10 @@ from medcli.models.package import GRAPH, WEIGHTS, load_package
 from medcli.models.registry import AGGREGATORS, BACKBONES
 from medcli.models.scan_model import ScanModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 32
-# The default is exported for the run that all tests share.
-FAST = [("mobilenet_v3_small", "mean")]
+# An export takes seconds. The default is exported for the run that all tests share anyway.
+FAST = [(ModelConfig().arch, "mean")]
 SLOW = [pair for pair in itertools.product(BACKBONES, AGGREGATORS) if pair not in FAST]
 
 

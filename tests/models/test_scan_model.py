@@ -15,6 +15,7 @@ from medcli.config import ModelConfig
 from medcli.models.registry import AGGREGATORS, BACKBONES, resolve
 from medcli.models.scan_model import ScanModel
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, CLASSES, DIM = 32, 3, 8
 
 

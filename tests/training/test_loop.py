@@ -19,6 +19,7 @@ from medcli.models.scan_model import ScanModel
 from medcli.training import loop
 from medcli.training.loop import Fit, batches, fit, macro_auroc, predict_logits
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 16
 CPU = torch.device("cpu")
 PREPROCESS = PreprocessConfig(size=SIZE, mean=(0.3,), std=(0.2,))
@@ -48,7 +49,7 @@ def fit_toy(config: TrainConfig = CONFIG, scans: ScanArrays | None = None, **mor
 
 
 def test_eight_scans_are_learnt_by_heart() -> None:
-    config = replace(CONFIG, epochs=30, patience=30, batch_slices=20, ema=0.9)
+    config = replace(CONFIG, epochs=20, patience=20, batch_slices=20, ema=0.9)
     fitted = fit_toy(config)
     assert fitted.history[-1].train_loss < 0.1
     assert max(line.val_auroc or 0 for line in fitted.history) == 1
@@ -209,10 +210,10 @@ def test_without_warmup_the_rate_starts_at_its_peak() -> None:
 def test_a_rate_that_follows_the_clock_is_low_when_the_minutes_end(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    with_clock(monkeypatch, 30)  # two looks an epoch
-    config = replace(CONFIG, epochs=100, minutes=10.0, patience=100, warmup=0.1)
+    with_clock(monkeypatch, 60)  # two looks an epoch
+    config = replace(CONFIG, epochs=50, minutes=10.0, patience=50, warmup=0.1)
     followed = rates(replace(config, follow_clock=True))
-    assert len(followed) < 12
+    assert len(followed) < 8
     assert followed[-1] < 0.1 * CONFIG.learning_rate
     assert rates(config)[-1] > 0.9 * CONFIG.learning_rate
 

@@ -11,6 +11,8 @@ from medcli.config import ModelConfig, TrainConfig
 from medcli.models.scan_model import ScanModel, ScanOutput
 from medcli.training.losses import class_weights, scan_and_slice_loss
 
+pytestmark = pytest.mark.usefixtures("one_thread")
+
 
 def test_class_weights_are_inverse_to_the_share_of_a_class() -> None:
     labels = torch.tensor([0, 0, 0, 1])

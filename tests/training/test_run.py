@@ -19,6 +19,7 @@ from medcli.models.package import CARD, HISTORY, MODEL_JSON, SPLITS, WEIGHTS, lo
 from medcli.training import run
 from medcli.training.run import TrainRequest, train
 
+pytestmark = pytest.mark.usefixtures("one_thread")
 PictureManifest = Callable[..., Path]
 SIX = ["p1", "p2", "p3", "p4", "p5", "p6"]
 
