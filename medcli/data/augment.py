@@ -48,11 +48,12 @@ class Recipe:
     blur: float = 0.0
 
 
+# The size and density of a nodule are findings, so CT is hardly scaled or brightened.
 # Sides matter in a radiograph (heart, liver), so it is never mirrored; in a tile of
 # tissue or a nodule they do not. Hue carries the stain, so colours are only tinted weakly.
 RECIPES: Mapping[str, Recipe] = {
     "ct": Recipe(
-        rotation=180, scale=1.15, shift=0.06, flip=True, brightness=0.04, contrast=1.1, noise=0.02
+        rotation=180, scale=1.05, shift=0.05, flip=True, brightness=0.02, contrast=1.05, noise=0.01
     ),
     "radiograph": Recipe(
         rotation=12,

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-CT_SHAPE = (12, 80, 80)
+CT_SHAPE = (8, 80, 80)
 CT_SPACING = (2.0, 0.75, 0.75)
 FLAT_SIZE = 128
 
@@ -24,7 +24,7 @@ class ChestCT:
 
     Attributes
     ----------
-    hu : (12, 80, 80) int16 HU, slices from feet to head, rows to the back, columns to the left
+    hu : (8, 80, 80) int16 HU, slices from feet to head, rows to the back, columns to the left
     origin_mm : (x, y, z) LPS of the first voxel's centre
     diameter_mm : of the nodule without its spicules
     nodule_slice : slice nearest to the nodule's centre
@@ -186,16 +186,16 @@ def _nodule(
         right, back, up = (vector / np.linalg.norm(vector)).tolist()
         cosine = (x * right + y * back + z * up) / np.maximum(distance, 1e-3)
         lobes += cosine * (4 * cosine**2 - 3)  # cos 3θ about a random axis
-    lobulation = rng.uniform(0.05, 0.12) if malignant else rng.uniform(0.0, 0.08)
+    lobulation = rng.uniform(0.12, 0.24) if malignant else rng.uniform(0.0, 0.06)
     surface = distance - radius * (1 + lobulation * lobes / 2)
     weight = inside(surface, rng.uniform(0.6, 1.3) if malignant else rng.uniform(0.5, 1.1))
-    spikes = rng.integers(5, 20) if malignant else rng.integers(0, 3)
+    spikes = rng.integers(14, 30) if malignant else rng.integers(0, 3)
     for _ in range(spikes):
         direction = rng.normal(0, 1, 3) * (1, 1, 0.5)
         direction /= np.linalg.norm(direction)
-        length = radius + (rng.uniform(2.5, 8) if malignant else rng.uniform(10, 22))
+        length = radius + (rng.uniform(4, 11) if malignant else rng.uniform(10, 22))
         spike, along = _to_segment(points, centre, centre + length * direction)
-        width = 2.0 - 1.5 * along if malignant else 1.2
+        width = 2.4 - 1.8 * along if malignant else 1.2
         weight = np.maximum(weight, inside(spike - width, 0.6) * 0.9)
     density = rng.uniform(5, 70)
     return blend(hu, np.maximum(hu, density), weight), 2 * radius

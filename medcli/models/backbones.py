@@ -55,8 +55,6 @@ def _resnet(blocks: list[int], width: int, channels: int, size: int) -> Backbone
     for module in layers.modules():
         if isinstance(module, nn.Conv2d):
             nn.init.kaiming_normal_(module.weight, mode="fan_out", nonlinearity="relu")
-        elif isinstance(module, BasicBlock):
-            nn.init.zeros_(cast(Tensor, module.bn2.weight))  # each block starts as identity
     return Backbone(layers, width * 8)
 
 

@@ -22,6 +22,8 @@ CPU_MINUTES = 13.0
 CPU_SIDE = {"single": 112, "stack": 64}
 GPU_SIDE = 224
 EPOCHS = (4, 40)
+STEPS = 24  # at least so many batches an epoch, or small sets see too few updates
+BATCH_SLICES = (32, 128)
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,7 +75,7 @@ def choose_training(
     minutes: float | None,
     spent: float,
 ) -> TrainConfig:
-    """Augmentation by modality, epochs by the time the device needs for `slices` a pass.
+    """Augmentation by modality, batches by the size of the set, epochs by the time the device needs for `slices` a pass.
 
     Parameters
     ----------
@@ -88,9 +90,11 @@ def choose_training(
             epochs = int(np.clip(budget / max(1, slices), *EPOCHS))
     limit = CPU_MINUTES if minutes is None and device.type == "cpu" else minutes
     preset = PRESETS.get(task)
+    batch = int(np.clip(slices // STEPS, *BATCH_SLICES))
     return replace(
         config,
         epochs=epochs,
+        batch_slices=batch,
         minutes=None if limit is None else max(0.1, limit - spent),
         follow_clock=minutes is not None,
         augmentation=preset.augmentation if preset else _augmentation(facts),
