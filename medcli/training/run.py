@@ -156,7 +156,13 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
             on_read=events.reading,
             on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
         )
-    split = split_by_patient([item.case for item in read], seed=request.seed)
+    settings = TrainConfig(seed=request.seed)
+    split = split_by_patient(
+        [item.case for item in read],
+        val_fraction=settings.val_fraction,
+        test_fraction=settings.test_fraction,
+        seed=settings.seed,
+    )
     _check_parts(split, read, task, events)
     arrays = part_arrays(read, split, task)
     mean, std = arrays["train"].statistics()
@@ -166,18 +172,14 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         len(arrays["train"].images),
         preprocess.size,
         device,
-        TrainConfig(seed=request.seed),
+        settings,
         epochs=request.epochs,
         minutes=request.minutes,
         spent=(time.monotonic() - start) / 60,
     )
-    plan = (
-        f"{request.model.arch} with {request.model.aggregator} on {device.type}, "
-        f"{preprocess.size} px, {config.epochs} epochs"
-        + (f" or {config.minutes:.0f} minutes" if config.minutes else "")
-        + f", augmentation for {config.augmentation}"
+    events.ready(
+        split_table(split), _plan(request.model, preprocess.size, config, device), config.epochs
     )
-    events.ready(split_table(split), plan, config.epochs)
     return _Data(
         source="generated sample data" if synthetic else _source(inputs),
         task=task,
@@ -188,6 +190,15 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         preprocess=replace(preprocess, mean=mean, std=std),
         train=config,
         device=device,
+    )
+
+
+def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.device) -> str:
+    """What is about to be trained, for people."""
+    limit = f" or {config.minutes:.0f} minutes" if config.minutes else ""
+    return (
+        f"{model.arch} with {model.aggregator} on {device.type}, {size} px, "
+        f"{config.epochs} epochs{limit}, augmentation for {config.augmentation}"
     )
 
 

@@ -10,13 +10,35 @@ from typing import Any
 
 import pytest
 
-from medcli.models.package import MODEL_JSON, seal
+from medcli.models.package import (
+    GRAPH,
+    MODEL_JSON,
+    WEIGHTS,
+    fingerprint,
+    peek,
+    seal,
+    sha256_file,
+)
+
+
+@pytest.fixture(scope="session")
+def _light_package(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The tiny run with the first kilobyte of weights and graph, whose insides nobody reads."""
+    folder = Path(shutil.copytree(tiny_run, tmp_path_factory.mktemp("light") / "package"))
+    for name in (WEIGHTS, GRAPH):
+        (folder / name).write_bytes((tiny_run / name).read_bytes()[:1024])
+    digests = (sha256_file(folder / name) for name in (WEIGHTS, GRAPH))
+    values = json.loads((folder / MODEL_JSON).read_text())
+    values["fingerprint"] = fingerprint(*digests, peek(folder).preprocess)
+    (folder / MODEL_JSON).write_text(json.dumps(values))
+    seal(folder)
+    return folder
 
 
 @pytest.fixture
-def package_folder(tiny_run: Path, tmp_path: Path) -> Path:
-    """A copy of the tiny run that a test may damage."""
-    return Path(shutil.copytree(tiny_run, tmp_path / "package"))
+def package_folder(_light_package: Path, tmp_path: Path) -> Path:
+    """A package that a test may damage."""
+    return Path(shutil.copytree(_light_package, tmp_path / "package"))
 
 
 @pytest.fixture
