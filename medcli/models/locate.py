@@ -23,12 +23,7 @@ def find_model(name: str | None, task: str | None = None) -> Path:
     UsageError : there is no such model
     """
     if name is not None and name != "latest":
-        folder = Path(name)
-        if not folder.exists():
-            raise UsageError(
-                f"no model {name!r}", "Name a run folder, or 'latest' for the newest run"
-            )
-        return folder
+        return _named(name, task)
     runs, damaged = _runs()
     fitting = [run for run in runs if task is None or run.task.name == task]
     if fitting:
@@ -39,6 +34,21 @@ def find_model(name: str | None, task: str | None = None) -> Path:
     if damaged:
         hint += f"; damaged and passed over: {', '.join(map(str, damaged))}"
     raise UsageError(f"no model{of_task} in {runs_folder()}", hint)
+
+
+def _named(name: str, task: str | None) -> Path:
+    """The folder `name`, if its model answers `task`."""
+    folder = Path(name)
+    if not folder.exists():
+        raise UsageError(f"no model {name!r}", "Name a run folder, or 'latest' for the newest run")
+    if task is not None and is_package(folder):
+        own = peek(folder).task.name
+        if own != task:
+            raise UsageError(
+                f"the task of model {name!r} is {own!r}, not {task!r}",
+                "Leave out --task, or name another model",
+            )
+    return folder
 
 
 def _runs() -> tuple[list[ModelPackage], list[Path]]:

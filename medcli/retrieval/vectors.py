@@ -23,8 +23,8 @@ from typing import Any, BinaryIO, Literal, Self
 import faiss
 import numpy as np
 
+from medcli.files import replace_file
 from medcli.records import ScanWarning
-from medcli.retrieval.storage import replace_file
 
 Level = Literal["scan", "slice"]
 LEVELS: tuple[Level, ...] = ("scan", "slice")
