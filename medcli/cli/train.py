@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcli.cli.options import AsJson, Overwrite, Seed, TaskName
-from medcli.cli.output import note, print_json, say, stderr, stdout, warn
+from medcli.cli.output import note, number, print_json, print_line, say, warn
+from medcli.files import check_parent
+from medcli.home import runs_folder
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,7 +24,7 @@ def train(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DATA]...",
+            metavar="DATA",
             help="Manifest (.csv), class folders or MedMNIST .npz; without: what is here, "
             "else generated sample data.",
             show_default=False,
@@ -74,7 +76,9 @@ def train(
 ) -> None:
     """Train a classifier and write it as a run folder.
 
-    Patients never stand in two parts. Example: medcli train scans.csv --task lung -o runs/lung
+    The data are split by patient into a part to train on, one to stop by and one to measure.
+
+    Example: medcli train scans.csv --task lung -o runs/lung
     """
     from medcli.config import ModelConfig
     from medcli.training.run import TrainRequest
@@ -94,6 +98,7 @@ def train(
         device=device,
         model=ModelConfig(arch=arch, aggregator=aggregator),
     )
+    check_parent(output or runs_folder() / "run")
     with TrainDisplay() as display:
         package = train_run(request, display.events())
     show_run(package, as_json=as_json)
@@ -105,6 +110,8 @@ class TrainDisplay:
     def __init__(self) -> None:
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
+
+        from medcli.cli.console import stderr
 
         self._progress: Progress = Progress(
             TextColumn("{task.description}"),
@@ -145,7 +152,7 @@ class TrainDisplay:
         self._progress.update(self._bar, completed=done, total=total)
 
     def _ready(self, rows: Sequence[SplitRow], plan: str, epochs: int) -> None:
-        stderr().print(split_table(rows))
+        self._progress.console.print(split_table(rows))
         say(plan)
         self._progress.reset(self._bar, total=epochs, description="training")
 
@@ -192,7 +199,7 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "path": str(package.path),
+                "path": str(package.path.absolute()),
                 "task": package.task.name,
                 "model": package.fingerprint,
                 "synthetic": package.synthetic,
@@ -201,17 +208,9 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
         )
         return
     part = "held-out test part" if metrics["split"] == "test" else "validation part"
-    auroc, accuracy = describe("AUROC", metrics, "auroc"), describe("accuracy", metrics, "accuracy")
-    say(f"{part}: {auroc}, {accuracy}")
+    auroc = number(metrics["auroc"], metrics["auroc_ci"])
+    accuracy = number(metrics["accuracy"], metrics["accuracy_ci"])
+    say(f"{part}: AUROC {auroc}, accuracy {accuracy}")
     if package.synthetic:
-        say("synthetic: trained on generated pictures, it says nothing about a patient", "yellow")
-    stdout().print(str(package.path), soft_wrap=True, markup=False)
-
-
-def describe(name: str, metrics: Any, key: str) -> str:
-    """`AUROC 0.912 (0.875–0.944)`."""
-    value, bounds = metrics[key], metrics.get(f"{key}_ci")
-    if value is None:
-        return f"{name} undefined"
-    interval = f" ({bounds[0]:.3f}–{bounds[1]:.3f})" if bounds else ""
-    return f"{name} {value:.3f}{interval}"
+        warn("synthetic: trained on generated pictures, it says nothing about a patient")
+    print_line(str(package.path))
