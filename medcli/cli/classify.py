@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from medcli.models.package import ModelPackage
 
 MAX_CLASS_COLUMNS = 4
+NOTES_WIDTH = 20
 
 
 def classify(
@@ -157,14 +158,14 @@ def prediction_table(predictions: Sequence[Prediction], names: Names) -> Table:
     for name in columns:
         table.add_column(name, justify="right", overflow="fold")
     if any(notes):
-        table.add_column("notes", overflow="fold")
+        table.add_column("notes", overflow="fold", max_width=NOTES_WIDTH)
     taken = max(len(name) for name in classes) + sum(max(5, len(name)) + 2 for name in columns)
-    room = stdout().width - taken - 2 - (2 + max(map(len, notes)) if any(notes) else 0)
+    taken += min(NOTES_WIDTH, max(map(len, notes))) + 4
     for result, told in zip(predictions, notes, strict=True):
         shares = result.probabilities
         values = [shares[name] for name in classes] if columns == classes else [result.probability]
         cells = [f"{value:.3f}" for value in values]
-        scan = shorten(names.of(result.path), max(24, room))
+        scan = shorten(names.of(result.path), max(24, stdout().width - taken))
         table.add_row(scan, result.label, *cells, *([told] if any(notes) else []))
     return table
 

@@ -81,7 +81,7 @@ def evaluate(
             note(message)
     for failure in result.failures:
         show_failure(failure, names)
-    for warning in result.metrics.pop("warnings", []):
+    for warning in result.metrics.get("warnings", []):
         warn(warning["message"])
     if as_json:
         told = [failure_json(failure, names) for failure in result.failures]

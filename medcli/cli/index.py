@@ -232,6 +232,9 @@ def show_report(
         told = [failure_json(failure, names) for failure in failures]
         print_json({"gallery": names.shown(path), **counts, "failures": told})
         return
-    say(", ".join(f"{n} {what}" for what, n in counts.items() if n or what == "added"))
+    say(
+        ", ".join(f"{counts[what]} {what}" for what in counts if counts[what] and what != "skipped")
+        or "nothing added"
+    )
     if stored.added + stored.updated + stored.unchanged and not names.hide:
         print_line(str(path))

@@ -121,19 +121,27 @@ def hidden_error(error: MedcliError, arguments: Iterable[str]) -> tuple[str, str
     What is wrong inside a manifest or a scan may name further files: its code's meaning
     stands for it.
     """
-    from medcli.home import medcli_home
-
     if isinstance(error, ScanError):
         return _meaning(error.code), ""
     if isinstance(error, ManifestError):
         return "the manifest or data set cannot be used", "Leave out --hide-paths to see why"
-    values = {part for argument in arguments for part in (argument, argument.partition("=")[2])}
-    paths = {value for value in values if os.sep in value or os.path.lexists(value)}
-    places = {str(medcli_home()), os.getcwd(), *paths, *map(os.path.realpath, paths)}
     message, hint = error.message, error.hint
-    for place in sorted(places - {"", ".", os.sep}, key=len, reverse=True):
+    for place in sorted(_places(arguments), key=len, reverse=True):
         message, hint = message.replace(place, "…"), hint.replace(place, "…")
     return message, hint
+
+
+def _places(arguments: Iterable[str]) -> set[str]:
+    """The paths among a command's arguments and what lies above, in and behind them."""
+    from medcli.home import medcli_home
+
+    values = {part for argument in arguments for part in (argument, argument.partition("=")[2])}
+    named = {value for value in values if os.sep in value or (value and os.path.lexists(value))}
+    paths = {Path(path) for path in (*named, *map(os.path.realpath, named))}
+    paths |= {medcli_home(), Path.cwd()}
+    around = {parent for path in paths for parent in path.parents}
+    inside = {entry.name for path in paths if path.is_dir() for entry in path.iterdir()}
+    return {*named, *map(str, paths | around), *inside} - {".", os.sep}
 
 
 def failure_json(failure: Failure, names: Names) -> dict[str, Any]:
@@ -181,12 +189,12 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     write_file(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def shorten(text: str, width: int) -> str:
-    """`text` with its middle left out where it is longer than `width`."""
-    if len(text) <= width:
-        return text
-    tail = (width - 1) * 2 // 3
-    return f"{text[: width - 1 - tail]}…{text[-tail:]}"
+def shorten(path: str, width: int) -> str:
+    """`path` without its first folders, else without its first letters, at most `width` long."""
+    if len(path) <= width:
+        return path
+    start = path.find("/", len(path) - width + 1)
+    return "…" + path[start if start >= 0 else len(path) - width + 1 :]
 
 
 def facts_table(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:

@@ -81,6 +81,12 @@ def train(
     Example: medcli train scans.csv --task lung -o runs/lung
     """
     from medcli.config import ModelConfig
+    from medcli.models.registry import AGGREGATORS, BACKBONES, check_name
+
+    check_name(BACKBONES, "architecture", arch)
+    check_name(AGGREGATORS, "aggregator", aggregator)
+    check_parent(output or runs_folder() / "run")
+
     from medcli.training.run import TrainRequest
     from medcli.training.run import train as train_run
 
@@ -98,7 +104,6 @@ def train(
         device=device,
         model=ModelConfig(arch=arch, aggregator=aggregator),
     )
-    check_parent(output or runs_folder() / "run")
     with TrainDisplay() as display:
         package = train_run(request, display.events())
     show_run(package, as_json=as_json)

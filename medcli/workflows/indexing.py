@@ -22,7 +22,7 @@ if TYPE_CHECKING:
 
 OnScan = Callable[[int, int], None]  # (scans done, scans in all)
 OnFailure = Callable[[Failure], None]  # what could not be read, as soon as it is known
-THUMBNAIL_SIDE = 96  # pixels
+THUMBNAIL_SIDE = 128  # pixels
 
 
 @dataclass(frozen=True, slots=True)
