@@ -65,7 +65,7 @@ def classify(
     describe_model(predictor.package, names)
     cases = found_scans(scans)
     results = []
-    with counting("classifying") as on_scan:
+    with counting("classifying", beside_data=as_json) as on_scan:
         for result in predictor.predict(scan for _, scan in read_all(cases)):
             results.append(result)
             on_scan(len(results), len(cases))

@@ -217,8 +217,13 @@ def number(value: float | None, bounds: Sequence[float] | None = None) -> str:
 
 
 @contextlib.contextmanager
-def counting(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr for as long as the block runs; call with (done, total)."""
+def counting(
+    description: str, *, beside_data: bool = False
+) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr for as long as the block runs; call with (done, total).
+
+    With `beside_data` lines go to stdout meanwhile, so that no bar shows on the same terminal.
+    """
     from rich import progress
 
     from medcli.cli.console import stderr
@@ -231,7 +236,7 @@ def counting(description: str) -> Iterator[Callable[[int, int], None]]:
         progress.TextColumn("left"),
         console=stderr(),
         transient=True,
-        disable=not stderr().is_terminal,
+        disable=not stderr().is_terminal or (beside_data and sys.stdout.isatty()),
     ) as shown:
         bar = shown.add_task("", total=None)
         yield lambda done, total: shown.update(bar, completed=done, total=total)
