@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,6 @@ import numpy as np
 import pytest
 
 from medcli.config import ModelConfig, PreprocessConfig
-from medcli.data.synthetic import write_sample_data
 from medcli.models.package import CARD, GRAPH, WEIGHTS, ModelPackage, finish_package, seal
 from medcli.records import Task
 
@@ -28,12 +28,43 @@ def real_data() -> Path:
     return Path(folder).resolve()
 
 
+@contextmanager
+def _one_torch_thread() -> Iterator[None]:
+    """Tiny tensors are several times faster on one thread where cores are shared."""
+    import torch
+
+    before = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(before)
+
+
+@pytest.fixture(scope="module")
+def one_thread() -> Iterator[None]:
+    """Torch computes on one thread in this module's tests."""
+    with _one_torch_thread():
+        yield
+
+
 @pytest.fixture(scope="session")
-def sample(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Six patients with synthetic nodules; `scan.dcm`, `query.png`; not to be written to."""
-    folder = tmp_path_factory.mktemp("sample")
-    write_sample_data(folder, patients=6, tasks=("nodule",))
-    return folder
+def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Generated CT of six patients, `nodule.csv` over them, `scan.dcm` and `query.png`."""
+    from medcli.data.synthetic import write_sample_data
+
+    return write_sample_data(
+        tmp_path_factory.mktemp("sample"), patients=6, tasks=("nodule",)
+    ).parent
+
+
+@pytest.fixture(scope="session")
+def tiny_run(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder: one epoch on `sample_folder`. Shared by all tests, so copy it to change it."""
+    from medcli.training.run import TrainRequest, train
+
+    output = tmp_path_factory.mktemp("runs") / "tiny"
+    request = TrainRequest((str(sample_folder / "nodule.csv"),), output=output, size=32, epochs=1)
+    with _one_torch_thread():
+        return train(request).path
 
 
 @pytest.fixture(scope="session")

@@ -48,7 +48,7 @@ def test_names_are_listed_and_others_are_no_attributes() -> None:
 
 
 def test_the_examples_of_the_documentation_run(
-    sample: Path,
+    sample_folder: Path,
     tmp_path: Path,
     make_package: Callable[..., ModelPackage],
     monkeypatch: pytest.MonkeyPatch,
@@ -56,8 +56,8 @@ def test_the_examples_of_the_documentation_run(
 ) -> None:
     monkeypatch.chdir(tmp_path)
     for number, label in enumerate(["normal", "pneumonia"]):
-        shutil.copytree(sample / "ct" / f"SYN-000{number + 1}-1", f"scans/{label}/series")
-    shutil.copy(sample / "query.png", "query.png")
+        shutil.copytree(sample_folder / "ct" / f"SYN-000{number + 1}-1", f"scans/{label}/series")
+    shutil.copy(sample_folder / "query.png", "query.png")
     make_package(tmp_path / "run", task="lung", classes=("normal", "pneumonia"))
     names: dict[str, object] = {"Path": Path}
     for example in EXAMPLES:

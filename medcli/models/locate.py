@@ -20,10 +20,21 @@ def find_model(name: str | None, task: str | None = None) -> Path:
 
     Raises
     ------
-    UsageError : there is no such model
+    UsageError : there is no such model, or the one named is for another task
+    DamagedError : the one named cannot be read
     """
     if name is not None and name != "latest":
-        return _named(name, task)
+        folder = Path(name)
+        if not folder.exists():
+            raise UsageError(
+                f"no model {name!r}", "Name a run folder, or 'latest' for the newest run"
+            )
+        if task is not None and is_package(folder) and (of := peek(folder).task.name) != task:
+            raise UsageError(
+                f"{folder} is a model for the task {of!r}, not for {task!r}",
+                "Leave --task out, or name a model for it",
+            )
+        return folder
     runs, damaged = _runs()
     fitting = [run for run in runs if task is None or run.task.name == task]
     if fitting:
@@ -34,21 +45,6 @@ def find_model(name: str | None, task: str | None = None) -> Path:
     if damaged:
         hint += f"; damaged and passed over: {', '.join(map(str, damaged))}"
     raise UsageError(f"no model{of_task} in {runs_folder()}", hint)
-
-
-def _named(name: str, task: str | None) -> Path:
-    """The folder `name`, if its model answers `task`."""
-    folder = Path(name)
-    if not folder.exists():
-        raise UsageError(f"no model {name!r}", "Name a run folder, or 'latest' for the newest run")
-    if task is not None and is_package(folder):
-        own = peek(folder).task.name
-        if own != task:
-            raise UsageError(
-                f"the task of model {name!r} is {own!r}, not {task!r}",
-                "Leave out --task, or name another model",
-            )
-    return folder
 
 
 def _runs() -> tuple[list[ModelPackage], list[Path]]:

@@ -71,12 +71,12 @@ def stored_model(
 
 @pytest.fixture(scope="session")
 def stored_archive(
-    tmp_path_factory: pytest.TempPathFactory, stored_model: Path, sample: Path
+    tmp_path_factory: pytest.TempPathFactory, stored_model: Path, sample_folder: Path
 ) -> Path:
     """A gallery of all sample scans, to be copied."""
     folder = tmp_path_factory.mktemp("archive") / "gallery"
     arguments = ["-m", str(stored_model), "-g", str(folder)]
-    assert run(["index", "build", str(sample / "nodule.csv"), *arguments]) == 0
+    assert run(["index", "build", str(sample_folder / "nodule.csv"), *arguments]) == 0
     return folder
 
 

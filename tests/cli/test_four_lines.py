@@ -19,8 +19,9 @@ import medcli as package
 Run = Callable[..., Any]
 
 
+@pytest.mark.usefixtures("one_thread")
 def test_the_four_lines_work_as_they_stand(
-    medcli: Run, sample: Path, home: Path, monkeypatch: pytest.MonkeyPatch
+    medcli: Run, sample_folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     from medcli.data.synthetic import write_sample_data
     from medcli.training import gather
@@ -30,7 +31,7 @@ def test_the_four_lines_work_as_they_stand(
         gather, "write_sample_data", lambda folder: write_sample_data(folder, patients=6)
     )
     for name in ("scan.dcm", "query.png"):
-        shutil.copy(sample / name, name)
+        shutil.copy(sample_folder / name, name)
     trained = medcli("train", "--epochs", "1", "--size", "16")
     assert trained.status == 0
     assert "training on generated sample data" in trained.err
@@ -55,17 +56,17 @@ def test_the_four_lines_work_as_they_stand(
 
 @pytest.mark.parametrize("folder", ["manifest", "classes"])
 def test_training_without_data_takes_what_lies_here(
-    medcli: Run, sample: Path, folder: str, monkeypatch: pytest.MonkeyPatch
+    medcli: Run, sample_folder: Path, folder: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     seen = []
     monkeypatch.setattr(
         "medcli.training.run.load_cases", lambda inputs, **_: seen.append(inputs) or 1 / 0
     )
     if folder == "manifest":
-        shutil.copy(sample / "manifest.csv", "manifest.csv")
+        shutil.copy(sample_folder / "manifest.csv", "manifest.csv")
     else:
         for label in ("normal", "pneumonia"):
-            shutil.copytree(sample / "ct" / "SYN-0001-1", label)
+            shutil.copytree(sample_folder / "ct" / "SYN-0001-1", label)
     with pytest.raises(ZeroDivisionError):
         medcli("train")
     here = Path.cwd()
@@ -75,11 +76,11 @@ def test_training_without_data_takes_what_lies_here(
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to one process")
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_interrupted_build_leaves_nothing_half_made(
-    archive: Path, sample: Path, overwrite: bool, medcli: Run
+    archive: Path, sample_folder: Path, overwrite: bool, medcli: Run
 ) -> None:
     target = archive if overwrite else Path("new").absolute()
     options = ["-g", str(target), *(["--overwrite"] if overwrite else [])]
-    names = [str(sample / "nodule.csv")] * 25
+    names = [str(sample_folder / "nodule.csv")] * 25
     with subprocess.Popen(
         [sys.executable, "-m", "medcli", "index", "build", *names, *options],
         stderr=subprocess.PIPE,

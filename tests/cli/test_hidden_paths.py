@@ -16,13 +16,13 @@ SECRET = "DOE^JANE"
 
 
 @pytest.fixture
-def secret(sample: Path, tmp_path: Path) -> Path:
+def secret(sample_folder: Path, tmp_path: Path) -> Path:
     """Scans, a text and a broken picture in folders and files that name a patient."""
     folder = tmp_path / SECRET
-    shutil.copytree(sample / "ct" / "SYN-0001-1", folder / f"series of {SECRET}")
-    shutil.copy(sample / "query.png", folder / f"{SECRET}.png")
+    shutil.copytree(sample_folder / "ct" / "SYN-0001-1", folder / f"series of {SECRET}")
+    shutil.copy(sample_folder / "query.png", folder / f"{SECRET}.png")
     (folder / f"{SECRET}.txt").write_text("words")
-    (folder / f"{SECRET} broken.png").write_bytes((sample / "query.png").read_bytes()[:200])
+    (folder / f"{SECRET} broken.png").write_bytes((sample_folder / "query.png").read_bytes()[:200])
     rows = ["path,label", *(f"{SECRET}.png,{label}" for label in ("benign", "malignant"))]
     (folder / "manifest.csv").write_text("\n".join(rows) + "\n")
     (folder / "one_column.csv").write_text(f"{SECRET}\n")

@@ -54,16 +54,16 @@ def test_markup_in_a_name_is_text(capsys: pytest.CaptureFixture[str]) -> None:
 
 
 def test_a_hostile_file_name_prints_harmlessly(
-    medcli: Run, model: Any, sample: Path, home: Path
+    medcli: Run, model: Any, sample_folder: Path, home: Path
 ) -> None:
     folder = Path("[bold]\x1b]0;owned\x07")
     folder.mkdir()
-    shutil.copy(sample / "query.png", folder / HOSTILE)
+    shutil.copy(sample_folder / "query.png", folder / HOSTILE)
     (folder / f"bad {HOSTILE}").write_text("no picture")
     said = [
         medcli("classify", folder),
         medcli("index", "build", folder, "-g", "g", "--labels", "folder"),
-        medcli("search", sample / "scan.dcm", "-g", "g", "--html", "page.html"),
+        medcli("search", sample_folder / "scan.dcm", "-g", "g", "--html", "page.html"),
         medcli("index", "info", "-g", "g"),
         medcli("classify", folder, "--json", "--csv", "table.csv"),
     ]
@@ -77,11 +77,11 @@ def test_a_hostile_file_name_prints_harmlessly(
 
 @pytest.mark.skipif(sys.platform != "linux", reason="the file system refuses such names")
 def test_a_name_that_is_no_utf8_does_not_break_anything(
-    medcli: Run, model: Any, sample: Path
+    medcli: Run, model: Any, sample_folder: Path
 ) -> None:
     name = os.fsdecode(b"caf\xe9 \xff.png")
-    shutil.copy(sample / "query.png", name)
-    shutil.copy(sample / "scan.dcm", "scan.dcm")
+    shutil.copy(sample_folder / "query.png", name)
+    shutil.copy(sample_folder / "scan.dcm", "scan.dcm")
     assert medcli("classify", name).status == 0
     answer = medcli("classify", name, "--json", "--csv", "table.csv")
     assert answer.json[0]["path"] == name
@@ -103,10 +103,10 @@ def environment(**values: str) -> dict[str, str]:
     return {**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1]), **values}
 
 
-def test_a_pipe_gets_whole_paths_in_any_encoding(model: Any, sample: Path) -> None:
+def test_a_pipe_gets_whole_paths_in_any_encoding(model: Any, sample_folder: Path) -> None:
     deep = Path("a" * 60, "b" * 60)
     deep.mkdir(parents=True)
-    shutil.copy(sample / "query.png", deep / "é肺.png")
+    shutil.copy(sample_folder / "query.png", deep / "é肺.png")
     done = subprocess.run(
         command("classify", deep / "é肺.png"),
         capture_output=True,
@@ -137,8 +137,8 @@ def on_terminal(*arguments: str | Path) -> tuple[int, str]:
     return process.returncode, shown.decode()
 
 
-def test_a_terminal_gets_colours_and_lines_that_fit(model: Any, sample: Path) -> None:
-    status, shown = on_terminal("classify", sample / "ct", "gone.dcm")
+def test_a_terminal_gets_colours_and_lines_that_fit(model: Any, sample_folder: Path) -> None:
+    status, shown = on_terminal("classify", sample_folder / "ct", "gone.dcm")
     assert status == 3
     assert "\x1b[1m" in shown
     table = [Text.from_ansi(line) for line in shown.splitlines() if "/SYN-000" in line]
@@ -147,8 +147,8 @@ def test_a_terminal_gets_colours_and_lines_that_fit(model: Any, sample: Path) ->
     assert all("/SYN-000" in line.plain for line in table)
 
 
-def test_json_on_a_terminal_is_json(model: Any, sample: Path) -> None:
-    status, shown = on_terminal("classify", sample / "scan.dcm", "--json")
+def test_json_on_a_terminal_is_json(model: Any, sample_folder: Path) -> None:
+    status, shown = on_terminal("classify", sample_folder / "scan.dcm", "--json")
     lines = [line for line in shown.splitlines() if line.startswith("{")]
     assert status == 0
     assert json.loads(lines[0])["status"] == "ok"

@@ -33,8 +33,10 @@ def predictor(make_package: Make, tmp_path: Path) -> Predictor:
 
 
 @pytest.fixture
-def gallery(predictor: Predictor, sample: Path, tmp_path: Path) -> Path:
-    build_gallery(tmp_path / "gallery", predictor, load_cases([str(sample / "nodule.csv")]).cases)
+def gallery(predictor: Predictor, sample_folder: Path, tmp_path: Path) -> Path:
+    build_gallery(
+        tmp_path / "gallery", predictor, load_cases([str(sample_folder / "nodule.csv")]).cases
+    )
     return tmp_path / "gallery"
 
 
@@ -42,10 +44,12 @@ def scans_of(inputs: list[str]) -> list[Scan]:
     return [scan for _, scan in read_all(gather_cases(inputs)) if isinstance(scan, Scan)]
 
 
-def with_splits(package: ModelPackage, sample: Path, parts: Callable[[str], str]) -> ModelPackage:
-    """The package as if it had been trained on the sample, with patients in `parts`."""
+def with_splits(
+    package: ModelPackage, sample_folder: Path, parts: Callable[[str], str]
+) -> ModelPackage:
+    """The package as if it had been trained on the sample_folder, with patients in `parts`."""
     rows = []
-    for case, scan in read_all(load_cases([str(sample / "nodule.csv")]).cases):
+    for case, scan in read_all(load_cases([str(sample_folder / "nodule.csv")]).cases):
         assert isinstance(scan, Scan)
         assert isinstance(case, Case)
         patient = str(case.patient_id)
@@ -60,8 +64,8 @@ def with_splits(package: ModelPackage, sample: Path, parts: Callable[[str], str]
 # Evaluation
 
 
-def test_the_accuracy_is_that_of_the_predictions(predictor: Predictor, sample: Path) -> None:
-    inputs = [str(sample / "nodule.csv")]
+def test_the_accuracy_is_that_of_the_predictions(predictor: Predictor, sample_folder: Path) -> None:
+    inputs = [str(sample_folder / "nodule.csv")]
     truth = {case.scan_id: case.label for case in load_cases(inputs).cases}
     answers = list(predictor.predict(scans_of(inputs)))
     right = [answer.label == truth[str(answer.scan_id)] for answer in answers]  # type: ignore[union-attr]
@@ -71,33 +75,37 @@ def test_the_accuracy_is_that_of_the_predictions(predictor: Predictor, sample: P
     assert metrics["n_patients"] == 6
 
 
-def test_the_runs_own_held_out_patients_are_evaluated(predictor: Predictor, sample: Path) -> None:
+def test_the_runs_own_held_out_patients_are_evaluated(
+    predictor: Predictor, sample_folder: Path
+) -> None:
     held_out = ("SYN-0003", "SYN-0004")
     package = with_splits(
-        predictor.package, sample, lambda patient: "test" if patient in held_out else "train"
+        predictor.package, sample_folder, lambda patient: "test" if patient in held_out else "train"
     )
-    result = evaluate(Predictor(package), [str(sample / "nodule.csv")])
+    result = evaluate(Predictor(package), [str(sample_folder / "nodule.csv")])
     assert result.metrics["split"] == "held-out"
     assert result.metrics["n_patients"] == 2
     assert any("held-out" in note for note in result.notes)
 
 
 def test_patients_of_the_training_part_are_refused_unless_allowed(
-    predictor: Predictor, sample: Path
+    predictor: Predictor, sample_folder: Path
 ) -> None:
-    trained = Predictor(with_splits(predictor.package, sample, lambda patient: "train"))
-    inputs = [str(sample / "nodule.csv")]
+    trained = Predictor(with_splits(predictor.package, sample_folder, lambda patient: "train"))
+    inputs = [str(sample_folder / "nodule.csv")]
     with pytest.raises(LeakageError, match="8 of 8 scans"):
         evaluate(trained, inputs)
     assert evaluate(trained, inputs, allow_overlap=True).metrics["n"] == 8
 
 
 def test_the_same_pixels_under_another_name_are_known(
-    predictor: Predictor, sample: Path, tmp_path: Path
+    predictor: Predictor, sample_folder: Path, tmp_path: Path
 ) -> None:
-    trained = Predictor(with_splits(predictor.package, sample, lambda patient: "train"))
+    trained = Predictor(with_splits(predictor.package, sample_folder, lambda patient: "train"))
     for number, label in ((1, "benign"), (2, "malignant")):
-        shutil.copytree(sample / "ct" / f"SYN-000{number}-1", tmp_path / "copy" / label / "series")
+        shutil.copytree(
+            sample_folder / "ct" / f"SYN-000{number}-1", tmp_path / "copy" / label / "series"
+        )
     rows = [f"copy/{label}/series,{label},X{label}" for label in ("benign", "malignant")]
     (tmp_path / "copy.csv").write_text("\n".join(["path,label,patient_id", *rows]))
     with pytest.raises(LeakageError, match="2 of 2 scans"):
@@ -105,11 +113,11 @@ def test_the_same_pixels_under_another_name_are_known(
 
 
 def test_a_label_that_the_model_does_not_know_is_named(
-    make_package: Make, tmp_path: Path, sample: Path
+    make_package: Make, tmp_path: Path, sample_folder: Path
 ) -> None:
     lung = Predictor(make_package(tmp_path / "lung", classes=("normal", "pneumonia")))
     with pytest.raises(ManifestError, match="'benign'"):
-        evaluate(lung, [str(sample / "nodule.csv")])
+        evaluate(lung, [str(sample_folder / "nodule.csv")])
 
 
 def test_the_test_part_is_taken_else_all() -> None:
@@ -125,10 +133,10 @@ def test_the_test_part_is_taken_else_all() -> None:
 
 
 def test_failures_are_told_as_they_come_and_the_others_go_on(
-    predictor: Predictor, sample: Path, tmp_path: Path
+    predictor: Predictor, sample_folder: Path, tmp_path: Path
 ) -> None:
     told: list[Failure] = []
-    cases = gather_cases(["gone.png", str(sample / "query.png")])
+    cases = gather_cases(["gone.png", str(sample_folder / "query.png")])
     report = build_gallery(tmp_path / "g", predictor, cases, on_failure=told.append)
     assert report.stored.added == 1
     assert [failure.code for failure in report.failures] == ["not_found"]
@@ -149,24 +157,24 @@ def test_nothing_readable_makes_no_gallery_and_keeps_an_old_one(
 
 
 def test_two_scans_of_one_number_in_two_manifests_are_two_scans(
-    predictor: Predictor, sample: Path, tmp_path: Path
+    predictor: Predictor, sample_folder: Path, tmp_path: Path
 ) -> None:
     for name, number in (("one", 1), ("two", 2)):
         (tmp_path / name).mkdir()
-        series = sample / "ct" / f"SYN-000{number}-1"
+        series = sample_folder / "ct" / f"SYN-000{number}-1"
         (tmp_path / name / "m.csv").write_text(f"path,scan_id\n{series},1\n")
     cases = gather_cases([str(tmp_path / name / "m.csv") for name in ("one", "two")])
     assert build_gallery(tmp_path / "g", predictor, cases).stored.added == 2
 
 
 def test_a_gallery_answers_with_its_own_model(
-    gallery: Path, predictor: Predictor, sample: Path
+    gallery: Path, predictor: Predictor, sample_folder: Path
 ) -> None:
     shutil.rmtree(predictor.package.path)
     opened, own = open_gallery(gallery, write=True)
     with opened:
         assert own.package.path == opened.model_dir
-        cases = gather_cases([str(sample / "nodule.csv")])
+        cases = gather_cases([str(sample_folder / "nodule.csv")])
         assert add_to_gallery(opened, own, cases).stored.unchanged == 8
 
 
@@ -181,9 +189,9 @@ def test_a_gallery_whose_model_was_exchanged_is_refused(
 
 
 def test_the_range_of_grey_levels_is_found_once_for_all_slices(
-    sample: Path, monkeypatch: pytest.MonkeyPatch
+    sample_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    (scan,) = scans_of([str(sample / "ct" / "SYN-0001-1")])
+    (scan,) = scans_of([str(sample_folder / "ct" / "SYN-0001-1")])
     scan = replace(scan, window=None)
     expected = [display_slice(scan, number, edge=64) for number in range(3)]
     calls = []
@@ -200,9 +208,11 @@ def test_the_range_of_grey_levels_is_found_once_for_all_slices(
 # Search
 
 
-def test_every_query_gets_an_answer_in_its_place(gallery: Path, sample: Path) -> None:
+def test_every_query_gets_an_answer_in_its_place(gallery: Path, sample_folder: Path) -> None:
     opened, own = open_gallery(gallery)
-    cases = gather_cases([str(sample / "query.png"), "gone.png", str(sample / "scan.dcm")])
+    cases = gather_cases(
+        [str(sample_folder / "query.png"), "gone.png", str(sample_folder / "scan.dcm")]
+    )
     with opened:
         answers = list(search_scans(opened, own, cases, k=2, pictures=True))
     assert [isinstance(answer, Answer) for answer in answers] == [True, False, True]
@@ -213,9 +223,9 @@ def test_every_query_gets_an_answer_in_its_place(gallery: Path, sample: Path) ->
     assert first.picture.startswith(b"\xff\xd8\xff")
 
 
-def test_a_stored_scan_does_not_find_itself(gallery: Path, sample: Path) -> None:
+def test_a_stored_scan_does_not_find_itself(gallery: Path, sample_folder: Path) -> None:
     opened, own = open_gallery(gallery)
-    series = sample / "ct" / "SYN-0001-1"
+    series = sample_folder / "ct" / "SYN-0001-1"
     with opened:
         (answer,) = search_scans(opened, own, gather_cases([str(series)]), k=20, same_patient=True)
     assert isinstance(answer, Answer)
