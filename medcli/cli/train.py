@@ -127,12 +127,11 @@ class TrainDisplay:
             console=stderr(),
         )
         self._live = Live(self._progress, console=stderr(), refresh_per_second=4, transient=True)
-        self._bar = self._progress.add_task("reading", total=None)
-        self._plain = not stderr().is_terminal
+        self._bar = self._progress.add_task("reading", total=None, visible=False)
         self._best: float | None = None
 
     def __enter__(self) -> TrainDisplay:
-        if not self._plain:
+        if self._progress.console.is_terminal:
             self._live.start()
         return self
 
@@ -154,12 +153,12 @@ class TrainDisplay:
         )
 
     def _reading(self, done: int, total: int) -> None:
-        self._progress.update(self._bar, completed=done, total=total)
+        self._progress.update(self._bar, completed=done, total=total, visible=True)
 
     def _ready(self, rows: Sequence[SplitRow], plan: str, epochs: int) -> None:
         self._progress.console.print(split_table(rows))
         say(plan)
-        self._progress.reset(self._bar, total=epochs, description="training")
+        self._progress.reset(self._bar, total=epochs, description="training", visible=True)
 
     def _batch(self, epoch: int, done: float, loss: float) -> None:
         description = f"epoch {epoch}  loss {loss:.3f}"
@@ -178,9 +177,8 @@ class TrainDisplay:
         )
 
     def _stage(self, name: str) -> None:
-        self._progress.reset(self._bar, total=None, description=name)
-        if self._plain:
-            say(name)
+        self._progress.update(self._bar, visible=False)
+        say(name)
 
 
 def split_table(rows: Sequence[SplitRow]) -> Any:
