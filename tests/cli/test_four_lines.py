@@ -28,7 +28,9 @@ def test_the_four_lines_work_as_they_stand(
 
     # As the command does, but with less to learn from.
     monkeypatch.setattr(
-        gather, "write_sample_data", lambda folder: write_sample_data(folder, patients=6)
+        gather,
+        "write_sample_data",
+        lambda folder, **_: write_sample_data(folder, patients=6, tasks=("nodule",)),
     )
     for name in ("scan.dcm", "query.png"):
         shutil.copy(sample_folder / name, name)
