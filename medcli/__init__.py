@@ -1,1 +1,92 @@
-"""Train, classify, index and search medical images from the command line."""
+"""Train, classify, index and search medical images; what each command does as a call.
+
+Names are loaded when they are first used, so that `import medcli` costs nothing.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from medcli.data.sources import gather_cases, load_cases
+    from medcli.errors import MedcliError
+    from medcli.imaging.batch import read_all
+    from medcli.imaging.discovery import find_scans
+    from medcli.imaging.reader import read_scan
+    from medcli.inference.predictor import Predictor
+    from medcli.models.locate import find_model
+    from medcli.models.package import load_package
+    from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
+    from medcli.retrieval.gallery import Gallery
+    from medcli.training.run import TrainRequest, train
+    from medcli.workflows.demonstration import demonstrate
+    from medcli.workflows.evaluating import evaluate, evaluate_retrieval
+    from medcli.workflows.indexing import add_to_gallery, build_gallery
+    from medcli.workflows.searching import open_gallery, search_scans
+
+_HOMES = {
+    "Case": "medcli.records",
+    "Failure": "medcli.records",
+    "Gallery": "medcli.retrieval.gallery",
+    "Hit": "medcli.records",
+    "MedcliError": "medcli.errors",
+    "Prediction": "medcli.records",
+    "Predictor": "medcli.inference.predictor",
+    "Scan": "medcli.records",
+    "SearchResult": "medcli.records",
+    "TrainRequest": "medcli.training.run",
+    "add_to_gallery": "medcli.workflows.indexing",
+    "build_gallery": "medcli.workflows.indexing",
+    "demonstrate": "medcli.workflows.demonstration",
+    "evaluate": "medcli.workflows.evaluating",
+    "evaluate_retrieval": "medcli.workflows.evaluating",
+    "find_model": "medcli.models.locate",
+    "find_scans": "medcli.imaging.discovery",
+    "gather_cases": "medcli.data.sources",
+    "load_cases": "medcli.data.sources",
+    "load_package": "medcli.models.package",
+    "open_gallery": "medcli.workflows.searching",
+    "read_all": "medcli.imaging.batch",
+    "read_scan": "medcli.imaging.reader",
+    "search_scans": "medcli.workflows.searching",
+    "train": "medcli.training.run",
+}
+
+__all__ = [
+    "Case",
+    "Failure",
+    "Gallery",
+    "Hit",
+    "MedcliError",
+    "Prediction",
+    "Predictor",
+    "Scan",
+    "SearchResult",
+    "TrainRequest",
+    "add_to_gallery",
+    "build_gallery",
+    "demonstrate",
+    "evaluate",
+    "evaluate_retrieval",
+    "find_model",
+    "find_scans",
+    "gather_cases",
+    "load_cases",
+    "load_package",
+    "open_gallery",
+    "read_all",
+    "read_scan",
+    "search_scans",
+    "train",
+]
+
+
+def __getattr__(name: str) -> Any:
+    if name not in _HOMES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    return getattr(importlib.import_module(_HOMES[name]), name)
+
+
+def __dir__() -> list[str]:
+    return [*globals(), *__all__]

@@ -1,26 +1,40 @@
-"""Folders and files that appear whole or not at all."""
+"""Folders and files that appear whole or not at all, and stay after a power cut."""
 
 from __future__ import annotations
 
 import contextlib
 import os
+import secrets
 import shutil
-import tempfile
-from collections.abc import Iterator
+import sys
+from collections.abc import Iterable, Iterator
+from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
 from medcli.errors import OutputExistsError, StorageError
 
+SPACE_HINT = "Check the free space and the permissions of the folder, then run the command again"
+
 
 @contextlib.contextmanager
-def new_folder(target: Path, *, overwrite: bool, replaceable: bool) -> Iterator[Path]:
+def new_folder(
+    target: Path,
+    *,
+    overwrite: bool,
+    replaceable: bool,
+    while_swapping: AbstractContextManager[object] | None = None,
+) -> Iterator[Path]:
     """A folder to write into that takes the place of `target` when the block ends well.
+
+    Everything in it is on disk before it gets its name. What `target` held goes last,
+    and comes back if the new folder cannot take its place.
 
     Parameters
     ----------
     overwrite : replace what is there
     replaceable : whether what is there is something that this program wrote; anything
         else is never replaced
+    while_swapping : held while the folders change places
 
     Raises
     ------
@@ -28,23 +42,28 @@ def new_folder(target: Path, *, overwrite: bool, replaceable: bool) -> Iterator[
     StorageError : the operating system refused; nothing half-made is left
     """
     check_target(target, overwrite=overwrite, replaceable=replaceable)
+    place = target.resolve()
+    draft = place.with_name(f".{secrets.token_hex(8)}.draft")
     try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        draft = Path(tempfile.mkdtemp(prefix=f".{target.name}.", dir=target.parent))
-    except OSError as error:
-        raise StorageError(f"cannot write to {target.parent}: {error.strerror}") from error
-    try:
-        draft.chmod(0o777 & ~_umask())
+        draft.mkdir(parents=True)
         yield draft
-        _swap(draft, target)
+        sync_tree(draft)
+        with while_swapping or nullcontext():
+            _swap(draft, place)
     except OSError as error:
-        raise StorageError(f"cannot write {target}: {error.strerror}") from error
+        raise _refused(target, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
 def check_target(target: Path, *, overwrite: bool, replaceable: bool) -> None:
-    """Raise where `target` must not be written; call it before the long work."""
+    """Raise where the folder `target` must not or cannot be written, before the long work.
+
+    Raises
+    ------
+    OutputExistsError, StorageError : as `new_folder` would
+    """
+    check_parent(target)
     if not target.exists() or (target.is_dir() and not any(target.iterdir())):
         return
     if not overwrite:
@@ -56,15 +75,35 @@ def check_target(target: Path, *, overwrite: bool, replaceable: bool) -> None:
 
 
 def check_file(path: Path, *, overwrite: bool) -> None:
-    """Raise where the file `path` must not be written; call it before the long work."""
+    """Raise where the file `path` must not or cannot be written, before the long work.
+
+    Raises
+    ------
+    OutputExistsError, StorageError : as `write_file` would
+    """
+    check_parent(path)
     if path.is_dir():
         raise OutputExistsError(f"{path} is a folder", "Give the name of a file")
     if path.exists() and not overwrite:
-        raise OutputExistsError(f"{path} exists", "Give another name, or --overwrite")
+        raise OutputExistsError(f"{path} exists", "Give another name, or --overwrite to replace it")
+
+
+def check_parent(path: Path) -> None:
+    """Raise where nothing can be made at `path`.
+
+    Raises
+    ------
+    StorageError : the nearest folder above it that exists is none, or cannot be written
+    """
+    nearest = next(folder for folder in path.absolute().parents if os.path.lexists(folder))
+    if not nearest.is_dir():
+        raise StorageError(f"cannot write {path}: {nearest} is no folder", "Name another place")
+    if not os.access(nearest, os.W_OK | os.X_OK):
+        raise StorageError(f"cannot write {path}: no permission in {nearest}", "Name another place")
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file beside its place and put it there.
+    """Write a file beside its place and put it there; missing folders are made.
 
     Raises
     ------
@@ -72,33 +111,69 @@ def write_file(path: Path, content: bytes) -> None:
     """
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
-        handle, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
-        try:
-            with os.fdopen(handle, "wb") as stream:
-                stream.write(content)
-                stream.flush()
-                os.fsync(stream.fileno())
-            os.chmod(draft, 0o666 & ~_umask())
-            os.replace(draft, path)
-        except BaseException:
-            os.unlink(draft)
-            raise
+        replace_file(path, [content])
     except OSError as error:
-        raise StorageError(f"cannot write {path}: {error.strerror}") from error
+        raise _refused(path, error) from error
 
 
-def _swap(draft: Path, target: Path) -> None:
-    """Put `draft` in the place of `target`, whose old content goes last."""
-    if not target.exists():
-        os.replace(draft, target)
+def replace_file(path: Path, parts: Iterable[bytes | memoryview]) -> None:
+    """Write `parts` to `path` so that a crash leaves the old file or the new one, whole.
+
+    Raises
+    ------
+    OSError : as the system reports it; the temporary file is gone and `path` untouched
+    """
+    draft = path.with_name(f".{secrets.token_hex(8)}.tmp")
+    try:
+        with draft.open("xb") as file:
+            file.writelines(parts)
+            file.flush()
+            os.fsync(file.fileno())
+        draft.replace(path)
+    except BaseException:
+        draft.unlink(missing_ok=True)
+        raise
+    sync_folder(path.parent)
+
+
+def sync_folder(folder: Path) -> None:
+    """Make the names in `folder` durable; Windows has no such call and needs none."""
+    if sys.platform == "win32":
         return
-    old = Path(tempfile.mkdtemp(prefix=f".{target.name}.old.", dir=target.parent))
-    os.replace(target, old / "content")
-    os.replace(draft, target)
-    shutil.rmtree(old)
+    descriptor = os.open(folder, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
-def _umask() -> int:
-    mask = os.umask(0)
-    os.umask(mask)
-    return mask
+def sync_tree(folder: Path) -> None:
+    """Make every file and name under `folder` durable."""
+    if sys.platform == "win32":
+        return
+    for parent, _, names in os.walk(folder):
+        for name in names:
+            with (Path(parent) / name).open("rb") as file:
+                os.fsync(file.fileno())
+        sync_folder(Path(parent))
+
+
+def _swap(draft: Path, place: Path) -> None:
+    """Put `draft` in its place; what stands there is moved aside first and removed last."""
+    if not place.exists():
+        draft.rename(place)
+        sync_folder(place.parent)
+        return
+    replaced = draft.with_suffix(".replaced")
+    place.rename(replaced)
+    try:
+        draft.rename(place)
+    except BaseException:
+        replaced.rename(place)
+        raise
+    sync_folder(place.parent)
+    shutil.rmtree(replaced)
+
+
+def _refused(path: Path, error: OSError) -> StorageError:
+    return StorageError(f"cannot write {path}: {error.strerror or error}", SPACE_HINT)

@@ -3,11 +3,20 @@
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
+
+from medcli.config import ModelConfig, PreprocessConfig
+from medcli.models.package import CARD, GRAPH, WEIGHTS, ModelPackage, finish_package, seal
+from medcli.records import Task
+
+SIDE, CELLS = 32, 8
+DIM = CELLS * CELLS
 
 
 @pytest.fixture(scope="session")
@@ -58,3 +67,102 @@ def tiny_run(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     request = TrainRequest((str(sample_folder / "nodule.csv"),), output=output, size=32, epochs=1)
     with _one_torch_thread():
         return train(request).path
+
+
+@pytest.fixture(scope="session")
+def make_package() -> Callable[..., ModelPackage]:
+    """Write a model package in no time: grey levels of 8 × 8 cells are its embedding.
+
+    Alike pictures lie close to each other, as with a trained model; its classes are drawn.
+    """
+
+    def make(
+        folder: Path,
+        *,
+        task: str = "nodule",
+        classes: Sequence[str] = ("benign", "malignant"),
+        synthetic: bool = False,
+        seed: int = 0,
+        created: str = "2026-01-01T00:00:00+00:00",
+    ) -> ModelPackage:
+        folder.mkdir(parents=True)
+        weights = np.random.default_rng(seed).normal(size=(DIM, len(classes)))
+        (folder / GRAPH).write_bytes(cell_graph(weights.astype(np.float32)))
+        (folder / WEIGHTS).write_bytes(weights.tobytes())
+        (folder / CARD).write_text("Made for a test.\n")
+        package = finish_package(
+            folder,
+            task=Task(task, tuple(classes), classes[-1] if len(classes) == 2 else None, 0.5),
+            preprocess=PreprocessConfig(size=SIDE),
+            model=ModelConfig(embedding_dim=DIM),
+            synthetic=synthetic,
+            created=created,
+            patient_salt="00" * 16,
+            provenance={"source": "none", "split": []},
+            metrics={"split": "test", "auroc": None, "accuracy": None},
+        )
+        seal(folder)
+        return package
+
+    return make
+
+
+def cell_graph(weights: np.ndarray) -> bytes:
+    """An ONNX graph with the inputs and outputs of a trained one; `weights` are (D, K)."""
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    def node(kind: str, inputs: str, output: str, **attributes: Any) -> Any:
+        return helper.make_node(kind, inputs.split(), [output], **attributes)
+
+    def unit(name: str, output: str) -> list[Any]:
+        """`name` divided by its length over the last axis."""
+        return [
+            node("ReduceL2", name, f"{output}_length", axes=[-1], keepdims=1),
+            node("Max", f"{output}_length tiny", f"{output}_safe"),
+            node("Div", f"{name} {output}_safe", output),
+        ]
+
+    nodes = [
+        node("Reshape", "images flat_shape", "flat"),
+        node("AveragePool", "flat", "pooled", kernel_shape=[4, 4], strides=[4, 4]),
+        node("Shape", "mask", "scans_slices"),
+        node("Concat", "scans_slices dim", "cells_shape", axis=0),
+        node("Reshape", "pooled cells_shape", "cells"),
+        *unit("cells", "slice_embeddings"),
+        node("Cast", "mask", "mask_float", to=TensorProto.FLOAT),
+        node("Unsqueeze", "mask_float last", "mask_column"),
+        node("Mul", "slice_embeddings mask_column", "kept"),
+        node("ReduceSum", "kept slices", "total", keepdims=0),
+        *unit("total", "embedding"),
+        node("MatMul", "embedding weights", "logits"),
+        node("ReduceSum", "mask_float slices", "count", keepdims=1),
+        node("Div", "mask_float count", "attention"),
+    ]
+    constants = {
+        "flat_shape": np.array([-1, 1, SIDE, SIDE], np.int64),
+        "dim": np.array([DIM], np.int64),
+        "last": np.array([2], np.int64),
+        "slices": np.array([1], np.int64),
+        "tiny": np.array(1e-6, np.float32),
+        "weights": weights,
+    }
+    shapes = {
+        "logits": ["n", weights.shape[1]],
+        "embedding": ["n", DIM],
+        "slice_embeddings": ["n", "s", DIM],
+        "attention": ["n", "s"],
+    }
+    float_value = helper.make_tensor_value_info
+    graph = helper.make_graph(
+        nodes,
+        "cells",
+        [
+            float_value("images", TensorProto.FLOAT, ["n", "s", 1, SIDE, SIDE]),
+            float_value("mask", TensorProto.BOOL, ["n", "s"]),
+        ],
+        [float_value(name, TensorProto.FLOAT, shape) for name, shape in shapes.items()],
+        [numpy_helper.from_array(value, name) for name, value in constants.items()],
+    )
+    model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+    checker.check_model(model, full_check=True)
+    return bytes(model.SerializeToString())

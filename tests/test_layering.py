@@ -16,10 +16,11 @@ LEVELS = [
     {"data", "models", "inference"},
     {"training"},
     {"workflows"},
-    {"cli", "__main__", "__init__"},
+    {"cli", "__init__"},
+    {"__main__"},
 ]
 # Siblings of one level that may meet.
-ALLOWED = {("inference", "models")}
+ALLOWED = {("inference", "models"), ("files", "errors")}
 HEAVY = {"torch", "faiss", "SimpleITK", "pydicom", "onnxruntime"}
 
 

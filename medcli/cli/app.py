@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import sys
+from collections.abc import Sequence
 from typing import Annotated
 
 import typer
@@ -11,12 +12,11 @@ from medcli.cli.classify import classify
 from medcli.cli.demo import demo
 from medcli.cli.evaluate import evaluate
 from medcli.cli.index import app as index_app
-from medcli.cli.output import show_error
+from medcli.cli.output import hidden_error, show_error
 from medcli.cli.search import search
 from medcli.cli.train import train
-from medcli.errors import MedcliError
+from medcli.errors import MedcliError, StorageError, UsageError
 
-EXIT_STORAGE = 7
 EXIT_INTERRUPTED = 130
 
 app = typer.Typer(
@@ -52,20 +52,43 @@ def _root(
 
 
 def main() -> None:
-    """Run the command line; the exit status is that of `medcli.errors`."""
+    """The console script."""
+    sys.exit(run(sys.argv[1:]))
+
+
+def run(arguments: Sequence[str]) -> int:
+    """Run one command line; return its exit status, which is that of `medcli.errors`.
+
+    What a user can cause becomes a line on stderr. Anything else keeps its traceback.
+    """
+    from medcli.cli.console import prepare_streams
+
+    prepare_streams()
     try:
-        app()
+        status = app(args=list(arguments), prog_name="medcli", standalone_mode=False)
     except MedcliError as error:
-        show_error(error.message, error.hint)
-        sys.exit(error.exit_status)
-    except KeyboardInterrupt:
-        show_error("interrupted")
-        sys.exit(EXIT_INTERRUPTED)
-    except BrokenPipeError:
-        # Whoever read the output has gone; nothing is wrong here.
-        sys.stderr.close()
-        sys.exit(0)
+        return _show(error, arguments)
+    except typer.TyperException as error:
+        if not error.format_message():  # a group without a command has shown its help
+            return UsageError.exit_status
+        return _show(_usage_error(error), arguments)
     except OSError as error:
-        name = f" {error.filename}" if error.filename else ""
-        show_error(f"input/output error{name}: {error.strerror or error}")
-        sys.exit(EXIT_STORAGE)
+        about = f"{error.filename}: " if error.filename else ""
+        return _show(StorageError(f"{about}{error.strerror or error}"), arguments)
+    if status == EXIT_INTERRUPTED:
+        show_error("interrupted")
+    return int(status or 0)
+
+
+def _show(error: MedcliError, arguments: Sequence[str]) -> int:
+    """Show an error, without paths where that is asked for; return its exit status."""
+    hide = "--hide-paths" in arguments
+    show_error(*(hidden_error(error, arguments) if hide else (error.message, error.hint)))
+    return error.exit_status
+
+
+def _usage_error(error: typer.TyperException) -> UsageError:
+    """What is wrong with the options, and whose help says more."""
+    context = getattr(error, "ctx", None)
+    command = context.command_path if context is not None else "medcli"
+    return UsageError(error.format_message().rstrip("."), f"See `{command} --help`")

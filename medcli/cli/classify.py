@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import sys
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -12,13 +12,14 @@ from medcli.cli.inputs import exit_status, found_scans
 from medcli.cli.options import AsJson, HidePaths, Model, Overwrite, Scans, TaskName
 from medcli.cli.output import (
     Names,
+    counting,
     failure_json,
     note,
     print_json,
+    print_table,
     say,
     shorten,
     show_failure,
-    stdout,
     warn,
     write_csv,
 )
@@ -29,6 +30,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from medcli.models.package import ModelPackage
+
+MAX_CLASS_COLUMNS = 4
+NOTES_WIDTH = 20
 
 
 def classify(
@@ -46,6 +50,7 @@ def classify(
     """Predict the class of each scan.
 
     Without --model the newest run answers. A bad file is named and the others go on.
+
     Example: medcli classify chest.dcm series/ --json
     """
     from medcli.imaging.batch import read_all
@@ -55,28 +60,33 @@ def classify(
 
     if csv is not None:
         check_file(csv, overwrite=overwrite)
-    predictor = Predictor(load_package(find_model(model, task)))
-    describe_model(predictor.package)
     names = Names(hide=hide_paths)
-    shown = []
-    for result in predictor.predict(scan for _, scan in read_all(found_scans(scans))):
-        shown.append(result)
-        if as_json:
-            print_json(prediction_json(result, names))
-        elif isinstance(result, Failure):
-            show_failure(result, names)
-    predictions = [result for result in shown if isinstance(result, Prediction)]
+    predictor = Predictor(load_package(find_model(model, task)))
+    describe_model(predictor.package, names)
+    cases = found_scans(scans)
+    results = []
+    with counting("classifying", beside_data=as_json) as on_scan:
+        for result in predictor.predict(scan for _, scan in read_all(cases)):
+            results.append(result)
+            on_scan(len(results), len(cases))
+            if as_json:
+                print_json(prediction_json(result, names))
+            if isinstance(result, Failure):
+                show_failure(result, names)
+    predictions = [result for result in results if isinstance(result, Prediction)]
     if predictions and not as_json:
-        stdout().print(prediction_table(predictions, names))
+        print_table(prediction_table(predictions, names))
     if csv is not None:
-        write_csv(csv, [csv_row(result, predictor.package.task, names) for result in shown])
-        say(f"wrote {csv}")
-    sys.exit(exit_status(shown))
+        write_csv(csv, [csv_row(result, predictor.package.task, names) for result in results])
+        say("wrote the CSV" if names.hide else f"wrote {csv}")
+    failures = [result for result in results if isinstance(result, Failure)]
+    raise typer.Exit(exit_status(failures, len(predictions)))
 
 
-def describe_model(package: ModelPackage) -> None:
+def describe_model(package: ModelPackage, names: Names) -> None:
     """Say which model answers, and whether it knows generated pictures only."""
-    note(f"model {package.path.name}, task {package.task.name}, fingerprint {package.fingerprint}")
+    name = "" if names.hide else f"{package.path.absolute().name}, "
+    note(f"model {name}task {package.task.name}, fingerprint {package.fingerprint}")
     if package.synthetic:
         warn("synthetic: this model knows generated pictures only")
 
@@ -85,57 +95,81 @@ def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any
     """The object of one input."""
     if isinstance(result, Failure):
         return failure_json(result, names)
-    values = plain(result)
-    values["path"] = names.of(result.path)
-    values["files"] = names.files(result.path, result.files)
-    if names.hide:
-        values["scan_id"] = names.of(result.path)
-    return {**values, "error": None}
+    return {
+        "path": names.of(result.path),
+        "scan_id": names.id_of(result.path, result.scan_id),
+        "files": names.files(result.path, result.files),
+        "status": result.status,
+        "warnings": names.warnings(result.warnings),
+        "error": None,
+        "task": result.task,
+        "label": result.label,
+        "probability": result.probability,
+        "probabilities": plain(result.probabilities),
+        "positive": result.positive,
+        "uncertain": result.uncertain,
+        "out_of_distribution": result.out_of_distribution,
+        "ood_score": result.ood_score,
+        "synthetic": result.synthetic,
+        "model": result.model,
+    }
 
 
 def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str, Any]:
     """One line of the CSV; every input has one."""
-    columns = ("label", "probability", *(f"p_{name}" for name in task.classes), "warnings", "error")
-    row = {
+    row: dict[str, Any] = {
         "path": names.of(result.path),
+        "scan_id": names.id_of(result.path, result.scan_id),
         "status": result.status,
         "task": task.name,
-        **dict.fromkeys(columns, ""),
+        "label": "",
+        "probability": "",
+        **{f"p_{name}": "" for name in task.classes},
+        "synthetic": "",
+        "model": "",
+        "warnings": "",
+        "error": "",
     }
     if isinstance(result, Failure):
         return {**row, "error": result.code}
-    shares = {f"p_{name}": f"{share:.6f}" for name, share in result.probabilities.items()}
     return {
         **row,
         "label": result.label,
         "probability": f"{result.probability:.6f}",
-        **shares,
+        **{f"p_{name}": f"{share:.6f}" for name, share in result.probabilities.items()},
+        "synthetic": str(result.synthetic).lower(),
+        "model": result.model,
         "warnings": " ".join(warning.code for warning in result.warnings),
     }
 
 
-def prediction_table(predictions: list[Prediction], names: Names) -> Table:
-    """Path, label and the probability of each class; fits 80 columns."""
+def prediction_table(predictions: Sequence[Prediction], names: Names) -> Table:
+    """Scan, label and the probability of the label or of each class."""
     from rich.table import Table
-    from rich.text import Text
+
+    from medcli.cli.console import stdout
 
     classes = list(predictions[0].probabilities)
+    columns = classes if len(classes) <= MAX_CLASS_COLUMNS else ["probability"]
+    notes = [_notes(result) for result in predictions]
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("scan", overflow="fold")
-    table.add_column("label")
-    shown = classes if len(classes) <= 3 else []
-    table.add_column("probability", justify="right")
-    for name in shown:
-        table.add_column(name, justify="right")
-    table.add_column("notes")
-    for result in predictions:
-        codes = sorted({warning.code for warning in result.warnings})
-        cells = [f"{result.probabilities[name]:.3f}" for name in shown]
-        table.add_row(
-            Text(shorten(names.of(result.path), 36)),
-            Text(result.label, style="bold"),
-            f"{result.probability:.3f}",
-            *cells,
-            ", ".join(codes),
-        )
+    table.add_column("scan", no_wrap=True)
+    table.add_column("label", style="bold", overflow="fold")
+    for name in columns:
+        table.add_column(name, justify="right", overflow="fold")
+    if any(notes):
+        table.add_column("notes", overflow="fold", max_width=NOTES_WIDTH)
+    taken = max(len(name) for name in classes) + sum(max(5, len(name)) + 2 for name in columns)
+    taken += min(NOTES_WIDTH, max(map(len, notes))) + 4
+    for result, told in zip(predictions, notes, strict=True):
+        shares = result.probabilities
+        values = [shares[name] for name in classes] if columns == classes else [result.probability]
+        cells = [f"{value:.3f}" for value in values]
+        scan = shorten(names.of(result.path), max(24, stdout().width - taken))
+        table.add_row(scan, result.label, *cells, *([told] if any(notes) else []))
     return table
+
+
+def _notes(result: Prediction) -> str:
+    """The codes of the warnings."""
+    return ", ".join(sorted({warning.code for warning in result.warnings}))

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from medcli.cli.options import Overwrite, Seed
-from medcli.cli.output import say, stdout
+from medcli.cli.output import facts_table, number, print_line, print_table, say
 
 if TYPE_CHECKING:
     from medcli.workflows.demonstration import Demo
@@ -31,7 +31,9 @@ def demo(
 ) -> None:
     """Show the whole road on generated scans, in about two minutes.
 
-    Trains, evaluates, classifies, indexes, searches and writes a page. Example: medcli demo
+    Trains, evaluates, classifies, indexes, searches and writes a page.
+
+    Example: medcli demo -o demo
     """
     from medcli.cli.train import TrainDisplay
     from medcli.files import check_target
@@ -70,26 +72,18 @@ def _announce(step: str) -> None:
 
 def show_demo(done: Demo) -> None:
     """The summary, and where the page is."""
-    from rich.table import Table
-
-    from medcli.cli.evaluate import number
-
-    table = Table(
-        box=None, show_header=False, pad_edge=False, title="medcli demo (synthetic scans)"
-    )
-    table.add_column(style="bold")
-    table.add_column()
     metrics = done.metrics
-    table.add_row("test part", f"{metrics['n']} scans, {metrics['n_patients']} patients")
-    table.add_row("AUROC", number(metrics["auroc"], metrics["auroc_ci"]))
-    table.add_row("accuracy", number(metrics["accuracy"], metrics["accuracy_ci"]))
-    table.add_row("classified", f"{len(done.predictions)} scans")
+    rows = [
+        ("test part", f"{metrics['n']} scans, {metrics['n_patients']} patients"),
+        ("AUROC", number(metrics["auroc"], metrics["auroc_ci"])),
+        ("accuracy", number(metrics["accuracy"], metrics["accuracy_ci"])),
+        ("classified", f"{len(done.predictions)} scans"),
+    ]
     for result in done.results:
         first = result.hits[0]
         where = "" if first.slice is None else f", slice {first.slice}"
         told = f"{Path(first.path).name}{where} ({first.label}, {first.score:.3f})"
-        table.add_row(f"like {Path(result.query).name}", told)
-    for name, seconds in done.seconds.items():
-        table.add_row(name, f"{seconds:.1f} s")
-    stdout().print(table)
-    stdout().print(str(done.page.absolute()), soft_wrap=True, markup=False)
+        rows.append((f"like {Path(result.query).name}", told))
+    rows += [(name, f"{seconds:.1f} s") for name, seconds in done.seconds.items()]
+    print_table(facts_table(rows, title="medcli demo (synthetic scans)"))
+    print_line(str(done.page.absolute()))

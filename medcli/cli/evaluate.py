@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -10,8 +9,19 @@ import typer
 
 from medcli.cli.classify import describe_model
 from medcli.cli.inputs import exit_status
-from medcli.cli.options import AsJson, Seed
-from medcli.cli.output import Names, counting, note, print_json, show_failure, stdout, warn
+from medcli.cli.options import AsJson, HidePaths, Seed
+from medcli.cli.output import (
+    Names,
+    counting,
+    facts_table,
+    failure_json,
+    note,
+    number,
+    print_json,
+    print_table,
+    show_failure,
+    warn,
+)
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -24,7 +34,7 @@ def evaluate(
     data: Annotated[
         list[str],
         typer.Argument(
-            metavar="DATA...", help="Manifest (.csv), class folders or MedMNIST .npz, with labels."
+            metavar="DATA", help="Manifest (.csv), class folders or MedMNIST .npz, with labels."
         ),
     ],
     gallery: Annotated[
@@ -42,8 +52,11 @@ def evaluate(
     ] = False,
     seed: Seed = 0,
     as_json: AsJson = False,
+    hide_paths: HidePaths = False,
 ) -> None:
     """Measure a model on labelled scans, with intervals over patients.
+
+    Scans of the test part count, else the model's own held-out patients, else all.
 
     Example: medcli evaluate runs/lung test.csv --json
     """
@@ -53,8 +66,9 @@ def evaluate(
     from medcli.workflows.evaluating import evaluate as evaluate_classifier
     from medcli.workflows.evaluating import evaluate_retrieval
 
+    names = Names(hide=hide_paths)
     predictor = Predictor(load_package(find_model(model)))
-    describe_model(predictor.package)
+    describe_model(predictor.package, names)
     with counting("evaluating") as on_scan:
         if gallery is not None:
             result = evaluate_retrieval(predictor, gallery, data, seed=seed, on_scan=on_scan)
@@ -62,44 +76,46 @@ def evaluate(
             result = evaluate_classifier(
                 predictor, data, allow_overlap=allow_overlap, seed=seed, on_scan=on_scan
             )
-    for message in result.notes:
-        note(message)
-    names = Names(hide=False)
+    if not names.hide:  # they name the data
+        for message in result.notes:
+            note(message)
     for failure in result.failures:
         show_failure(failure, names)
-    for warning in result.metrics.pop("warnings", []):
+    for warning in result.metrics.get("warnings", []):
         warn(warning["message"])
     if as_json:
-        print_json(result.metrics)
+        told = [failure_json(failure, names) for failure in result.failures]
+        print_json({**result.metrics, "failures": told})
     else:
-        show = retrieval_table if gallery is not None else metrics_table
-        stdout().print(show(result.metrics))
-    sys.exit(exit_status(result.failures))
+        print_table((metrics_table if gallery is None else retrieval_table)(result.metrics))
+    raise typer.Exit(exit_status(result.failures, 1))
 
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
     """Each number with its interval, then the baselines and the confusion matrix."""
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column()
-    table.add_row(
-        "part", f"{metrics['split']}: {metrics['n']} scans, {metrics['n_patients']} patients"
-    )
+    scans = f"{metrics['n']} scans, {metrics['n_patients']} patients"
+    rows = [("part", f"{metrics['split']}: {scans}")]
     for name in ("auroc", "accuracy"):
-        table.add_row(name, number(metrics[name], metrics[f"{name}_ci"]))
+        rows.append((TITLES.get(name, name), number(metrics[name], metrics[f"{name}_ci"])))
     for name in ("sensitivity", "specificity", "threshold", "average_precision", "ece", "brier"):
-        table.add_row(name.replace("_", " "), number(metrics[name]))
+        rows.append((TITLES.get(name, name), number(metrics[name])))
     for name, baseline in metrics["baselines"].items():
         told = f"AUROC {number(baseline['auroc'], baseline.get('auroc_ci'))}"
         if "accuracy" in baseline:
             told += f", accuracy {number(baseline['accuracy'])}"
-        table.add_row(f"baseline {name}", told)
+        rows.append((f"baseline {name}", told))
     for label, row in zip(metrics["classes"], metrics["confusion"], strict=True):
         told = ", ".join(f"{n} as {c}" for c, n in zip(metrics["classes"], row, strict=True))
-        table.add_row(f"true {label}", told)
-    return table
+        rows.append((f"true {label}", told))
+    return facts_table(rows)
+
+
+TITLES = {
+    "auroc": "AUROC",
+    "average_precision": "average precision",
+    "ece": "calibration error",
+    "brier": "Brier score",
+}
 
 
 def retrieval_table(metrics: dict[str, Any]) -> Table:
@@ -113,10 +129,3 @@ def retrieval_table(metrics: dict[str, Any]) -> Table:
     for name, chance in metrics["chance"].items():
         table.add_row(name, number(metrics[name], metrics["ci"][name]), number(chance))
     return table
-
-
-def number(value: float | None, bounds: Any = None) -> str:
-    """`0.912 (0.875–0.944)`, or a dash where it is undefined."""
-    if value is None:
-        return "–"
-    return f"{value:.3f}" + (f" ({bounds[0]:.3f}–{bounds[1]:.3f})" if bounds else "")

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import os
-import sys
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
@@ -23,25 +23,29 @@ from medcli.cli.options import (
 from medcli.cli.output import (
     Names,
     counting,
+    facts_table,
     failure_json,
     note,
     print_json,
+    print_line,
+    print_table,
     say,
     show_failure,
-    stdout,
+    warn,
 )
+from medcli.errors import ScanError
 from medcli.home import default_gallery
 from medcli.records import Case, Failure
 
 if TYPE_CHECKING:
-    from medcli.workflows.indexing import IndexReport
+    from medcli.retrieval.entries import AddReport
 
 app = typer.Typer(help="Build and look at a gallery: the searchable archive.", no_args_is_help=True)
 
 Scans = Annotated[
     list[str] | None,
     typer.Argument(
-        metavar="[SCAN]...",
+        metavar="SCAN",
         help="Files, folders, globs, a manifest (.csv) or - for a list on stdin; without: "
         "the current folder.",
         show_default=False,
@@ -61,29 +65,46 @@ def build(
     task: TaskName = None,
     labels: Labels = "manifest",
     overwrite: Overwrite = False,
+    lock_timeout: LockTimeout = 60.0,
     as_json: AsJson = False,
     hide_paths: HidePaths = False,
 ) -> None:
     """Make a gallery of scans.
 
-    It keeps a copy of the model; later searches use that. Example: medcli index build scans/
-    -g archive
+    It keeps a copy of the model, which later searches use, and appears once it is whole.
+
+    Example: medcli index build scans/ -g archive --labels folder
     """
     from medcli.inference.predictor import Predictor
     from medcli.models.locate import find_model
     from medcli.models.package import load_package
+    from medcli.retrieval.entries import AddReport
     from medcli.retrieval.folder import check_target
     from medcli.workflows.indexing import build_gallery
 
     target = gallery or default_gallery()
     check_target(target, overwrite=overwrite)
-    predictor = Predictor(load_package(find_model(model, task)))
-    describe_model(predictor.package)
-    cases = _labelled(scans, labels)
     names = Names(hide=hide_paths)
-    with counting("indexing") as on_scan:
-        report = build_gallery(target, predictor, cases, overwrite=overwrite, on_scan=on_scan)
-    show_report(target, report, as_json=as_json, names=names)
+    predictor = Predictor(load_package(find_model(model, task)))
+    describe_model(predictor.package, names)
+    failures: list[Failure] = []
+    stored = AddReport()
+    try:
+        with counting("indexing") as on_scan:
+            report = build_gallery(
+                target,
+                predictor,
+                _labelled(scans, labels, names),
+                overwrite=overwrite,
+                lock_timeout=lock_timeout,
+                on_scan=on_scan,
+                on_failure=_shown(failures, names),
+            )
+            stored = report.stored
+    except ScanError:  # none could be read, and each that failed was named
+        note("no gallery was made")
+    show_report(target, stored, failures, as_json=as_json, names=names)
+    raise typer.Exit(exit_status(failures, stored.added))
 
 
 @app.command()
@@ -105,21 +126,28 @@ def add(
     from medcli.workflows.indexing import add_to_gallery
     from medcli.workflows.searching import open_gallery
 
-    opened, predictor = open_gallery(
-        gallery or default_gallery(), write=True, lock_timeout=lock_timeout
-    )
+    target = gallery or default_gallery()
+    opened, predictor = open_gallery(target, write=True, lock_timeout=lock_timeout)
     names = Names(hide=hide_paths)
+    failures: list[Failure] = []
     with opened:
         if model is not None:
             opened.check_fingerprint(load_package(find_model(model)).fingerprint)
-        cases = _labelled(scans, labels)
+        cases = _labelled(scans, labels, names)
         with counting("indexing") as on_scan:
-            report = add_to_gallery(opened, predictor, cases, on_scan=on_scan)
-    show_report(opened.path, report, as_json=as_json, names=names)
+            report = add_to_gallery(
+                opened, predictor, cases, on_scan=on_scan, on_failure=_shown(failures, names)
+            )
+    stored = report.stored
+    show_report(target, stored, failures, as_json=as_json, names=names)
+    answered = stored.added + stored.updated + stored.unchanged
+    raise typer.Exit(exit_status(failures, answered))
 
 
 @app.command()
-def info(gallery: GalleryPath = None, as_json: AsJson = False) -> None:
+def info(
+    gallery: GalleryPath = None, as_json: AsJson = False, hide_paths: HidePaths = False
+) -> None:
     """Say what a gallery holds.
 
     Example: medcli index info -g archive
@@ -128,18 +156,46 @@ def info(gallery: GalleryPath = None, as_json: AsJson = False) -> None:
 
     with Gallery.open(gallery or default_gallery()) as opened:
         facts = opened.info()
+    if hide_paths:
+        facts |= {"path": None, "model": None}
     if as_json:
         print_json(facts)
     else:
-        stdout().print(facts_table(facts))
+        print_table(facts_table((name, _told(name, facts[name])) for name in FACTS))
 
 
-def _labelled(scans: list[str] | None, labels: str) -> list[Case | Failure]:
+FACTS = (
+    "path",
+    "scans",
+    "slices",
+    "vectors",
+    "classes",
+    "unlabelled",
+    "modalities",
+    "patients",
+    "unknown_patients",
+    "fingerprint",
+    "generation",
+    "created",
+    "bytes",
+)
+
+
+def _told(name: str, value: Any) -> str:
+    """A fact of a gallery in words."""
+    if isinstance(value, dict):
+        return ", ".join(f"{key} {count}" for key, count in value.items()) or "–"
+    if name == "bytes":
+        return f"{value / 1e6:.1f} MB"
+    return "–" if value is None else str(value)
+
+
+def _labelled(scans: list[str] | None, labels: str, names: Names) -> list[Case | Failure]:
     """The cases of the inputs, with the label of their class folder if that is asked for."""
     from medcli.data.sources import class_folder_labels
 
     if not scans:
-        note(f"indexing the current folder, {Path.cwd()}")
+        note("indexing the current folder" + ("" if names.hide else f", {Path.cwd()}"))
     inputs = scans or ["."]
     cases = found_scans(inputs)
     if labels == "folder":
@@ -148,43 +204,37 @@ def _labelled(scans: list[str] | None, labels: str) -> list[Case | Failure]:
     return cases
 
 
-def show_report(path: Path, report: IndexReport, *, as_json: bool, names: Names) -> None:
-    """Counts, in JSON every failure, and the exit status."""
-    stored = report.stored
-    failed = [failure for failure in report.failures if failure.status == "failed"]
-    counts: dict[str, Any] = {
+def _shown(failures: list[Failure], names: Names) -> Callable[[Failure], None]:
+    """Show each failure when it is known, and keep it."""
+
+    def on_failure(failure: Failure) -> None:
+        failures.append(failure)
+        show_failure(failure, names)
+
+    return on_failure
+
+
+def show_report(
+    path: Path, stored: AddReport, failures: Sequence[Failure], *, as_json: bool, names: Names
+) -> None:
+    """Counts; in JSON every failure with them."""
+    failed = sum(failure.status == "failed" for failure in failures)
+    counts = {
         "added": stored.added,
         "updated": stored.updated,
         "unchanged": stored.unchanged,
-        "failed": len(failed),
-        "skipped": len(report.failures) - len(failed),
+        "failed": failed,
+        "skipped": len(failures) - failed,
     }
     for warning in stored.warnings:
-        note(warning.message)
-    if not as_json:
-        for failure in report.failures:
-            show_failure(failure, names)
+        warn(f"{warning.message} [{warning.code}]")
     if as_json:
-        failures = [failure_json(failure, names) for failure in report.failures]
-        print_json({"gallery": str(path), **counts, "failures": failures})
-    else:
-        told = [f"{count} {name}" for name, count in counts.items() if count or name == "added"]
-        say(", ".join(told))
-        stdout().print(str(path), soft_wrap=True, markup=False)
-    sys.exit(exit_status(report.failures))
-
-
-def facts_table(facts: dict[str, Any]) -> Any:
-    """The facts of a gallery as two columns."""
-    from rich.table import Table
-
-    table = Table(box=None, show_header=False, pad_edge=False)
-    table.add_column(style="bold")
-    table.add_column(overflow="fold")
-    for name, value in facts.items():
-        if isinstance(value, dict):
-            value = ", ".join(f"{key} {count}" for key, count in value.items())
-        elif name == "bytes":
-            value = f"{value / 1e6:.1f} MB"
-        table.add_row(name.replace("_", " "), str(value))
-    return table
+        told = [failure_json(failure, names) for failure in failures]
+        print_json({"gallery": names.shown(path), **counts, "failures": told})
+        return
+    say(
+        ", ".join(f"{counts[what]} {what}" for what in counts if counts[what] and what != "skipped")
+        or "nothing added"
+    )
+    if stored.added + stored.updated + stored.unchanged and not names.hide:
+        print_line(str(path))

@@ -3,35 +3,30 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 
-from medcli.errors import ScanError
+from medcli.cli.output import show_error, show_skipped
 from medcli.records import Case, Failure
 
 EXIT_UNREADABLE = 3
 
 
 def found_scans(inputs: Sequence[str]) -> list[Case | Failure]:
-    """Every scan that the inputs name; ``-`` reads names from stdin.
-
-    Raises
-    ------
-    ScanError : not one scan was found, and nothing that failed would say so
-    """
+    """Every scan that the inputs name, and what is none; ``-`` reads names from stdin."""
     from medcli.data.sources import gather_cases
 
-    cases = gather_cases(inputs, stdin=sys.stdin)
-    if all(isinstance(case, Failure) and case.status == "skipped" for case in cases):
-        named = ", ".join(inputs)
-        raise ScanError(
-            "not_an_image",
-            f"no scan found in {named}" + (f" ({len(cases)} files skipped)" if cases else ""),
-            "Name DICOM, NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF or BMP files or folders of them",
-        )
-    return cases
+    return gather_cases(inputs, stdin=sys.stdin)
 
 
-def exit_status(results: Iterable[object]) -> int:
-    """3 where an input failed, else 0; what was skipped is no failure."""
-    failed = any(isinstance(item, Failure) and item.status == "failed" for item in results)
-    return EXIT_UNREADABLE if failed else 0
+def exit_status(failures: Sequence[Failure], answered: int) -> int:
+    """3 where an input failed or none was answered, else 0; what is skipped is counted only."""
+    show_skipped(failures)
+    if any(failure.status == "failed" for failure in failures):
+        return EXIT_UNREADABLE
+    if answered:
+        return 0
+    show_error(
+        "no scan found",
+        "Name DICOM, NIfTI, NRRD, MetaImage, PNG, JPEG, TIFF or BMP files or folders of them",
+    )
+    return EXIT_UNREADABLE

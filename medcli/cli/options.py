@@ -10,8 +10,8 @@ import typer
 Scans = Annotated[
     list[str],
     typer.Argument(
-        metavar="SCAN...",
-        help="Files, folders, globs, a manifest (.csv), MedMNIST .npz, or - for a list on stdin.",
+        metavar="SCAN",
+        help="Files, folders, globs, a manifest (.csv), a MedMNIST .npz, or - for a list on stdin.",
         show_default=False,
     ),
 ]
@@ -27,7 +27,13 @@ Model = Annotated[
 ]
 TaskName = Annotated[
     str | None,
-    typer.Option("--task", "-t", metavar="NAME", help="The task.", show_default=False),
+    typer.Option(
+        "--task",
+        "-t",
+        metavar="NAME",
+        help="The task, where there are models or labels of several.",
+        show_default=False,
+    ),
 ]
 GalleryPath = Annotated[
     Path | None,
@@ -42,10 +48,10 @@ GalleryPath = Annotated[
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 HidePaths = Annotated[
-    bool, typer.Option("--hide-paths", help="Show ids in place of paths and file names.")
+    bool, typer.Option("--hide-paths", help="Put ids in the place of paths and file names.")
 ]
 Seed = Annotated[int, typer.Option("--seed", metavar="N", help="Seed of every random choice.")]
 LockTimeout = Annotated[
     float,
-    typer.Option(metavar="S", min=0, help="Seconds to wait while another process writes."),
+    typer.Option(metavar="SECONDS", min=0, help="How long to wait while another process writes."),
 ]

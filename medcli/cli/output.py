@@ -1,53 +1,49 @@
-"""How answers reach the terminal: tables on stdout or NDJSON, words and progress on stderr."""
+"""How answers reach the user: tables or NDJSON on stdout, words and progress on stderr."""
 
 from __future__ import annotations
 
 import contextlib
-import functools
 import json
+import os
 import sys
+from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medcli.errors import ManifestError, MedcliError, ScanError
 from medcli.files import write_file
-from medcli.records import Failure, plain
+from medcli.records import Failure, ScanWarning, plain
 
 if TYPE_CHECKING:
-    from rich.console import Console
-
-
-@functools.cache
-def stdout() -> Console:
-    """The console for data; a pipe gets lines of any length."""
-    from rich.console import Console
-
-    return Console(highlight=False, width=None if sys.stdout.isatty() else _piped_width())
-
-
-@functools.cache
-def stderr() -> Console:
-    """The console for words and progress."""
-    from rich.console import Console
-
-    return Console(stderr=True, highlight=False)
-
-
-def _piped_width() -> int:
-    """COLUMNS if it is set, else 80: a table in a log reads like one on a terminal."""
-    import os
-
-    return int(os.environ.get("COLUMNS") or 80)
+    from rich.table import Table
 
 
 def print_json(value: Mapping[str, Any]) -> None:
-    """One object on one line; what is undefined is null."""
-    sys.stdout.write(json.dumps(plain(value), ensure_ascii=False, allow_nan=False) + "\n")
+    """One object on one line of ASCII, for any encoding; what is undefined is null."""
+    sys.stdout.write(json.dumps(plain(value), allow_nan=False) + "\n")
+    sys.stdout.flush()
+
+
+def print_line(text: str) -> None:
+    """A line of data on stdout, however long."""
+    from medcli.cli.console import stdout
+
+    stdout().print(text, soft_wrap=True)
+
+
+def print_table(table: Table) -> None:
+    """A table on stdout."""
+    from medcli.cli.console import stdout
+
+    stdout().print(table)
 
 
 def say(message: str, style: str = "") -> None:
-    """A sentence on stderr; nothing in it is read as markup."""
-    stderr().print(message, style=style or None, markup=False, soft_wrap=True)
+    """A sentence on stderr."""
+    from medcli.cli.console import stderr
+
+    stderr().print(message, style=style or None, soft_wrap=True)
 
 
 def note(message: str) -> None:
@@ -70,7 +66,8 @@ def show_error(message: str, hint: str = "") -> None:
 class Names:
     """What stands for a path in the output: the path itself, or with `hide` a running number.
 
-    The same path keeps its number within one run of a command.
+    The same path keeps its number within one run of a command. What a message says
+    about a scan may name its files, so with `hide` the meaning of its code stands for it.
     """
 
     def __init__(self, *, hide: bool) -> None:
@@ -83,6 +80,10 @@ class Names:
             return path
         return f"scan-{self._numbers.setdefault(path, len(self._numbers) + 1)}"
 
+    def id_of(self, path: str, scan_id: str | None) -> str | None:
+        """The `scan_id` of the scan at `path`, or its stand-in: an id may be made of a path."""
+        return self.of(path) if self.hide and scan_id is not None else scan_id
+
     def files(self, path: str, files: Iterable[str]) -> list[str]:
         """The files of the scan at `path`, or their stand-ins."""
         if not self.hide:
@@ -90,19 +91,64 @@ class Names:
         return [f"{self.of(path)}/{number}" for number, _ in enumerate(files, start=1)]
 
     def failure(self, failure: Failure) -> str:
-        """What went wrong; with `hide` the meaning of its code, as messages name files."""
+        """What went wrong with an input."""
         if not self.hide:
             return failure.message
-        from medcli.imaging.codes import ERRORS
+        return f"{self.of(failure.path)}: {_meaning(failure.code)}"
 
-        return f"{self.of(failure.path)}: {ERRORS.get(failure.code, failure.code)}"
+    def warnings(self, warnings: Iterable[ScanWarning]) -> list[dict[str, str]]:
+        """Warnings as JSON objects."""
+        return [
+            {"code": each.code, "message": _meaning(each.code) if self.hide else each.message}
+            for each in warnings
+        ]
+
+    def shown(self, path: Path | str) -> str | None:
+        """A path of an output or a gallery; None where it is hidden."""
+        return None if self.hide else str(path)
+
+
+def _meaning(code: str) -> str:
+    """What a code means in general, without names."""
+    from medcli.imaging.codes import ERRORS, WARNINGS
+
+    return {**ERRORS, **WARNINGS}.get(code, code)
+
+
+def hidden_error(error: MedcliError, arguments: Iterable[str]) -> tuple[str, str]:
+    """Message and hint of `error` without the paths among the command's arguments.
+
+    What is wrong inside a manifest or a scan may name further files: its code's meaning
+    stands for it.
+    """
+    if isinstance(error, ScanError):
+        return _meaning(error.code), ""
+    if isinstance(error, ManifestError):
+        return "the manifest or data set cannot be used", "Leave out --hide-paths to see why"
+    message, hint = error.message, error.hint
+    for place in sorted(_places(arguments), key=len, reverse=True):
+        message, hint = message.replace(place, "…"), hint.replace(place, "…")
+    return message, hint
+
+
+def _places(arguments: Iterable[str]) -> set[str]:
+    """The paths among a command's arguments and what lies above, in and behind them."""
+    from medcli.home import medcli_home
+
+    values = {part for argument in arguments for part in (argument, argument.partition("=")[2])}
+    named = {value for value in values if os.sep in value or (value and os.path.lexists(value))}
+    paths = {Path(path) for path in (*named, *map(os.path.realpath, named))}
+    paths |= {medcli_home(), Path.cwd()}
+    around = {parent for path in paths for parent in path.parents}
+    inside = {entry.name for path in paths if path.is_dir() for entry in path.iterdir()}
+    return {*named, *map(str, paths | around), *inside} - {".", os.sep}
 
 
 def failure_json(failure: Failure, names: Names) -> dict[str, Any]:
     """The object of an input that gave no answer."""
     return {
         "path": names.of(failure.path),
-        "scan_id": None if names.hide else failure.scan_id,
+        "scan_id": names.id_of(failure.path, failure.scan_id),
         "files": names.files(failure.path, failure.files),
         "status": failure.status,
         "warnings": [],
@@ -111,13 +157,28 @@ def failure_json(failure: Failure, names: Names) -> dict[str, Any]:
 
 
 def show_failure(failure: Failure, names: Names) -> None:
-    """One line on stderr: skipped inputs are a note, failed ones an error."""
-    line = f"{failure.status}: {names.failure(failure)} [{failure.code}]"
-    say(line, "dim" if failure.status == "skipped" else "red")
+    """One line on stderr for an input that failed; what is skipped is counted at the end."""
+    if failure.status == "failed":
+        say(f"error: {names.failure(failure)} [{failure.code}]", "red")
+
+
+def show_skipped(failures: Iterable[Failure]) -> None:
+    """How many inputs were skipped, by code; JSON names each."""
+    codes = Counter(failure.code for failure in failures if failure.status == "skipped")
+    if codes:
+        counts = ", ".join(f"{count} {code}" for code, count in codes.items())
+        note(f"skipped {codes.total()} files: {counts}")
+
+
+def show_warnings(path: str, warnings: Iterable[ScanWarning], names: Names) -> None:
+    """One line a warning on stderr, each with the name of the scan."""
+    for each in names.warnings(warnings):
+        about = "" if names.of(path) in each["message"] else f"{names.of(path)}: "
+        warn(f"{about}{each['message']} [{each['code']}]")
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of one shape as CSV, written whole or not at all."""
+    """Rows of one shape as CSV in UTF-8, written whole or not at all."""
     import csv
     import io
 
@@ -125,21 +186,47 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     writer = csv.DictWriter(text, list(rows[0]) if rows else [])
     writer.writeheader()
     writer.writerows(rows)
-    write_file(path, text.getvalue().encode())
+    write_file(path, text.getvalue().encode("utf-8", "backslashreplace"))
 
 
-def shorten(text: str, width: int) -> str:
-    """`text` with its middle left out where it is longer than `width`."""
-    if len(text) <= width:
-        return text
-    tail = (width - 1) * 2 // 3
-    return f"{text[: width - 1 - tail]}…{text[-tail:]}"
+def shorten(path: str, width: int) -> str:
+    """`path` without its first folders, else without its first letters, at most `width` long."""
+    if len(path) <= width:
+        return path
+    start = path.find("/", len(path) - width + 1)
+    return "…" + path[start if start >= 0 else len(path) - width + 1 :]
+
+
+def facts_table(rows: Iterable[tuple[str, str]], title: str | None = None) -> Table:
+    """Two columns: what, and how much."""
+    from rich.table import Table
+
+    table = Table(box=None, show_header=False, pad_edge=False, title=title, title_justify="left")
+    table.add_column(style="bold", no_wrap=True)
+    table.add_column(overflow="fold")
+    for name, value in rows:
+        table.add_row(name, value)
+    return table
+
+
+def number(value: float | None, bounds: Sequence[float] | None = None) -> str:
+    """`0.912 (0.875–0.944)`, or a dash where it is undefined."""
+    if value is None:
+        return "–"
+    return f"{value:.3f}" + (f" ({bounds[0]:.3f}–{bounds[1]:.3f})" if bounds else "")
 
 
 @contextlib.contextmanager
-def counting(description: str) -> Iterator[Callable[[int, int], None]]:
-    """A progress bar on stderr for as long as the block runs; call with (done, total)."""
+def counting(
+    description: str, *, beside_data: bool = False
+) -> Iterator[Callable[[int, int], None]]:
+    """A progress bar on stderr for as long as the block runs; call with (done, total).
+
+    With `beside_data` lines go to stdout meanwhile, so that no bar shows on the same terminal.
+    """
     from rich import progress
+
+    from medcli.cli.console import stderr
 
     with progress.Progress(
         progress.TextColumn(description),
@@ -149,7 +236,7 @@ def counting(description: str) -> Iterator[Callable[[int, int], None]]:
         progress.TextColumn("left"),
         console=stderr(),
         transient=True,
-        disable=not stderr().is_terminal,
+        disable=not stderr().is_terminal or (beside_data and sys.stdout.isatty()),
     ) as shown:
         bar = shown.add_task("", total=None)
         yield lambda done, total: shown.update(bar, completed=done, total=total)

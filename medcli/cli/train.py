@@ -9,7 +9,9 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcli.cli.options import AsJson, Overwrite, Seed, TaskName
-from medcli.cli.output import note, print_json, say, stderr, stdout, warn
+from medcli.cli.output import note, number, print_json, print_line, say, warn
+from medcli.files import check_parent
+from medcli.home import runs_folder
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -22,7 +24,7 @@ def train(
     data: Annotated[
         list[str] | None,
         typer.Argument(
-            metavar="[DATA]...",
+            metavar="DATA",
             help="Manifest (.csv), class folders or MedMNIST .npz; without: what is here, "
             "else generated sample data.",
             show_default=False,
@@ -74,9 +76,17 @@ def train(
 ) -> None:
     """Train a classifier and write it as a run folder.
 
-    Patients never stand in two parts. Example: medcli train scans.csv --task lung -o runs/lung
+    The data are split by patient into a part to train on, one to stop by and one to measure.
+
+    Example: medcli train scans.csv --task lung -o runs/lung
     """
     from medcli.config import ModelConfig
+    from medcli.models.registry import AGGREGATORS, BACKBONES, check_name
+
+    check_name(BACKBONES, "architecture", arch)
+    check_name(AGGREGATORS, "aggregator", aggregator)
+    check_parent(output or runs_folder() / "run")
+
     from medcli.training.run import TrainRequest
     from medcli.training.run import train as train_run
 
@@ -106,6 +116,8 @@ class TrainDisplay:
         from rich.live import Live
         from rich.progress import BarColumn, Progress, TextColumn, TimeRemainingColumn
 
+        from medcli.cli.console import stderr
+
         self._progress: Progress = Progress(
             TextColumn("{task.description}"),
             BarColumn(bar_width=24),
@@ -115,12 +127,11 @@ class TrainDisplay:
             console=stderr(),
         )
         self._live = Live(self._progress, console=stderr(), refresh_per_second=4, transient=True)
-        self._bar = self._progress.add_task("reading", total=None)
-        self._plain = not stderr().is_terminal
+        self._bar = self._progress.add_task("reading", total=None, visible=False)
         self._best: float | None = None
 
     def __enter__(self) -> TrainDisplay:
-        if not self._plain:
+        if self._progress.console.is_terminal:
             self._live.start()
         return self
 
@@ -142,12 +153,12 @@ class TrainDisplay:
         )
 
     def _reading(self, done: int, total: int) -> None:
-        self._progress.update(self._bar, completed=done, total=total)
+        self._progress.update(self._bar, completed=done, total=total, visible=True)
 
     def _ready(self, rows: Sequence[SplitRow], plan: str, epochs: int) -> None:
-        stderr().print(split_table(rows))
+        self._progress.console.print(split_table(rows))
         say(plan)
-        self._progress.reset(self._bar, total=epochs, description="training")
+        self._progress.reset(self._bar, total=epochs, description="training", visible=True)
 
     def _batch(self, epoch: int, done: float, loss: float) -> None:
         description = f"epoch {epoch}  loss {loss:.3f}"
@@ -166,9 +177,8 @@ class TrainDisplay:
         )
 
     def _stage(self, name: str) -> None:
-        self._progress.reset(self._bar, total=None, description=name)
-        if self._plain:
-            say(name)
+        self._progress.update(self._bar, visible=False)
+        say(name)
 
 
 def split_table(rows: Sequence[SplitRow]) -> Any:
@@ -192,7 +202,7 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
     if as_json:
         print_json(
             {
-                "path": str(package.path),
+                "path": str(package.path.absolute()),
                 "task": package.task.name,
                 "model": package.fingerprint,
                 "synthetic": package.synthetic,
@@ -201,17 +211,9 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
         )
         return
     part = "held-out test part" if metrics["split"] == "test" else "validation part"
-    auroc, accuracy = describe("AUROC", metrics, "auroc"), describe("accuracy", metrics, "accuracy")
-    say(f"{part}: {auroc}, {accuracy}")
+    auroc = number(metrics["auroc"], metrics["auroc_ci"])
+    accuracy = number(metrics["accuracy"], metrics["accuracy_ci"])
+    say(f"{part}: AUROC {auroc}, accuracy {accuracy}")
     if package.synthetic:
-        say("synthetic: trained on generated pictures, it says nothing about a patient", "yellow")
-    stdout().print(str(package.path), soft_wrap=True, markup=False)
-
-
-def describe(name: str, metrics: Any, key: str) -> str:
-    """`AUROC 0.912 (0.875–0.944)`."""
-    value, bounds = metrics[key], metrics.get(f"{key}_ci")
-    if value is None:
-        return f"{name} undefined"
-    interval = f" ({bounds[0]:.3f}–{bounds[1]:.3f})" if bounds else ""
-    return f"{name} {value:.3f}{interval}"
+        warn("synthetic: trained on generated pictures, it says nothing about a patient")
+    print_line(str(package.path))

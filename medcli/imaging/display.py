@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Iterator
+
 import numpy as np
 
 from medcli.config import Window
@@ -15,17 +17,26 @@ PERCENTILES = (0.5, 99.5)
 def display_slice(
     scan: Scan, index: int, *, window: Window | None = None, edge: int = 96
 ) -> np.ndarray:
-    """Render one slice with the longer side, in mm, of `edge` pixels.
+    """Render one slice; see `display_slices`."""
+    return next(display_slices(scan, [index], window=window, edge=edge))
 
-    Returns
-    -------
+
+def display_slices(
+    scan: Scan, indices: Iterable[int], *, window: Window | None = None, edge: int = 96
+) -> Iterator[np.ndarray]:
+    """Render slices with the longer side, in mm, of `edge` pixels.
+
+    Yields
+    ------
     uint8, (h, w) or (h, w, 3): seen through `window`, else the file's own window, else
     0–255 for pictures, else percentiles over the scan; pixels drawn in true proportion
     """
-    unit = scale(scan.pixels[index : index + 1], _display_range(scan, window))
-    shape = fitted_shape(unit.shape[1:3], edge, scan.spacing_mm[1:])
-    levels: np.ndarray = np.rint(resample(unit, *shape)[0] * 255).astype(np.uint8)
-    return levels[..., 0] if levels.shape[2] == 1 else levels
+    shown = _display_range(scan, window)
+    shape = fitted_shape(scan.pixels.shape[1:3], edge, scan.spacing_mm[1:])
+    for index in indices:
+        unit = scale(scan.pixels[index : index + 1], shown)
+        levels = np.rint(resample(unit, *shape)[0] * 255).astype(np.uint8)
+        yield levels[..., 0] if levels.shape[2] == 1 else levels
 
 
 def _display_range(scan: Scan, window: Window | None) -> Range:

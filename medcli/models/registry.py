@@ -21,8 +21,8 @@ AGGREGATORS: Mapping[str, str] = {
 }
 
 
-def resolve(registry: Mapping[str, str], kind: str, name: str) -> Callable[..., Any]:
-    """The builder registered under `name`.
+def check_name(registry: Mapping[str, str], kind: str, name: str) -> None:
+    """Raise where nothing is registered under `name`, before the long work.
 
     Raises
     ------
@@ -32,6 +32,16 @@ def resolve(registry: Mapping[str, str], kind: str, name: str) -> Callable[..., 
         near = difflib.get_close_matches(name, registry, n=1)
         meant = f"Did you mean {near[0]}? " if near else ""
         raise UsageError(f"unknown {kind} {name!r}", f"{meant}Known: {', '.join(sorted(registry))}")
+
+
+def resolve(registry: Mapping[str, str], kind: str, name: str) -> Callable[..., Any]:
+    """The builder registered under `name`.
+
+    Raises
+    ------
+    UsageError : no such name; the hint offers the nearest one
+    """
+    check_name(registry, kind, name)
     module, _, attribute = registry[name].partition(":")
     builder: Callable[..., Any] = getattr(importlib.import_module(module), attribute)
     return builder

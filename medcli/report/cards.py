@@ -128,7 +128,10 @@ def failure_cards(failures: Sequence[Failure], *, hide_paths: bool) -> tuple[Fai
             FailureCard(Name(f"Input {number}"), failure.code)
             for number, failure in enumerate(failures, start=1)
         )
-    return tuple(FailureCard(_name(failure.path), failure.message) for failure in failures)
+    return tuple(
+        FailureCard(_name(failure.path), failure.message.removeprefix(f"{failure.path}: "))
+        for failure in failures
+    )
 
 
 def _query_card(
@@ -206,8 +209,8 @@ def _prediction_card(prediction: Prediction, colours: Mapping[str, int]) -> Pred
 
 
 def _vote(result: SearchResult, colours: Mapping[str, int]) -> tuple[Share, ...]:
-    """The vote, largest share first, in hits and per cent."""
-    n = len(result.hits)
+    """The vote, largest share first, in labelled hits and per cent."""
+    n = sum(hit.label is not None for hit in result.hits)
     ordered = sorted(result.vote.items(), key=lambda item: (-item[1], item[0]))
     return tuple(
         Share(label, _colour(label, colours), share, f"{round(share * n)} of {n}, {percent(share)}")

@@ -9,19 +9,14 @@ import os
 import secrets
 import shutil
 import time
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
 from medcli.errors import DamagedError, OutputExistsError, UsageError
+from medcli.files import check_parent, new_folder
 from medcli.retrieval.catalogue import Catalogue
-from medcli.retrieval.storage import (
-    DAMAGE_HINT,
-    storage_errors,
-    sync_folder,
-    sync_tree,
-    writer_lock,
-)
+from medcli.retrieval.storage import DAMAGE_HINT, storage_errors, writer_lock
 
 CATALOGUE = "catalogue.sqlite"
 KEY = "patient.key"
@@ -39,25 +34,27 @@ def keyed_hash(key: bytes, message: bytes) -> str:
     return hmac.new(key, message, hashlib.sha256).hexdigest()[:_HASH_DIGITS]
 
 
-def make_folder(
+@contextlib.contextmanager
+def new_gallery_folder(
     path: Path,
     model_dir: Path,
     settings: Mapping[str, str | int],
     *,
     overwrite: bool,
     lock_timeout: float,
-) -> None:
-    """Make an empty gallery at `path`, built beside it and renamed; see `Gallery.create`."""
+) -> Iterator[Path]:
+    """An empty gallery beside `path` that takes its place when the block ends well.
+
+    A gallery that stands there answers until then. See `Gallery.build`.
+    """
     check_target(path, overwrite=overwrite)
     _check_model(model_dir, path)
-    building = path.with_name(f".{path.name}.{secrets.token_hex(4)}.building")
-    try:
+    old = path.is_dir() and any(path.iterdir())
+    lock = writer_lock(path / LOCK, lock_timeout) if old else None
+    with new_folder(path, overwrite=True, replaceable=True, while_swapping=lock) as draft:
         with storage_errors(path):
-            building.mkdir(parents=True)
-            _fill(building, model_dir, settings)
-            _put_in_place(building, path, lock_timeout)
-    finally:
-        shutil.rmtree(building, ignore_errors=True)
+            _fill(draft, model_dir, settings)
+        yield draft
 
 
 def is_writable(folder: Path) -> bool:
@@ -83,7 +80,8 @@ def check_present(path: Path, file: Path) -> None:
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
-    """Allow a new gallery only where nothing but a gallery is lost."""
+    """Allow a new gallery only where one can be made and nothing but a gallery is lost."""
+    check_parent(path)
     if not path.exists():
         return
     names = {item.name for item in path.iterdir()} if path.is_dir() else {path.name}
@@ -111,7 +109,7 @@ def _check_model(model_dir: Path, path: Path) -> None:
 
 
 def _fill(folder: Path, model_dir: Path, settings: Mapping[str, str | int]) -> None:
-    """Write a new, empty gallery into `folder`, durably."""
+    """Write a new, empty gallery into `folder`."""
     from importlib.metadata import version
 
     shutil.copytree(model_dir, folder / MODEL)
@@ -127,27 +125,6 @@ def _fill(folder: Path, model_dir: Path, settings: Mapping[str, str | int]) -> N
         "medcli_version": version("medcli"),
     }
     Catalogue.create(folder / CATALOGUE, meta)
-    sync_tree(folder)
-
-
-def _put_in_place(building: Path, path: Path, lock_timeout: float) -> None:
-    """Rename `building` to `path`; a gallery that stands there is moved aside, then removed."""
-    if not path.exists() or not any(path.iterdir()):
-        if path.exists():
-            path.rmdir()
-        building.rename(path)
-        sync_folder(path.parent)
-        return
-    replaced = building.with_suffix(".replaced")
-    with writer_lock(path / LOCK, lock_timeout):
-        path.rename(replaced)
-        try:
-            building.rename(path)
-        except OSError:
-            replaced.rename(path)
-            raise
-    sync_folder(path.parent)
-    shutil.rmtree(replaced)
 
 
 def sweep(folder: Path) -> None:

@@ -35,6 +35,7 @@ from medcli.errors import (
     StorageError,
     UsageError,
 )
+from medcli.files import SPACE_HINT
 from medcli.records import Failure, GalleryEntry, ScanWarning
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.entries import AddReport, EntryRows, entry_rows, store
@@ -49,11 +50,11 @@ from medcli.retrieval.folder import (
     folder_bytes,
     is_writable,
     keyed_hash,
-    make_folder,
+    new_gallery_folder,
     sweep,
 )
 from medcli.retrieval.rows import State, StoredScan
-from medcli.retrieval.storage import SPACE_HINT, storage_errors, writer_lock
+from medcli.retrieval.storage import storage_errors, writer_lock
 
 if TYPE_CHECKING:  # faiss is loaded by the first search, never by `index info`
     from medcli.retrieval.vectors import Level, Stamp, VectorIndex
@@ -92,7 +93,8 @@ class Gallery:
             raise catalogue.damaged("its settings are lost") from error
 
     @classmethod
-    def create(
+    @contextlib.contextmanager
+    def build(
         cls,
         path: Path,
         *,
@@ -102,11 +104,12 @@ class Gallery:
         engine: Mapping[str, Any] | None = None,
         overwrite: bool = False,
         lock_timeout: float = 60.0,
-    ) -> Self:
-        """Make an empty gallery at `path` and open it for writing.
+    ) -> Iterator[Self]:
+        """A new gallery to fill, which takes its place at `path` when the block ends well.
 
-        It is built beside its place and renamed, so nothing half-made stays. Only a
-        gallery or an empty folder is ever replaced, never a folder of other files.
+        Until then it lies beside its place, and what stands there goes on answering;
+        an error or an interruption leaves nothing new. Only a gallery or an empty
+        folder is ever replaced, never a folder of other files.
 
         Parameters
         ----------
@@ -126,9 +129,13 @@ class Gallery:
             "dim": dim,
             "engine": json.dumps(dict(engine or {})),
         }
-        path = path.resolve()
-        make_folder(path, model_dir, settings, overwrite=overwrite, lock_timeout=lock_timeout)
-        return cls.open(path, write=True, lock_timeout=lock_timeout)
+        with (
+            new_gallery_folder(
+                path.resolve(), model_dir, settings, overwrite=overwrite, lock_timeout=lock_timeout
+            ) as draft,
+            cls.open(draft, write=True) as gallery,
+        ):
+            yield gallery
 
     @classmethod
     def open(cls, path: Path, *, write: bool = False, lock_timeout: float = 60.0) -> Self:

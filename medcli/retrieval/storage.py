@@ -1,4 +1,4 @@
-"""Durable files: translated errors, atomic replacement, the writer's lock.
+"""Translated errors and the writer's lock.
 
 Nothing here knows what a gallery holds. SQLite and the operating system report
 trouble in their own words; `storage_errors` turns them into the error tree.
@@ -7,15 +7,14 @@ trouble in their own words; `storage_errors` turns them into the error tree.
 from __future__ import annotations
 
 import contextlib
-import os
-import secrets
 import sqlite3
 import sys
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 
 from medcli.errors import DamagedError, LockedError, MedcliError, StorageError
+from medcli.files import SPACE_HINT
 
 if sys.platform == "win32":
     import msvcrt
@@ -33,7 +32,6 @@ _REFUSED = {
     sqlite3.SQLITE_NOLFS,
     sqlite3.SQLITE_AUTH,
 }
-SPACE_HINT = "check the free space and the permissions of the folder, then run the command again"
 DAMAGE_HINT = (
     "restore the gallery from a backup, or build it anew with: medcli index build --overwrite"
 )
@@ -100,45 +98,3 @@ def _try_lock(descriptor: int, path: Path) -> bool:
         except (BlockingIOError, PermissionError):
             return False
     return True
-
-
-def replace_file(path: Path, parts: Iterable[bytes | memoryview]) -> None:
-    """Write `parts` to `path` so that a crash leaves the old file or the new one, whole.
-
-    Raises
-    ------
-    OSError : as the system reports it; the temporary file is gone and `path` untouched
-    """
-    temporary = path.with_name(f"{path.name}.{secrets.token_hex(4)}.tmp")
-    try:
-        with temporary.open("xb") as file:
-            file.writelines(parts)
-            file.flush()
-            os.fsync(file.fileno())
-        temporary.replace(path)
-    except BaseException:
-        temporary.unlink(missing_ok=True)
-        raise
-    sync_folder(path.parent)
-
-
-def sync_folder(folder: Path) -> None:
-    """Make the names in `folder` durable; Windows has no such call and needs none."""
-    if sys.platform == "win32":
-        return
-    descriptor = os.open(folder, os.O_RDONLY)
-    try:
-        os.fsync(descriptor)
-    finally:
-        os.close(descriptor)
-
-
-def sync_tree(folder: Path) -> None:
-    """Make every file and name under `folder` durable."""
-    if sys.platform == "win32":
-        return
-    for parent, _, names in os.walk(folder):
-        for name in names:
-            with (Path(parent) / name).open("rb") as file:
-                os.fsync(file.fileno())
-        sync_folder(Path(parent))

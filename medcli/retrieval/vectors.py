@@ -23,8 +23,8 @@ from typing import Any, BinaryIO, Literal, Self
 import faiss
 import numpy as np
 
+from medcli.files import replace_file
 from medcli.records import ScanWarning
-from medcli.retrieval.storage import replace_file
 
 Level = Literal["scan", "slice"]
 LEVELS: tuple[Level, ...] = ("scan", "slice")
@@ -166,11 +166,39 @@ def write_index(path: Path, index: VectorIndex, stamp: Stamp) -> None:
     ------
     OSError : the disk is full, or the folder cannot be written
     """
-    payload = faiss.serialize_index(index._index).data
-    head = json.dumps({**dataclasses.asdict(stamp), "bytes": payload.nbytes}).encode() + b"\n"
+    parts = _serialized(index._index)
+    size = sum(map(len, parts))
+    head = json.dumps({**dataclasses.asdict(stamp), "bytes": size}).encode() + b"\n"
     digest = hashlib.sha256(head)
-    digest.update(payload)
-    replace_file(path, (head, digest.hexdigest().encode() + b"\n", payload))
+    for part in parts:
+        digest.update(part)
+    replace_file(path, (head, digest.hexdigest().encode() + b"\n", *parts))
+
+
+def _serialized(index: faiss.Index) -> list[bytes]:
+    """FAISS's own bytes, in parts.
+
+    Not by `serialize_index`: it hands over a C++ vector, which SWIG takes for one of
+    SimpleITK's where that was imported later.
+    """
+    parts: list[bytes] = []
+    writer = faiss.PyCallbackIOWriter(parts.append, _CHUNK_BYTES)  # type: ignore[attr-defined]
+    faiss.write_index(index, writer)
+    return parts
+
+
+def _deserialized(payload: np.ndarray) -> faiss.Index:
+    """The index of FAISS's own bytes (N,) uint8; see `_serialized`."""
+    position = 0
+
+    def read(size: int) -> bytes:
+        nonlocal position
+        part = payload[position : position + size].tobytes()
+        position += len(part)
+        return part
+
+    reader = faiss.PyCallbackIOReader(read, _CHUNK_BYTES)  # type: ignore[attr-defined]
+    return faiss.read_index(reader)
 
 
 def read_index(path: Path, stamp: Stamp) -> VectorIndex:
@@ -188,7 +216,7 @@ def read_index(path: Path, stamp: Stamp) -> VectorIndex:
     except OSError as error:
         raise CacheUnusableError(f"unreadable ({error.strerror or error})") from error
     try:
-        index = faiss.deserialize_index(payload)
+        index = _deserialized(payload)
     except RuntimeError as error:
         raise CacheUnusableError("not readable by this version of faiss") from error
     if index.d != stamp.dim or index.ntotal != stamp.count:

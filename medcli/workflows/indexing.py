@@ -5,15 +5,12 @@ from __future__ import annotations
 import re
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
-from itertools import chain
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-import numpy as np
-
 from medcli.errors import ScanError
 from medcli.imaging.batch import read_all
-from medcli.imaging.display import display_slice
+from medcli.imaging.display import display_slices
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, GalleryEntry, Scan
 from medcli.report.pictures import encode_jpeg
@@ -24,7 +21,8 @@ if TYPE_CHECKING:
     from medcli.inference.predictor import Predictor
 
 OnScan = Callable[[int, int], None]  # (scans done, scans in all)
-THUMBNAIL_SIDE = 96  # pixels
+OnFailure = Callable[[Failure], None]  # what could not be read, as soon as it is known
+THUMBNAIL_SIDE = 128  # pixels
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,35 +39,35 @@ def build_gallery(
     cases: Sequence[Case | Failure],
     *,
     overwrite: bool = False,
+    lock_timeout: float = 60.0,
     on_scan: OnScan = lambda done, total: None,
+    on_failure: OnFailure = lambda failure: None,
 ) -> IndexReport:
     """Make a gallery at `path` from every case that can be read, with a copy of the model.
 
-    It is made once the first scan is embedded, so that nothing readable leaves
-    nothing behind and an old gallery in its place.
+    It takes its place once it is whole; until then an old gallery goes on answering, and
+    where nothing can be read it stays.
 
     Raises
     ------
     OutputExistsError : `path` exists; names `index add` and --overwrite
     ScanError : none of the cases can be read
+    LockedError : the gallery to be replaced is being written for longer than `lock_timeout`
     """
-    failures: list[Failure] = []
-    entries = _entries(cases, predictor, failures, on_scan)
-    first = next(entries, None)
-    if first is None:
-        raise ScanError(
-            failures[0].code, f"no scan could be read; the first: {failures[0].message}"
-        )
     package = predictor.package
-    gallery = Gallery.create(
+    entries = _Entries(predictor, cases, on_scan, on_failure)
+    with Gallery.build(
         path,
         model_dir=package.path,
         fingerprint=package.fingerprint,
         dim=package.model.embedding_dim,
         overwrite=overwrite,
-    )
-    with gallery:
-        return _store(gallery, chain([first], entries), failures)
+        lock_timeout=lock_timeout,
+    ) as gallery:
+        report = _store(gallery, entries, on_failure)
+        if not report.stored.added:
+            raise nothing_readable(report.failures)
+    return report
 
 
 def add_to_gallery(
@@ -78,31 +76,51 @@ def add_to_gallery(
     cases: Sequence[Case | Failure],
     *,
     on_scan: OnScan = lambda done, total: None,
+    on_failure: OnFailure = lambda failure: None,
 ) -> IndexReport:
     """Read, embed and store every case; bad ones are reported and the others go on."""
-    failures: list[Failure] = []
-    return _store(gallery, _entries(cases, predictor, failures, on_scan), failures)
+    return _store(gallery, _Entries(predictor, cases, on_scan, on_failure), on_failure)
 
 
-def _store(
-    gallery: Gallery, entries: Iterable[GalleryEntry], failures: list[Failure]
-) -> IndexReport:
+def nothing_readable(failures: Sequence[Failure]) -> ScanError:
+    """The error of a command that all its inputs failed."""
+    if not failures:
+        return ScanError("no_scans", "no scan was found", "Name files or folders with images")
+    return ScanError(failures[0].code, f"no scan could be read; the first: {failures[0].message}")
+
+
+def _store(gallery: Gallery, entries: _Entries, on_failure: OnFailure) -> IndexReport:
     stored = gallery.add(entries)
-    gallery.refresh()
-    return IndexReport(stored, (*failures, *stored.refused))
+    for refused in stored.refused:
+        on_failure(refused)
+    return IndexReport(stored, (*entries.failures, *stored.refused))
 
 
-def _entries(
-    cases: Sequence[Case | Failure], predictor: Predictor, failures: list[Failure], on_scan: OnScan
-) -> Iterator[GalleryEntry]:
-    """The readable cases as entries; the others go to `failures`."""
-    for done, (case, scan) in enumerate(read_all(cases), start=1):
-        if isinstance(scan, Failure):
-            failures.append(scan)
-        else:
-            assert isinstance(case, Case)
-            yield gallery_entry(case, scan, predictor)
-        on_scan(done, len(cases))
+class _Entries:
+    """The readable cases as entries, read as they are drawn; the others join `failures`."""
+
+    def __init__(
+        self,
+        predictor: Predictor,
+        cases: Sequence[Case | Failure],
+        on_scan: OnScan,
+        on_failure: OnFailure,
+    ) -> None:
+        self.failures: list[Failure] = []
+        self._predictor = predictor
+        self._cases = cases
+        self._on_scan = on_scan
+        self._on_failure = on_failure
+
+    def __iter__(self) -> Iterator[GalleryEntry]:
+        for done, (case, scan) in enumerate(read_all(self._cases), start=1):
+            if isinstance(scan, Failure):
+                self.failures.append(scan)
+                self._on_failure(scan)
+            else:
+                assert isinstance(case, Case)
+                yield gallery_entry(case, scan, self._predictor)
+            self._on_scan(done, len(self._cases))
 
 
 def gallery_entry(case: Case, scan: Scan, predictor: Predictor) -> GalleryEntry:
@@ -119,7 +137,7 @@ def gallery_entry(case: Case, scan: Scan, predictor: Predictor) -> GalleryEntry:
         format=scan.format,
         decoder=scan.decoder,
         pixel_sha256=pixel_sha256(scan),
-        thumbnails={number: thumbnail(scan, number) for number in range(len(scan.pixels))},
+        thumbnails=dict(enumerate(thumbnails(scan, range(len(scan.pixels)), THUMBNAIL_SIDE))),
         metadata=scan.metadata,
     )
 
@@ -133,9 +151,10 @@ def _stored_id(scan: Scan) -> str:
     return scan.scan_id if is_uid else absolute(scan.path)
 
 
-def thumbnail(scan: Scan, number: int, side: int = THUMBNAIL_SIDE) -> bytes:
-    """A slice as a person sees it, as JPEG."""
-    return encode_jpeg(np.asarray(display_slice(scan, number, edge=side)))
+def thumbnails(scan: Scan, numbers: Iterable[int], side: int) -> Iterator[bytes]:
+    """Slices as a person sees them, as JPEG with the longer side of `side` pixels."""
+    for picture in display_slices(scan, numbers, edge=side):
+        yield encode_jpeg(picture)
 
 
 def absolute(path: str) -> str:

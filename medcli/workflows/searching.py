@@ -11,7 +11,7 @@ from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, Prediction, Scan, SearchResult
 from medcli.retrieval.query import Query, search
-from medcli.workflows.indexing import thumbnail
+from medcli.workflows.indexing import thumbnails
 
 if TYPE_CHECKING:
     from medcli.inference.predictor import Predictor
@@ -80,7 +80,7 @@ def _answer(
         case=case,
         result=result,
         prediction=predictor.prediction(scan, embedding.logits),
-        picture=thumbnail(scan, shown, QUERY_SIDE) if pictures else None,
+        picture=next(thumbnails(scan, [shown], QUERY_SIDE)) if pictures else None,
         patient_id=scan.patient_id,
     )
 
@@ -125,7 +125,7 @@ def page_parts(
     return {
         "results": results,
         "pictures": pictures,
-        "model": {"name": package.task.name, "task": package.task.name},
+        "model": {"task": package.task.name},
         "predictions": {answer.result.query: answer.prediction for answer in answers},
         "true_labels": {a.result.query: a.case.label for a in answers if a.case.label},
     }

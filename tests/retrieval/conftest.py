@@ -86,7 +86,9 @@ def make_gallery(tmp_path: Path, model_dir: Path) -> Iterator[Callable[..., Gall
             "dim": DIM,
             **settings,
         }
-        gallery = Gallery.create(tmp_path / name, **values)  # type: ignore[arg-type]
+        with Gallery.build(tmp_path / name, **values):  # type: ignore[arg-type]
+            pass
+        gallery = Gallery.open(tmp_path / name, write=True)
         opened.append(gallery)
         return gallery
 

@@ -336,3 +336,24 @@ def test_result_codes_of_sqlite_become_errors_of_the_tree(code: int, kind: type)
     error.sqlite_errorcode = code
     with pytest.raises(kind), storage_errors(Path("catalogue.sqlite")):
         raise error
+
+
+@pytest.mark.parametrize("order", ["faiss, SimpleITK", "SimpleITK, faiss"])
+def test_caches_are_written_and_read_whichever_swig_library_came_first(
+    filled: Path, order: str
+) -> None:
+    (filled / "scan.faiss").unlink()
+    code = f"""
+import {order}
+from pathlib import Path
+from medcli.retrieval.gallery import Gallery
+with Gallery.open(Path({str(filled)!r}), write=True) as gallery:
+    print(gallery.refresh())
+with Gallery.open(Path({str(filled)!r})) as gallery, gallery.snapshot() as state:
+    index, notes = gallery.index("scan", state)
+    print(len(index), notes)
+"""
+    done = subprocess.run(
+        [sys.executable, "-W", "ignore", "-c", code], capture_output=True, text=True, timeout=60
+    )
+    assert done.stdout == "()\n6 ()\n", done.stderr

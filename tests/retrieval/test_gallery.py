@@ -18,6 +18,7 @@ from medcli.errors import (
     DamagedError,
     MismatchError,
     OutputExistsError,
+    ScanError,
     StorageError,
     UsageError,
 )
@@ -305,10 +306,38 @@ def test_a_writer_of_a_replaced_gallery_is_told(
 
 
 def test_a_gallery_inside_its_model_is_refused(tmp_path: Path, model_dir: Path) -> None:
-    with pytest.raises(UsageError, match="inside its model"):
-        Gallery.create(model_dir / "g", model_dir=model_dir, fingerprint="f", dim=8)
-    with pytest.raises(UsageError, match="no model package"):
-        Gallery.create(tmp_path / "g", model_dir=tmp_path / "none", fingerprint="f", dim=8)
+    settings = {"fingerprint": "f", "dim": 8}
+    with (
+        pytest.raises(UsageError, match="inside its model"),
+        Gallery.build(model_dir / "g", model_dir=model_dir, **settings),
+    ):
+        pass
+    with (
+        pytest.raises(UsageError, match="no model package"),
+        Gallery.build(tmp_path / "g", model_dir=tmp_path / "none", **settings),
+    ):
+        pass
+
+
+@pytest.mark.parametrize(
+    "trouble", [KeyboardInterrupt("stop"), ScanError("truncated", "a.dcm is cut")]
+)
+def test_the_old_gallery_stays_when_a_build_is_broken_off(
+    make_gallery: Callable[..., Gallery],
+    make_entry: Entry,
+    model_dir: Path,
+    trouble: BaseException,
+) -> None:
+    old = make_gallery()
+    old.add([make_entry("a")])
+    settings = {"fingerprint": old.fingerprint, "dim": old.dim, "overwrite": True}
+    with pytest.raises(BaseException, match=str(trouble)):  # noqa: SIM117, PT012
+        with Gallery.build(old.path, model_dir=model_dir, **settings) as new:
+            new.add([make_entry("b")])
+            raise trouble
+    assert [item.name for item in old.path.parent.iterdir()] == ["gallery"]
+    with Gallery.open(old.path) as gallery:
+        assert gallery.lookup(scan_id="a")
 
 
 def test_a_missing_gallery_names_the_command_that_makes_it(tmp_path: Path) -> None:

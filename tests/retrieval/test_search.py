@@ -116,7 +116,7 @@ def test_hits_equal_brute_force_with_ties_filters_and_groups(
         query = several_slices(vector, pool[case.query], exclude=tuple(case.exclude))
     with (
         TemporaryDirectory() as folder,
-        Gallery.create(
+        Gallery.build(
             Path(folder) / "g", model_dir=model_dir, fingerprint="f", dim=len(vector)
         ) as gallery,
     ):

@@ -1,0 +1,96 @@
+"""Every command explains itself with an example, and the README lists what is built."""
+
+from __future__ import annotations
+
+import re
+import shlex
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import pytest
+import typer.main
+
+from medcli.cli.app import app
+
+Run = Callable[..., Any]
+README = Path(__file__).parents[2] / "README.md"
+
+
+def commands() -> Iterator[tuple[str, Any]]:
+    """Name and object of every command, those of groups as "index build"."""
+
+    def walk(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
+        for name, command in group.commands.items():
+            if hasattr(command, "commands"):
+                yield from walk(command, f"{prefix}{name} ")
+            else:
+                yield f"{prefix}{name}", command
+
+    yield from walk(typer.main.get_command(app), "")
+
+
+COMMANDS = dict(commands())
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_has_help_with_an_example_that_parses(medcli: Run, name: str) -> None:
+    done = medcli(*name.split(), "--help")
+    assert done.status == 0
+    text = re.sub(r"\s+", " ", COMMANDS[name].help)
+    example = re.search(r"Example: medcli (.+)$", text.strip())
+    assert example is not None
+    assert example[1].startswith(name)
+    arguments = shlex.split(example[1])[len(name.split()) :]
+    context = COMMANDS[name].make_context(name, arguments, resilient_parsing=False)
+    assert context.params
+    assert "Example: medcli" in re.sub(r"\s+", " ", done.out)
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_option_is_explained(name: str) -> None:
+    for parameter in COMMANDS[name].params:
+        assert parameter.help, f"{name} {parameter.name}"
+
+
+def test_the_readme_lists_what_is_built() -> None:
+    rows = re.findall(r"^\| *`(?:medcli )?([a-z][^`]*)` *\|", README.read_text(), re.MULTILINE)
+    if not rows:
+        pytest.skip("the README has no table of commands")
+    listed = set()
+    for row in rows:
+        name, *rest = row.split()
+        group = any(command.startswith(f"{name} ") for command in COMMANDS)
+        listed |= {f"{name} {word}" for word in rest if word.islower()} if group else {name}
+    assert listed == set(COMMANDS)
+
+
+def test_the_version_is_that_of_the_package(medcli: Run) -> None:
+    from importlib.metadata import version
+
+    assert medcli("--version").out == f"medcli {version('medcli')}\n"
+
+
+def test_completion_is_for_medcli_however_it_was_started(
+    medcli: Run, monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    monkeypatch.setenv("_TYPER_COMPLETE_TEST_DISABLE_SHELL_DETECTION", "1")
+    with pytest.raises(SystemExit, match="0"):
+        medcli("--show-completion", "bash")
+    script = capsys.readouterr().out
+    assert "_MEDCLI_COMPLETE=complete_bash" in script
+    assert script.rstrip().endswith(" medcli")
+
+
+@pytest.mark.parametrize("group", [[], ["index"]])
+def test_a_bare_command_shows_its_help(medcli: Run, group: list[str]) -> None:
+    done = medcli(*group)
+    assert done.status == 2
+    assert "Usage: medcli" in done.out
+    assert done.err == ""
+
+
+def test_a_misspelt_command_is_answered_with_the_nearest(medcli: Run) -> None:
+    done = medcli("clasify")
+    assert done.status == 2
+    assert "Did you mean 'classify'?" in done.errors[0]
