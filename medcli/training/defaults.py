@@ -15,9 +15,9 @@ from medcli.errors import UsageError
 from medcli.models.backbones import SMALL_INPUT
 from medcli.records import Scan
 
-# Slices that two cores without bfloat16 units train on in about nine minutes, by input side;
+# Slices that two cores train on in five to ten minutes, by input side;
 # benchmarks/accuracy.md has the rates. The number of epochs follows from it.
-CPU_SLICES = {28: 300_000, 64: 100_000, SMALL_INPUT: 60_000, 112: 45_000}
+CPU_SLICES = {28: 150_000, 64: 70_000, SMALL_INPUT: 45_000, 112: 36_000}
 CPU_MINUTES = 13.0
 CPU_SIDE = {"single": 112, "stack": 64}
 GPU_SIDE = 224
@@ -75,7 +75,7 @@ def choose_training(
     minutes: float | None,
     spent: float,
 ) -> TrainConfig:
-    """Augmentation by modality, batches by the size of the set, epochs by the time the device needs for `slices` a pass.
+    """Augmentation by modality, batches by the size of the set, epochs by the device's speed.
 
     Parameters
     ----------
@@ -90,7 +90,9 @@ def choose_training(
             epochs = int(np.clip(budget / max(1, slices), *EPOCHS))
     limit = CPU_MINUTES if minutes is None and device.type == "cpu" else minutes
     preset = PRESETS.get(task)
-    batch = int(np.clip(slices // STEPS, *BATCH_SLICES))
+    # Slices of one scan are alike: a batch of stacks needs more of them to be as varied.
+    few, many = BATCH_SLICES
+    batch = many if facts.stacks else int(np.clip(slices // STEPS, few, many))
     return replace(
         config,
         epochs=epochs,

@@ -22,8 +22,8 @@ from medcli.workflows.evaluating import evaluate
 from medcli.workflows.indexing import build_gallery
 from medcli.workflows.searching import Answer, open_gallery, page_parts, search_scans
 
-PATIENTS = 60
-EPOCHS = 10
+PATIENTS = 120
+EPOCHS = 14
 QUERIES = 4
 
 
