@@ -110,7 +110,7 @@ class Names:
 
 def _meaning(code: str) -> str:
     """What a code means in general, without names."""
-    from medcli.imaging.codes import ERRORS, WARNINGS
+    from medcli.codes import ERRORS, WARNINGS
 
     return {**ERRORS, **WARNINGS}.get(code, code)
 

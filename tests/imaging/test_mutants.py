@@ -14,8 +14,8 @@ import SimpleITK as sitk
 from PIL import Image
 from pydicom.uid import RLELossless
 
+from medcli.codes import ERRORS
 from medcli.errors import ScanError
-from medcli.imaging.codes import ERRORS
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.reader import read_scan
 from medcli.records import Case

@@ -9,8 +9,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from medcli.codes import ERRORS, WARNINGS
 from medcli.errors import ScanError
-from medcli.imaging.codes import ERRORS, WARNINGS
 from medcli.imaging.discovery import Found, find_scans
 from medcli.imaging.reader import read_scan
 from medcli.records import Case, Scan

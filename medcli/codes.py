@@ -2,7 +2,7 @@
 
 `ERRORS` are the codes of `medcli.errors.ScanError` and `medcli.records.Failure`,
 `WARNINGS` those of `medcli.records.ScanWarning`. docs/codes.md shows both lists;
-tests hold the list, the document and the code of this room together.
+tests hold the list, the document and the code together.
 """
 
 from __future__ import annotations
@@ -24,6 +24,9 @@ ERRORS = {
     "unsupported_transfer_syntax": "A DICOM transfer syntax medcli does not read.",
     "unsupported_pixels": "A number type, channel count or layout medcli does not read.",
     "mixed_sizes": "The pictures of one scan differ in size.",
+    "bad_vector": "The model gave a vector that is NaN, zero or not of unit length.",
+    "bad_name": "A name or path that a gallery cannot store.",
+    "duplicate_scan_id": "Another scan of the same command has this identifier, with other pixels.",
 }
 
 WARNINGS = {
@@ -43,4 +46,11 @@ WARNINGS = {
     "first_channel": "A file with several values per voxel that are no colour; the first was read.",
     "first_frame": "An animated or multi-page picture; the first frame was read.",
     "reduced_bits": "More bits per colour channel than can be kept; reduced to 8.",
+    "index_rebuilt": "The search index was absent, stale or damaged; rebuilt from the catalogue.",
+    "index_not_saved": "The rebuilt search index could not be written; it serves this command only.",
+    "fewer_hits": "The gallery holds fewer scans that may answer than were asked for.",
+    "one_class": "The scans evaluated show one class only; AUROC is undefined.",
+    "missing_class": "A class has no scan among those evaluated; means leave it out.",
+    "unknown_patient": "Scans without a patient; each counts as a patient of its own.",
+    "resamples_skipped": "Bootstrap resamples with one class only were left out of an interval.",
 }
