@@ -47,7 +47,7 @@ WARNINGS = {
     "first_frame": "An animated or multi-page picture; the first frame was read.",
     "reduced_bits": "More bits per colour channel than can be kept; reduced to 8.",
     "index_rebuilt": "The search index was absent, stale or damaged; rebuilt from the catalogue.",
-    "index_not_saved": "The rebuilt search index could not be written; it serves this command only.",
+    "index_not_saved": "The rebuilt search index could not be saved; it serves this command only.",
     "fewer_hits": "The gallery holds fewer scans that may answer than were asked for.",
     "one_class": "The scans evaluated show one class only; AUROC is undefined.",
     "missing_class": "A class has no scan among those evaluated; means leave it out.",

@@ -37,9 +37,6 @@ class ScanModel(nn.Module):
         super().__init__()
         self.backbone = resolve(BACKBONES, "architecture", config.arch)(channels, size)
         num_features = 2 * self.backbone.num_features  # average and maximum pooling
-        # Pooled features are all positive and point nearly the same way; unit vectors made of
-        # them would hardly differ. Centred on the batch they spread over the sphere.
-        self.norm = nn.BatchNorm1d(num_features)
         self.aggregator = resolve(AGGREGATORS, "aggregator", config.aggregator)(num_features)
         self.projection = nn.Linear(num_features, config.embedding_dim)
         self.dropout = nn.Dropout(config.dropout)
@@ -47,10 +44,10 @@ class ScanModel(nn.Module):
         self.head = nn.Linear(config.embedding_dim, num_classes)
 
     def encode(self, images: Tensor) -> Tensor:
-        """(T, C, H, W) slices → (T, F) pooled and normalised features."""
+        """(T, C, H, W) slices → (T, F) pooled features."""
         feature_map = self.backbone(images)
         pooled = [feature_map.mean(dim=(2, 3)), feature_map.amax(dim=(2, 3))]
-        return cast(Tensor, self.norm(torch.cat(pooled, dim=1).float()))
+        return torch.cat(pooled, dim=1).float()
 
     def embed(self, features: Tensor) -> Tensor:
         """(…, F) features of slices or scans → (…, D) unit length."""

@@ -17,7 +17,7 @@ from medcli.records import Scan
 
 # Slices that two cores train on in five to ten minutes, by input side;
 # benchmarks/accuracy.md has the rates. The number of epochs follows from it.
-CPU_SLICES = {28: 150_000, 64: 70_000, SMALL_INPUT: 45_000, 112: 36_000}
+CPU_SLICES = {28: 150_000, 64: 60_000, SMALL_INPUT: 45_000, 112: 36_000}
 CPU_MINUTES = 13.0
 CPU_SIDE = {"single": 112, "stack": 64}
 GPU_SIDE = 224
@@ -96,6 +96,7 @@ def choose_training(
     return replace(
         config,
         epochs=epochs,
+        patience=max(config.patience, epochs // 2),
         batch_slices=batch,
         minutes=None if limit is None else max(0.1, limit - spent),
         follow_clock=minutes is not None,
