@@ -23,6 +23,7 @@ from medcli.training.defaults import DataFacts
 
 MAX_UNREADABLE = 0.05  # share of scans that may be unreadable before training stops
 SAMPLE = 32  # scans that are looked at to choose size and channels
+SAMPLE_PATIENTS = 60  # of the generated sample data
 TRAIN_SLICES = 16  # slices of a scan that training sees
 
 
@@ -52,7 +53,7 @@ def inputs_at_hand(scratch: Path) -> tuple[tuple[str, ...], str, bool]:
     if _has_classes(here):
         return (str(here),), f"training on the class folders of {here}", False
     sentence = "no manifest.csv and no class folders here: training on generated sample data"
-    write_sample_data(scratch, tasks=("nodule",))
+    write_sample_data(scratch, patients=SAMPLE_PATIENTS, tasks=("nodule",))
     return (str(scratch / "nodule.csv"),), sentence, True
 
 
