@@ -92,12 +92,26 @@ class PreprocessConfig(JsonConfig):
 
 @dataclass(frozen=True, slots=True)
 class ModelConfig(JsonConfig):
-    """What is built: names from the registries of `medcli.models.registry`."""
+    """What is built: names from the registries of `medcli.models.registry`.
+
+    Attributes
+    ----------
+    embedding_dim : length of the learnt part of an embedding
+    layout_grid : the other part is a picture of so many fields a side
+    layout_share : weight of the layout in the cosine of two embeddings, 0–1
+    """
 
     arch: str = "resnet18_half"
     aggregator: str = "attention"
     embedding_dim: int = 128
+    layout_grid: int = 8
+    layout_share: float = 0.2
     dropout: float = 0.2
+
+    @property
+    def vector_dim(self) -> int:
+        """Length of a vector in a gallery: learnt part and layout."""
+        return self.embedding_dim + self.layout_grid**2
 
 
 @dataclass(frozen=True, slots=True)

@@ -94,7 +94,7 @@ def make_package() -> Callable[..., ModelPackage]:
             folder,
             task=Task(task, tuple(classes), classes[-1] if len(classes) == 2 else None, 0.5),
             preprocess=PreprocessConfig(size=SIDE),
-            model=ModelConfig(embedding_dim=DIM),
+            model=ModelConfig(embedding_dim=DIM, layout_grid=0),
             synthetic=synthetic,
             created=created,
             patient_salt="00" * 16,

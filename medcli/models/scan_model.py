@@ -9,14 +9,15 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medcli.config import ModelConfig
+from medcli.layers.layout import Layout
 from medcli.models.registry import AGGREGATORS, BACKBONES, resolve
 
 
 class ScanOutput(NamedTuple):
     """What the model says of a batch of N scans with up to S slices.
 
-    logits (N, K); embedding (N, D) unit length; slice_embeddings (N, S, D) unit
-    length; attention (N, S), 0 on padding.
+    logits (N, K); embedding (N, V) unit length; slice_embeddings (N, S, V) unit
+    length; attention (N, S), 0 on padding. V is `ModelConfig.vector_dim`.
     """
 
     logits: Tensor
@@ -25,12 +26,22 @@ class ScanOutput(NamedTuple):
     attention: Tensor
 
 
+class SliceFeatures(NamedTuple):
+    """What is known of each of T slices: learnt features (T, F), layout (T, grid²)."""
+
+    learnt: Tensor
+    layout: Tensor
+
+
 class ScanModel(nn.Module):
     """(N, S, C, H, W) scans, (N, S) mask of real slices → `ScanOutput`.
 
-    A scan and a slice share one embedding space: both are projected by the same
-    layer, so a single picture can be compared with slices and with whole scans.
-    The embedding has unit length; a learned scale gives the head its range.
+    A scan and a slice share one embedding space: both are made by the same layers, so a
+    single picture can be compared with slices and with whole scans. An embedding joins two
+    parts into one unit vector. The learnt part says what kind of scan it is, and the head
+    sees it alone. The layout says where bright and dark lie: a network that was trained to
+    tell classes apart maps neighbouring slices onto nearly one point, and the layout is
+    what tells them apart when a picture asks for its slice.
     """
 
     def __init__(self, config: ModelConfig, channels: int, size: int, num_classes: int) -> None:
@@ -39,45 +50,64 @@ class ScanModel(nn.Module):
         num_features = 2 * self.backbone.num_features  # average and maximum pooling
         self.aggregator = resolve(AGGREGATORS, "aggregator", config.aggregator)(num_features)
         self.projection = nn.Linear(num_features, config.embedding_dim)
+        self.layout = Layout(size, config.layout_grid)
+        self.layout_share = config.layout_share
         self.dropout = nn.Dropout(config.dropout)
         self.scale = nn.Parameter(torch.tensor(8.0))
         self.head = nn.Linear(config.embedding_dim, num_classes)
 
-    def encode(self, images: Tensor) -> Tensor:
-        """(T, C, H, W) slices → (T, F) pooled features."""
+    def encode(self, images: Tensor) -> SliceFeatures:
+        """(T, C, H, W) slices → pooled features and layout."""
         feature_map = self.backbone(images)
         pooled = [feature_map.mean(dim=(2, 3)), feature_map.amax(dim=(2, 3))]
-        return torch.cat(pooled, dim=1).float()
+        return SliceFeatures(torch.cat(pooled, dim=1).float(), self.layout(images))
 
-    def embed(self, features: Tensor) -> Tensor:
-        """(…, F) features of slices or scans → (…, D) unit length."""
+    def project(self, features: Tensor) -> Tensor:
+        """(…, F) features of slices or scans → (…, D) unit length, the learnt part."""
         return F.normalize(self.projection(features), dim=-1)
 
-    def classify(self, embedding: Tensor) -> Tensor:
-        """(N, D) embeddings → (N, K) logits."""
-        return cast(Tensor, self.head(self.dropout(embedding) * self.scale))
+    def classify(self, learnt: Tensor) -> Tensor:
+        """(N, D) learnt parts → (N, K) logits."""
+        return cast(Tensor, self.head(self.dropout(learnt) * self.scale))
 
-    def aggregate(self, features: Tensor, mask: Tensor) -> ScanOutput:
-        """(N, S, F) slice features → all outputs."""
+    def join(self, learnt: Tensor, layout: Tensor) -> Tensor:
+        """(…, D) and (…, grid²), unit length → (…, V) unit length.
+
+        The cosine of two of them is the mean of the parts' cosines, weighted by share.
+        """
+        parts = [learnt * (1 - self.layout_share) ** 0.5, layout * self.layout_share**0.5]
+        return F.normalize(torch.cat(parts, dim=-1), dim=-1)
+
+    def aggregate(self, features: Tensor, layout: Tensor, mask: Tensor) -> ScanOutput:
+        """(N, S, F) features, (N, S, grid²) layouts → all outputs."""
         scan_features, attention = self.aggregator(features, mask)
-        embedding = self.embed(scan_features)
-        return ScanOutput(self.classify(embedding), embedding, self.embed(features), attention)
+        learnt = self.project(scan_features)
+        scan_layout = F.normalize(torch.einsum("ns,nsg->ng", attention, layout), dim=-1)
+        return ScanOutput(
+            logits=self.classify(learnt),
+            embedding=self.join(learnt, scan_layout),
+            slice_embeddings=self.join(self.project(features), layout),
+            attention=attention,
+        )
 
     def forward(self, images: Tensor, mask: Tensor) -> ScanOutput:
         """Padded batch in, all outputs out; the form that is exported."""
         count, slices = images.shape[:2]
-        features = self.encode(images.flatten(0, 1))
-        return self.aggregate(features.reshape(count, slices, -1), mask)
+        features, layout = self.encode(images.flatten(0, 1))
+        shape = (count, slices, -1)
+        return self.aggregate(features.reshape(shape), layout.reshape(shape), mask)
 
-    def aggregate_ragged(self, features: Tensor, lengths: list[int]) -> ScanOutput:
-        """(T, F) features of scans with `lengths` slices, T = sum(lengths) → all outputs.
+    def aggregate_ragged(self, features: SliceFeatures, lengths: list[int]) -> ScanOutput:
+        """Features of scans with `lengths` slices, T = sum(lengths) → all outputs.
 
         With `encode` before it the same answer as `forward` on the padded batch, without
         the arithmetic on padding; training uses it.
         """
-        padded = nn.utils.rnn.pad_sequence(
-            list(torch.split(features, lengths)), batch_first=True
-        )  # (N, S, F)
-        steps = torch.arange(padded.shape[1], device=features.device)
-        mask = steps[None] < torch.tensor(lengths, device=features.device)[:, None]
-        return self.aggregate(padded, mask)
+        padded = [
+            nn.utils.rnn.pad_sequence(list(torch.split(part, lengths)), batch_first=True)
+            for part in features
+        ]  # (N, S, F), (N, S, grid²)
+        device = features.learnt.device
+        steps = torch.arange(max(lengths), device=device)
+        mask = steps[None] < torch.tensor(lengths, device=device)[:, None]
+        return self.aggregate(padded[0], padded[1], mask)

@@ -16,6 +16,7 @@ from medcli.retrieval.rows import ScanRow, SliceRow, StoredScan, VectorRow
 Outcome = Literal["added", "updated", "unchanged"]
 
 _NORM_TOLERANCE = 1e-3
+_ROUNDING_SCALES = 1 + np.linspace(-2e-4, 2e-4, 81)
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,6 +67,25 @@ def unit_vectors(vectors: np.ndarray, dim: int, name: str) -> np.ndarray:
         )
     unit: np.ndarray = (wide / norms).astype(np.float32)
     return unit
+
+
+def rounded_unit_vectors(vectors: np.ndarray) -> np.ndarray:
+    """(V, D) float32 unit vectors → (V, D) float16 whose length is nearest to one.
+
+    Rounding hardly turns a vector (1 - cos is about 1e-8) but changes its length by up to
+    1e-4, and an inner product feels the length: neighbouring slices of a CT differ by less.
+    So each vector is rounded at several scales close to one, and the rounding that comes
+    out with the best length is kept.
+    """
+    wide = vectors.astype(np.float64)
+    best = np.empty(vectors.shape, np.float16)
+    error = np.full(len(vectors), np.inf)
+    for scale in _ROUNDING_SCALES:
+        halves = (wide * scale).astype(np.float16)
+        off = np.abs(np.linalg.norm(halves.astype(np.float64), axis=1) - 1)
+        better = off < error
+        best[better], error[better] = halves[better], off[better]
+    return best
 
 
 def entry_rows(entry: GalleryEntry, patient: str | None, dim: int) -> EntryRows:
@@ -124,7 +144,7 @@ def _vector_rows(entry: GalleryEntry, dim: int) -> tuple[VectorRow, ...]:
     vectors = embedding.vector[np.newaxis]
     if numbers:
         vectors = np.concatenate([vectors, embedding.slice_vectors])
-    halves = unit_vectors(vectors, dim, entry.path).astype(np.float16)
+    halves = rounded_unit_vectors(unit_vectors(vectors, dim, entry.path))
     views = ("model", *embedding.slice_views)
     return tuple(
         VectorRow(number, view, vector)

@@ -57,7 +57,7 @@ def model_card(package: ModelPackage) -> str:
         fingerprint=package.fingerprint,
         arch=package.model.arch,
         aggregator=package.model.aggregator,
-        dim=package.model.embedding_dim,
+        dim=package.model.vector_dim,
         size=package.preprocess.size,
         channels=package.preprocess.channels,
         source=provenance["source"],

@@ -101,7 +101,9 @@ def fit(
             with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
                 features = model.encode(_standardise(images, preprocess))
             output = model.aggregate_ragged(features, lengths)
-            loss = scan_and_slice_loss(model, output, labels, lengths, weights, config)
+            loss = scan_and_slice_loss(
+                model, output, features.learnt, labels, lengths, weights, config
+            )
             if not torch.isfinite(loss):
                 raise _not_a_number(f"in epoch {epoch}, batch {index + 1}")
             optimizer.zero_grad(set_to_none=True)

@@ -19,6 +19,7 @@ def class_weights(labels: Tensor, num_classes: int) -> Tensor:
 def scan_and_slice_loss(
     model: ScanModel,
     output: ScanOutput,
+    features: Tensor,
     labels: Tensor,
     lengths: list[int],
     weights: Tensor,
@@ -28,10 +29,11 @@ def scan_and_slice_loss(
 
     A slice of a stack inherits the label of its scan, and all slices of a scan count
     as one. Without this part the attention has to find the telling slices before the
-    backbone has learnt what to look for; small sets then stay at chance.
+    backbone has learnt what to look for.
 
     Parameters
     ----------
+    features : (T, F) of the slices, T = sum(lengths)
     labels : (N,) of the scans
     weights : (K,) of the classes
     """
@@ -39,8 +41,7 @@ def scan_and_slice_loss(
     if not config.slice_loss or max(lengths) == 1:
         return loss
     repeats = torch.tensor(lengths, device=labels.device)
-    is_slice = torch.arange(max(lengths), device=labels.device)[None] < repeats[:, None]
-    logits = model.classify(output.slice_embeddings[is_slice])  # (T, K)
+    logits = model.classify(model.project(features))  # (T, K)
     each = F.cross_entropy(logits, labels.repeat_interleave(repeats), weights, reduction="none")
     share = (1 / repeats).repeat_interleave(repeats)
     return loss + config.slice_loss * (each * share).sum() / len(lengths)

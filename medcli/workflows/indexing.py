@@ -60,7 +60,7 @@ def build_gallery(
         path,
         model_dir=package.path,
         fingerprint=package.fingerprint,
-        dim=package.model.embedding_dim,
+        dim=package.model.vector_dim,
         overwrite=overwrite,
         lock_timeout=lock_timeout,
     ) as gallery:

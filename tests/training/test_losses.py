@@ -31,7 +31,12 @@ def test_the_weight_of_an_absent_class_is_finite() -> None:
 
 
 def loss_by_hand(
-    model: ScanModel, output: ScanOutput, labels: list[int], weights: list[float], share: float
+    model: ScanModel,
+    output: ScanOutput,
+    features: torch.Tensor,
+    labels: list[int],
+    weights: list[float],
+    share: float,
 ) -> float:
     """Scans of 1 and 3 slices: weighted mean over scans, plus the mean of their slices' means."""
 
@@ -43,8 +48,8 @@ def loss_by_hand(
         for logits, label in zip(output.logits, labels, strict=True)
     ) / sum(weights[label] for label in labels)
     slices = 0.0
-    for scan, (count, label) in enumerate(zip((1, 3), labels, strict=True)):
-        logits = model.classify(output.slice_embeddings[scan, :count])
+    for start, count, label in zip((0, 1), (1, 3), labels, strict=True):
+        logits = model.classify(model.project(features[start : start + count]))
         slices += weights[label] * sum(surprise(one, label) for one in logits) / count
     return scans + share * slices / len(labels)
 
@@ -54,20 +59,28 @@ def test_the_slices_of_a_scan_count_as_one_beside_it() -> None:
     torch.manual_seed(0)
     config = ModelConfig(embedding_dim=8, dropout=0.0)
     model = ScanModel(config, channels=1, size=16, num_classes=2).eval()
-    output = model.aggregate_ragged(model.encode(torch.randn(4, 1, 16, 16)), [1, 3])
+    features = model.encode(torch.randn(4, 1, 16, 16))
+    output = model.aggregate_ragged(features, [1, 3])
     labels, weights = torch.tensor([1, 0]), torch.tensor([0.5, 2.0])
     for share in (0.0, 0.5):
         settings = replace(TrainConfig(), slice_loss=share)
-        loss = scan_and_slice_loss(model, output, labels, [1, 3], weights, settings)
-        by_hand = loss_by_hand(model, output, labels.tolist(), weights.tolist(), share)
+        loss = scan_and_slice_loss(
+            model, output, features.learnt, labels, [1, 3], weights, settings
+        )
+        by_hand = loss_by_hand(
+            model, output, features.learnt, labels.tolist(), weights.tolist(), share
+        )
         assert float(loss) == pytest.approx(by_hand, rel=1e-5)
 
 
 @torch.no_grad()
 def test_pictures_have_no_slices_to_ask_alone() -> None:
     model = ScanModel(ModelConfig(embedding_dim=8, dropout=0.0), 1, 16, 2).eval()
-    output = model.aggregate_ragged(model.encode(torch.randn(3, 1, 16, 16)), [1, 1, 1])
+    features = model.encode(torch.randn(3, 1, 16, 16))
+    output = model.aggregate_ragged(features, [1, 1, 1])
     labels, weights = torch.tensor([1, 0, 1]), torch.ones(2)
-    loss = scan_and_slice_loss(model, output, labels, [1, 1, 1], weights, TrainConfig())
+    loss = scan_and_slice_loss(
+        model, output, features.learnt, labels, [1, 1, 1], weights, TrainConfig()
+    )
     expected = torch.nn.functional.cross_entropy(output.logits, labels)
     torch.testing.assert_close(loss, expected)
