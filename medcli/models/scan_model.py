@@ -60,7 +60,7 @@ class ScanModel(nn.Module):
         """(T, C, H, W) slices → pooled features and layout."""
         feature_map = self.backbone(images)
         pooled = [feature_map.mean(dim=(2, 3)), feature_map.amax(dim=(2, 3))]
-        return SliceFeatures(torch.cat(pooled, dim=1).float(), self.layout(images))
+        return SliceFeatures(torch.cat(pooled, dim=1).float(), self.layout(images).float())
 
     def project(self, features: Tensor) -> Tensor:
         """(…, F) features of slices or scans → (…, D) unit length, the learnt part."""
