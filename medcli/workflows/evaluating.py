@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medcli.data.sources import load_cases
+from medcli.data.splits import PARTS
 from medcli.errors import LeakageError, ScanError
 from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
 from medcli.evaluation.metrics import classification_metrics
@@ -42,9 +43,13 @@ class _Known:
     by_pixels: dict[str, str]
 
     def part(self, patient_id: str | None, pixels: str | None) -> str | None:
-        """The part of the run that a scan, or another scan of its patient, was in."""
+        """The part of the run that a scan, or another scan of its patient, was in.
+
+        Where the patient and the pixels were in different parts, the one that taught
+        the run most: a copy of a training picture is no held-out scan.
+        """
         patient = salted_patient(patient_id, self.salt)
-        return self.by_patient.get(patient) or self.by_pixels.get(pixels or "")
+        return _closest_part(self.by_patient.get(patient), self.by_pixels.get(pixels or ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -143,7 +148,8 @@ def evaluate_retrieval(
         seed=seed,
     )
     fixed = {"task": predictor.package.task.name, "split": part or "all"}
-    return Evaluation({**fixed, **metrics}, tuple(failures), tuple(data.warnings))
+    return Evaluation({**fixed, **metrics}, tuple(failures), tuple(notes))
+
 
 
 def given_part(cases: Sequence[Case]) -> tuple[list[Case], str | None]:
@@ -195,13 +201,20 @@ def _known(package: ModelPackage) -> _Known | None:
     path = package.path / SPLITS
     if not path.is_file():
         return None
-    by_patient, by_pixels = {}, {}
+    by_patient: dict[str, str] = {}
+    by_pixels: dict[str, str] = {}
     with path.open(newline="", encoding="utf-8") as stream:
         for line in csv.DictReader(stream):
-            by_pixels[line["pixel_sha256"]] = line["split"]
+            pixels = line["pixel_sha256"]
+            by_pixels[pixels] = _closest_part(line["split"], by_pixels.get(pixels)) or line["split"]
             if line["patient"]:
                 by_patient[line["patient"]] = line["split"]
     return _Known(package.patient_salt, by_patient, by_pixels)
+
+
+def _closest_part(*parts: str | None) -> str | None:
+    """Of the parts that are known, the one nearest to training."""
+    return next((part for part in PARTS if part in parts), None)
 
 
 def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) -> dict[str, Any]:

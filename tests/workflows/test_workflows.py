@@ -112,6 +112,34 @@ def test_the_same_pixels_under_another_name_are_known(
         evaluate(trained, [str(tmp_path / "copy.csv")])
 
 
+def test_a_copy_of_a_training_picture_is_not_held_out(
+    predictor: Predictor, sample_folder: Path, tmp_path: Path
+) -> None:
+    parts = {"SYN-0003": "test", "SYN-0004": "test"}
+    package = with_splits(
+        predictor.package, sample_folder, lambda patient: parts.get(patient, "train")
+    )
+    series = sample_folder / "ct" / "SYN-0001-1"
+    (tmp_path / "copy.csv").write_text(f"path,label,patient_id\n{series},benign,SYN-0003\n")
+    with pytest.raises(LeakageError, match="1 of 1 scans"):
+        evaluate(Predictor(package), [str(tmp_path / "copy.csv")])
+
+
+def test_pixels_in_two_parts_of_the_run_count_as_trained_on(
+    predictor: Predictor, sample_folder: Path, tmp_path: Path
+) -> None:
+    package = with_splits(predictor.package, sample_folder, lambda patient: "train")
+    splits = package.path / "splits.csv"
+    lines = splits.read_text().splitlines()
+    copies = [f"{line.split(',')[0]},someone,test" for line in lines[1:]]
+    splits.write_text("\n".join([*lines, *copies]))
+    seal(package.path)
+    series = sample_folder / "ct" / "SYN-0001-1"
+    (tmp_path / "copy.csv").write_text(f"path,label,patient_id\n{series},benign,X\n")
+    with pytest.raises(LeakageError, match="1 of 1 scans"):
+        evaluate(Predictor(load_package(package.path)), [str(tmp_path / "copy.csv")])
+
+
 def test_a_label_that_the_model_does_not_know_is_named(
     make_package: Make, tmp_path: Path, sample_folder: Path
 ) -> None:
