@@ -102,6 +102,11 @@ def evaluate(
         )
     if part == "val":
         notes.append("no test part: the validation part is evaluated, which chose the weights")
+    elif chose := sum(row.known == "val" for row in rows):
+        notes.append(
+            f"{chose} of {len(rows)} scans come from the run's validation part, "
+            "which chose the weights and the threshold"
+        )
     return Evaluation(_metrics(package, rows, part or "all", seed), tuple(failures), tuple(notes))
 
 

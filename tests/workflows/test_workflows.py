@@ -140,6 +140,14 @@ def test_pixels_in_two_parts_of_the_run_count_as_trained_on(
         evaluate(Predictor(load_package(package.path)), [str(tmp_path / "copy.csv")])
 
 
+def test_scans_of_the_runs_validation_part_are_told(
+    predictor: Predictor, sample_folder: Path
+) -> None:
+    package = with_splits(predictor.package, sample_folder, lambda patient: "val")
+    result = evaluate(Predictor(package), [str(sample_folder / "nodule.csv")])
+    assert any("8 of 8 scans come from the run's validation part" in note for note in result.notes)
+
+
 def test_a_label_that_the_model_does_not_know_is_named(
     make_package: Make, tmp_path: Path, sample_folder: Path
 ) -> None:
