@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -12,7 +12,7 @@ import numpy as np
 
 from medcli.data.sources import load_cases
 from medcli.data.splits import PARTS
-from medcli.errors import LeakageError, ScanError
+from medcli.errors import LeakageError, ManifestError, ScanError
 from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.retrieval import retrieval_metrics
@@ -124,6 +124,7 @@ def evaluate_retrieval(
 
     Raises
     ------
+    ManifestError : unusable data, or no label that the gallery holds
     MismatchError : the gallery was built with another model
     ScanError : nothing can be read
     """
@@ -137,6 +138,7 @@ def evaluate_retrieval(
     with Gallery.open(gallery_path) as gallery:
         gallery.check_fingerprint(predictor.package.fingerprint)
         info = gallery.info()
+        notes = [*data.warnings, *_absent_labels(cases, info["classes"])]
         for done, answer in enumerate(search_scans(gallery, predictor, cases, k=10), start=1):
             on_scan(done, len(cases))
             if isinstance(answer, Failure):
@@ -155,6 +157,25 @@ def evaluate_retrieval(
     fixed = {"task": predictor.package.task.name, "split": part or "all"}
     return Evaluation({**fixed, **metrics}, tuple(failures), tuple(notes))
 
+
+def _absent_labels(cases: Sequence[Case], stored: Collection[str]) -> list[str]:
+    """A note where no stored scan can be right for some of the queries.
+
+    Raises
+    ------
+    ManifestError : for none of them
+    """
+    labels = [str(case.label) for case in cases]
+    absent = [label for label in labels if label not in stored]
+    if not absent:
+        return []
+    names = ", ".join(sorted(set(absent)))
+    if len(absent) == len(labels):
+        raise ManifestError(
+            f"the gallery holds no scan with a label of the queries ({names})",
+            f"labels in the gallery: {', '.join(sorted(stored)) or 'none'}",
+        )
+    return [f"{len(absent)} of {len(labels)} queries have a label that the gallery lacks: {names}"]
 
 
 def given_part(cases: Sequence[Case]) -> tuple[list[Case], str | None]:

@@ -20,7 +20,7 @@ from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage, load_package, salted_patient, seal
 from medcli.records import Case, Failure, Scan
 from medcli.workflows import indexing
-from medcli.workflows.evaluating import evaluate, given_part
+from medcli.workflows.evaluating import evaluate, evaluate_retrieval, given_part
 from medcli.workflows.indexing import add_to_gallery, build_gallery, thumbnails
 from medcli.workflows.searching import Answer, open_gallery, search_scans
 
@@ -146,6 +146,20 @@ def test_scans_of_the_runs_validation_part_are_told(
     package = with_splits(predictor.package, sample_folder, lambda patient: "val")
     result = evaluate(Predictor(package), [str(sample_folder / "nodule.csv")])
     assert any("8 of 8 scans come from the run's validation part" in note for note in result.notes)
+
+
+def test_queries_with_labels_that_the_gallery_lacks_are_told(
+    gallery: Path, predictor: Predictor, sample_folder: Path, tmp_path: Path
+) -> None:
+    series = sample_folder / "ct"
+    manifest = tmp_path / "queries.csv"
+    manifest.write_text(f"path,label\n{series / 'SYN-0001-1'},polyp\n")
+    with pytest.raises(ManifestError, match="polyp"):
+        evaluate_retrieval(predictor, gallery, [str(manifest)])
+    with manifest.open("a") as file:
+        file.write(f"{series / 'SYN-0002-1'},malignant\n")
+    result = evaluate_retrieval(predictor, gallery, [str(manifest)])
+    assert any("1 of 2 queries" in note for note in result.notes)
 
 
 def test_a_label_that_the_model_does_not_know_is_named(
