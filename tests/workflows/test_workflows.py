@@ -217,6 +217,19 @@ def test_two_scans_of_one_number_in_two_manifests_are_two_scans(
     assert build_gallery(tmp_path / "g", predictor, cases).stored.added == 2
 
 
+def test_a_series_that_was_moved_is_not_stored_twice(
+    predictor: Predictor, sample_folder: Path, tmp_path: Path
+) -> None:
+    series = tmp_path / "series"
+    shutil.copytree(sample_folder / "ct" / "SYN-0001-1", series)
+    build_gallery(tmp_path / "archive", predictor, gather_cases([str(series)]))
+    moved = series.rename(tmp_path / "moved")
+    opened, own = open_gallery(tmp_path / "archive", write=True)
+    with opened:
+        report = add_to_gallery(opened, own, gather_cases([str(moved)]))
+    assert (report.stored.added, report.stored.unchanged) == (0, 1)
+
+
 def test_a_gallery_answers_with_its_own_model(
     gallery: Path, predictor: Predictor, sample_folder: Path
 ) -> None:
