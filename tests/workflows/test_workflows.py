@@ -166,8 +166,9 @@ def test_a_label_that_the_model_does_not_know_is_named(
     make_package: Make, tmp_path: Path, sample_folder: Path
 ) -> None:
     lung = Predictor(make_package(tmp_path / "lung", classes=("normal", "pneumonia")))
-    with pytest.raises(ManifestError, match="'benign'"):
+    with pytest.raises(ManifestError, match="'benign'") as refused:
         evaluate(lung, [str(sample_folder / "nodule.csv")])
+    assert "--classes" not in refused.value.hint  # `evaluate` has no such option
 
 
 def test_the_test_part_is_taken_else_all() -> None:
