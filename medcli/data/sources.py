@@ -312,7 +312,7 @@ def _class_order(
             raise ManifestError(
                 f"label {name!r} ({found[name]} scans) is none of the model's classes",
                 f"{closest(name, known)}the model knows {', '.join(known)}; "
-                "--classes leaves other labels out",
+                "leave the other scans out of the data",
             )
         return tuple(name for name in known if classes is None or name in classes)
     order = tuple(dict.fromkeys(classes)) if classes else tuple(sorted(found))

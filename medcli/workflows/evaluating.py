@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import csv
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medcli.data.sources import load_cases
-from medcli.errors import LeakageError, ScanError
+from medcli.data.splits import PARTS
+from medcli.errors import LeakageError, ManifestError, ScanError
 from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.retrieval import retrieval_metrics
@@ -42,9 +43,13 @@ class _Known:
     by_pixels: dict[str, str]
 
     def part(self, patient_id: str | None, pixels: str | None) -> str | None:
-        """The part of the run that a scan, or another scan of its patient, was in."""
+        """The part of the run that a scan, or another scan of its patient, was in.
+
+        Where the patient and the pixels were in different parts, the one that taught
+        the run most: a copy of a training picture is no held-out scan.
+        """
         patient = salted_patient(patient_id, self.salt)
-        return self.by_patient.get(patient) or self.by_pixels.get(pixels or "")
+        return _closest_part(self.by_patient.get(patient), self.by_pixels.get(pixels or ""))
 
 
 @dataclass(frozen=True, slots=True)
@@ -97,6 +102,11 @@ def evaluate(
         )
     if part == "val":
         notes.append("no test part: the validation part is evaluated, which chose the weights")
+    elif chose := sum(row.known == "val" for row in rows):
+        notes.append(
+            f"{chose} of {len(rows)} scans come from the run's validation part, "
+            "which chose the weights and the threshold"
+        )
     return Evaluation(_metrics(package, rows, part or "all", seed), tuple(failures), tuple(notes))
 
 
@@ -114,6 +124,7 @@ def evaluate_retrieval(
 
     Raises
     ------
+    ManifestError : unusable data, or no label that the gallery holds
     MismatchError : the gallery was built with another model
     ScanError : nothing can be read
     """
@@ -127,6 +138,7 @@ def evaluate_retrieval(
     with Gallery.open(gallery_path) as gallery:
         gallery.check_fingerprint(predictor.package.fingerprint)
         info = gallery.info()
+        notes = [*data.warnings, *_absent_labels(cases, info["classes"])]
         for done, answer in enumerate(search_scans(gallery, predictor, cases, k=10), start=1):
             on_scan(done, len(cases))
             if isinstance(answer, Failure):
@@ -143,7 +155,27 @@ def evaluate_retrieval(
         seed=seed,
     )
     fixed = {"task": predictor.package.task.name, "split": part or "all"}
-    return Evaluation({**fixed, **metrics}, tuple(failures), tuple(data.warnings))
+    return Evaluation({**fixed, **metrics}, tuple(failures), tuple(notes))
+
+
+def _absent_labels(cases: Sequence[Case], stored: Collection[str]) -> list[str]:
+    """A note where no stored scan can be right for some of the queries.
+
+    Raises
+    ------
+    ManifestError : for none of them
+    """
+    labels = [str(case.label) for case in cases]
+    absent = [label for label in labels if label not in stored]
+    if not absent:
+        return []
+    names = ", ".join(sorted(set(absent)))
+    if len(absent) == len(labels):
+        raise ManifestError(
+            f"the gallery holds no scan with a label of the queries ({names})",
+            f"labels in the gallery: {', '.join(sorted(stored)) or 'none'}",
+        )
+    return [f"{len(absent)} of {len(labels)} queries have a label that the gallery lacks: {names}"]
 
 
 def given_part(cases: Sequence[Case]) -> tuple[list[Case], str | None]:
@@ -195,13 +227,20 @@ def _known(package: ModelPackage) -> _Known | None:
     path = package.path / SPLITS
     if not path.is_file():
         return None
-    by_patient, by_pixels = {}, {}
+    by_patient: dict[str, str] = {}
+    by_pixels: dict[str, str] = {}
     with path.open(newline="", encoding="utf-8") as stream:
         for line in csv.DictReader(stream):
-            by_pixels[line["pixel_sha256"]] = line["split"]
+            pixels = line["pixel_sha256"]
+            by_pixels[pixels] = _closest_part(line["split"], by_pixels.get(pixels)) or line["split"]
             if line["patient"]:
                 by_patient[line["patient"]] = line["split"]
     return _Known(package.patient_salt, by_patient, by_pixels)
+
+
+def _closest_part(*parts: str | None) -> str | None:
+    """Of the parts that are known, the one nearest to training."""
+    return next((part for part in PARTS if part in parts), None)
 
 
 def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) -> dict[str, Any]:

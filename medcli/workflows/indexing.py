@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 OnScan = Callable[[int, int], None]  # (scans done, scans in all)
 OnFailure = Callable[[Failure], None]  # what could not be read, as soon as it is known
 THUMBNAIL_SIDE = 128  # pixels
+_UID = re.compile(r"2\.25\.[0-9]+|[0-9]+(\.[0-9]+){3,}")  # 2.25: made from a UUID
 
 
 @dataclass(frozen=True, slots=True)
@@ -147,7 +148,7 @@ def _stored_id(scan: Scan) -> str:
 
     Numbers that a manifest gives its scans are not: two manifests may both have a "1".
     """
-    is_uid = scan.format == "dicom" and re.fullmatch(r"[0-9]+(\.[0-9]+){3,}", scan.scan_id)
+    is_uid = scan.format == "dicom" and _UID.fullmatch(scan.scan_id)
     return scan.scan_id if is_uid else absolute(scan.path)
 
 

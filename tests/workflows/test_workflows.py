@@ -20,7 +20,7 @@ from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage, load_package, salted_patient, seal
 from medcli.records import Case, Failure, Scan
 from medcli.workflows import indexing
-from medcli.workflows.evaluating import evaluate, given_part
+from medcli.workflows.evaluating import evaluate, evaluate_retrieval, given_part
 from medcli.workflows.indexing import add_to_gallery, build_gallery, thumbnails
 from medcli.workflows.searching import Answer, open_gallery, search_scans
 
@@ -112,12 +112,63 @@ def test_the_same_pixels_under_another_name_are_known(
         evaluate(trained, [str(tmp_path / "copy.csv")])
 
 
+def test_a_copy_of_a_training_picture_is_not_held_out(
+    predictor: Predictor, sample_folder: Path, tmp_path: Path
+) -> None:
+    parts = {"SYN-0003": "test", "SYN-0004": "test"}
+    package = with_splits(
+        predictor.package, sample_folder, lambda patient: parts.get(patient, "train")
+    )
+    series = sample_folder / "ct" / "SYN-0001-1"
+    (tmp_path / "copy.csv").write_text(f"path,label,patient_id\n{series},benign,SYN-0003\n")
+    with pytest.raises(LeakageError, match="1 of 1 scans"):
+        evaluate(Predictor(package), [str(tmp_path / "copy.csv")])
+
+
+def test_pixels_in_two_parts_of_the_run_count_as_trained_on(
+    predictor: Predictor, sample_folder: Path, tmp_path: Path
+) -> None:
+    package = with_splits(predictor.package, sample_folder, lambda patient: "train")
+    splits = package.path / "splits.csv"
+    lines = splits.read_text().splitlines()
+    copies = [f"{line.split(',')[0]},someone,test" for line in lines[1:]]
+    splits.write_text("\n".join([*lines, *copies]))
+    seal(package.path)
+    series = sample_folder / "ct" / "SYN-0001-1"
+    (tmp_path / "copy.csv").write_text(f"path,label,patient_id\n{series},benign,X\n")
+    with pytest.raises(LeakageError, match="1 of 1 scans"):
+        evaluate(Predictor(load_package(package.path)), [str(tmp_path / "copy.csv")])
+
+
+def test_scans_of_the_runs_validation_part_are_told(
+    predictor: Predictor, sample_folder: Path
+) -> None:
+    package = with_splits(predictor.package, sample_folder, lambda patient: "val")
+    result = evaluate(Predictor(package), [str(sample_folder / "nodule.csv")])
+    assert any("8 of 8 scans come from the run's validation part" in note for note in result.notes)
+
+
+def test_queries_with_labels_that_the_gallery_lacks_are_told(
+    gallery: Path, predictor: Predictor, sample_folder: Path, tmp_path: Path
+) -> None:
+    series = sample_folder / "ct"
+    manifest = tmp_path / "queries.csv"
+    manifest.write_text(f"path,label\n{series / 'SYN-0001-1'},polyp\n")
+    with pytest.raises(ManifestError, match="polyp"):
+        evaluate_retrieval(predictor, gallery, [str(manifest)])
+    with manifest.open("a") as file:
+        file.write(f"{series / 'SYN-0002-1'},malignant\n")
+    result = evaluate_retrieval(predictor, gallery, [str(manifest)])
+    assert any("1 of 2 queries" in note for note in result.notes)
+
+
 def test_a_label_that_the_model_does_not_know_is_named(
     make_package: Make, tmp_path: Path, sample_folder: Path
 ) -> None:
     lung = Predictor(make_package(tmp_path / "lung", classes=("normal", "pneumonia")))
-    with pytest.raises(ManifestError, match="'benign'"):
+    with pytest.raises(ManifestError, match="'benign'") as refused:
         evaluate(lung, [str(sample_folder / "nodule.csv")])
+    assert "--classes" not in refused.value.hint  # `evaluate` has no such option
 
 
 def test_the_test_part_is_taken_else_all() -> None:
@@ -165,6 +216,19 @@ def test_two_scans_of_one_number_in_two_manifests_are_two_scans(
         (tmp_path / name / "m.csv").write_text(f"path,scan_id\n{series},1\n")
     cases = gather_cases([str(tmp_path / name / "m.csv") for name in ("one", "two")])
     assert build_gallery(tmp_path / "g", predictor, cases).stored.added == 2
+
+
+def test_a_series_that_was_moved_is_not_stored_twice(
+    predictor: Predictor, sample_folder: Path, tmp_path: Path
+) -> None:
+    series = tmp_path / "series"
+    shutil.copytree(sample_folder / "ct" / "SYN-0001-1", series)
+    build_gallery(tmp_path / "archive", predictor, gather_cases([str(series)]))
+    moved = series.rename(tmp_path / "moved")
+    opened, own = open_gallery(tmp_path / "archive", write=True)
+    with opened:
+        report = add_to_gallery(opened, own, gather_cases([str(moved)]))
+    assert (report.stored.added, report.stored.unchanged) == (0, 1)
 
 
 def test_a_gallery_answers_with_its_own_model(
