@@ -70,7 +70,8 @@ def check_target(target: Path, *, overwrite: bool, replaceable: bool) -> None:
         raise OutputExistsError(f"{target} exists", "Give another -o, or --overwrite to replace it")
     if not replaceable:
         raise OutputExistsError(
-            f"{target} exists and was not written by medcli", "Give another -o; it is left alone"
+            f"{target} exists and holds files that medcli did not write",
+            "Give another -o; it is left alone",
         )
 
 

@@ -115,7 +115,7 @@ def test_what_exists_is_kept(tmp_path: Path) -> None:
     fill(tmp_path / "run", "old")
     with pytest.raises(OutputExistsError, match="--overwrite"):
         fill(tmp_path / "run", "new", overwrite=False)
-    with pytest.raises(OutputExistsError, match="not written by medcli"):
+    with pytest.raises(OutputExistsError, match="did not write"):
         fill(tmp_path / "run", "new", replaceable=False)
     assert content(tmp_path / "run") == "old"
     (tmp_path / "empty").mkdir()

@@ -67,6 +67,15 @@ def is_package(folder: Path) -> bool:
     return (folder / MODEL_JSON).is_file()
 
 
+def is_replaceable(folder: Path) -> bool:
+    """Whether `folder` holds a model package and nothing else, so that it may be overwritten."""
+    if not is_package(folder):
+        return False
+    listed = _read_json(folder / MANIFEST).get("files")
+    known = {MANIFEST, *(listed if isinstance(listed, dict) else ())}
+    return {path.name for path in folder.iterdir()} <= known
+
+
 def load_package(folder: Path) -> ModelPackage:
     """Read `model.json` and compare every file of the package with its checksum.
 

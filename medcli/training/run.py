@@ -39,7 +39,7 @@ from medcli.models.package import (
     WEIGHTS,
     ModelPackage,
     finish_package,
-    is_package,
+    is_replaceable,
     load_package,
     salted_patient,
     seal,
@@ -113,7 +113,7 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
     events = events or TrainEvents()
     if request.output is not None:
         check_target(
-            request.output, overwrite=request.overwrite, replaceable=is_package(request.output)
+            request.output, overwrite=request.overwrite, replaceable=is_replaceable(request.output)
         )
     data = _prepare(request, events)
     torch.manual_seed(request.seed)
@@ -283,7 +283,9 @@ def _write(
     """Write the run folder; it appears whole or not at all."""
     created = datetime.now(UTC)
     target = request.output or runs_folder() / _run_name(data.task.name, created)
-    with new_folder(target, overwrite=request.overwrite, replaceable=is_package(target)) as folder:
+    with new_folder(
+        target, overwrite=request.overwrite, replaceable=is_replaceable(target)
+    ) as folder:
         save_file(fitted.model.to("cpu").state_dict(), folder / WEIGHTS)
         channels, size = data.preprocess.channels, data.preprocess.size
         export_onnx(fitted.model, folder / GRAPH, channels, size)

@@ -16,12 +16,14 @@ from medcli.models.registry import AGGREGATORS, BACKBONES, resolve
 from medcli.models.scan_model import ScanModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-SIZE, CLASSES, DIM = 32, 3, 8
+SIZE, CLASSES, DIM, GRID = 32, 3, 8, 4
 
 
 def build(arch: str, aggregator: str, seed: int = 0) -> ScanModel:
     torch.manual_seed(seed)
-    config = ModelConfig(arch=arch, aggregator=aggregator, embedding_dim=DIM, dropout=0.0)
+    config = ModelConfig(
+        arch=arch, aggregator=aggregator, embedding_dim=DIM, layout_grid=GRID, dropout=0.0
+    )
     return ScanModel(config, channels=1, size=SIZE, num_classes=CLASSES)
 
 
@@ -54,8 +56,8 @@ def test_outputs_have_their_shapes_and_embeddings_unit_length(
 ) -> None:
     output = model(*scans(slices, slices))
     assert output.logits.shape == (2, CLASSES)
-    assert output.embedding.shape == (2, DIM)
-    assert output.slice_embeddings.shape == (2, slices, DIM)
+    assert output.embedding.shape == (2, DIM + GRID**2)
+    assert output.slice_embeddings.shape == (2, slices, DIM + GRID**2)
     assert output.attention.shape == (2, slices)
     assert all(value.dtype == torch.float32 for value in output)
     for vectors in (output.embedding, output.slice_embeddings):
