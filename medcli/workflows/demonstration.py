@@ -23,7 +23,7 @@ from medcli.workflows.indexing import build_gallery
 from medcli.workflows.searching import Answer, open_gallery, page_parts, search_scans
 
 PATIENTS = 120
-EPOCHS = 14
+EPOCHS = 12
 QUERIES = 4
 
 
