@@ -61,7 +61,7 @@ def run(arguments: Sequence[str]) -> int:
 
     What a user can cause becomes a line on stderr. Anything else keeps its traceback.
     """
-    from medcli.cli.console import prepare_streams
+    from medcli.cli.streams import prepare_streams
 
     prepare_streams()
     try:

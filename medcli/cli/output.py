@@ -11,6 +11,7 @@ from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medcli.cli.streams import visible
 from medcli.errors import ManifestError, MedcliError, ScanError
 from medcli.files import write_file
 from medcli.records import Failure, ScanWarning, plain
@@ -41,6 +42,9 @@ def print_table(table: Table) -> None:
 
 def say(message: str, style: str = "") -> None:
     """A sentence on stderr."""
+    if not sys.stderr.isatty():  # a log needs no Rich, which takes a while to load
+        sys.stderr.write(visible(message) + "\n")
+        return
     from medcli.cli.console import stderr
 
     stderr().print(message, style=style or None, soft_wrap=True)
@@ -224,6 +228,9 @@ def counting(
 
     With `beside_data` lines go to stdout meanwhile, so that no bar shows on the same terminal.
     """
+    if not sys.stderr.isatty() or (beside_data and sys.stdout.isatty()):
+        yield lambda done, total: None
+        return
     from rich import progress
 
     from medcli.cli.console import stderr
@@ -236,7 +243,6 @@ def counting(
         progress.TextColumn("left"),
         console=stderr(),
         transient=True,
-        disable=not stderr().is_terminal or (beside_data and sys.stdout.isatty()),
     ) as shown:
         bar = shown.add_task("", total=None)
         yield lambda done, total: shown.update(bar, completed=done, total=total)

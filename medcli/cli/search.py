@@ -145,7 +145,8 @@ def hit_table(result: SearchResult, names: Names) -> Table:
     """Rank, score, and of label, slice and scan what any of the hits has."""
     from rich.table import Table
 
-    from medcli.cli.console import stdout, visible
+    from medcli.cli.console import stdout
+    from medcli.cli.streams import visible
 
     columns: dict[str, Callable[[Hit], str | None]] = {
         "#": lambda hit: str(hit.rank),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 
 import numpy as np
@@ -22,7 +23,14 @@ class Predictor:
     def __init__(self, package: ModelPackage) -> None:
         self.package = package
         self.preprocessor = Preprocessor(package.preprocess)
-        self._engine = OnnxEngine(package.path / GRAPH)
+        # The graph loads while the first scan is read.
+        pool = ThreadPoolExecutor(1, thread_name_prefix="medcli-graph")
+        self._loading = pool.submit(OnnxEngine, package.path / GRAPH)
+        pool.shutdown(wait=False)
+
+    @property
+    def _engine(self) -> OnnxEngine:
+        return self._loading.result()
 
     def predict(self, scans: Iterable[Scan | Failure]) -> Iterator[Prediction | Failure]:
         """The prediction of each scan, in order; failures pass through."""
