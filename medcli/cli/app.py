@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 from typing import Annotated
@@ -64,6 +65,9 @@ def run(arguments: Sequence[str]) -> int:
     from medcli.cli.streams import prepare_streams
 
     prepare_streams()
+    # Typer checks values with pydantic, which would read the metadata of every installed
+    # package in search of plugins.
+    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         status = app(args=list(arguments), prog_name="medcli", standalone_mode=False)
     except MedcliError as error:
