@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 Window = tuple[float, float]
+Augmentation = Literal["none", "ct", "radiograph", "colour", "grey"]
 
 
 class JsonConfig:
@@ -144,7 +145,7 @@ class TrainConfig(JsonConfig):
     slice_loss: float = 0.5
     gradient_clip: float = 1.0
     ema: float = 0.99
-    augmentation: Literal["none", "ct", "radiograph", "colour", "grey"] = "grey"
+    augmentation: Augmentation = "grey"
     bf16: bool | None = None
     test_fraction: float = 0.15
     val_fraction: float = 0.15

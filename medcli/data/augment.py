@@ -9,13 +9,12 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping
 from dataclasses import dataclass
-from typing import Literal
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-Kind = Literal["none", "ct", "radiograph", "colour", "grey"]
+from medcli.config import Augmentation
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,7 +91,9 @@ RECIPES: Mapping[str, Recipe] = {
 }
 
 
-def augment(images: Tensor, lengths: list[int], kind: Kind, generator: torch.Generator) -> Tensor:
+def augment(
+    images: Tensor, lengths: list[int], kind: Augmentation, generator: torch.Generator
+) -> Tensor:
     """(T, C, H, W) slices in 0–1 of scans with `lengths` slices → changed slices in 0–1."""
     if kind == "none":
         return images

@@ -8,15 +8,14 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from medcli.config import PreprocessConfig, TrainConfig
-from medcli.data.augment import Kind as Augmentation
+from medcli.config import Augmentation, PreprocessConfig, TrainConfig
 from medcli.data.presets import PRESETS
 from medcli.errors import UsageError
 from medcli.models.backbones import SMALL_INPUT
 from medcli.records import Scan
 
-# Slices that two cores train on in five to ten minutes, by input side;
-# benchmarks/accuracy.md has the rates. The number of epochs follows from it.
+# Slices that two cores train on in five to ten minutes, by input side; the number of
+# epochs follows from it.
 CPU_SLICES = {28: 150_000, 64: 60_000, SMALL_INPUT: 45_000, 112: 36_000}
 CPU_MINUTES = 13.0
 CPU_SIDE = {"single": 112, "stack": 64}
