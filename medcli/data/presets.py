@@ -19,13 +19,14 @@ class Preset:
     ----------
     positives : classes that count as the positive one, the first present wins
     class_sets : label sets by which the task is recognised when it is not named
-    augmentation, pictures : as in `TrainConfig` and `PreprocessConfig`
+    augmentation, pictures, channels : as in `TrainConfig` and `PreprocessConfig`
     """
 
     positives: tuple[str, ...]
     class_sets: tuple[frozenset[str], ...]
     augmentation: Literal["ct", "radiograph", "colour"]
     pictures: Literal["full_range", "percentiles"] = "full_range"
+    channels: Literal[1, 3] = 1
 
 
 PRESETS: dict[str, Preset] = {
@@ -44,6 +45,7 @@ PRESETS: dict[str, Preset] = {
         positives=("colon_aca", "polyp"),
         class_sets=(frozenset({"colon_aca", "colon_n"}), frozenset({"normal", "polyp"})),
         augmentation="colour",
+        channels=3,
     ),
 }
 

@@ -57,7 +57,7 @@ def choose_preprocess(
     preset = PRESETS.get(task)
     return PreprocessConfig(
         size=size or max(16, min(facts.side, limit)),
-        channels=3 if facts.colour else 1,
+        channels=3 if facts.colour or (preset and preset.channels == 3) else 1,
         pictures=preset.pictures if preset else "full_range",
     )
 

@@ -4,11 +4,12 @@ import pytest
 import torch
 from torch import Tensor
 
+from medcli.config import Augmentation
 from medcli.data import augment as module
-from medcli.data.augment import RECIPES, Kind, Recipe, augment
+from medcli.data.augment import RECIPES, Recipe, augment
 
 pytestmark = pytest.mark.usefixtures("one_thread")
-KINDS: list[Kind] = ["ct", "radiograph", "colour", "grey"]
+KINDS: list[Augmentation] = ["ct", "radiograph", "colour", "grey"]
 
 
 @pytest.fixture
@@ -45,7 +46,7 @@ def test_a_recipe_without_ranges_is_the_identity(only: None) -> None:
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_a_seed_repeats_the_result_and_another_does_not(kind: Kind) -> None:
+def test_a_seed_repeats_the_result_and_another_does_not(kind: Augmentation) -> None:
     images = pictures(4)
     first, again, other = (augment(images, [3, 1], kind, seeded(s)) for s in (1, 1, 2))
     assert torch.equal(first, again)
@@ -54,7 +55,7 @@ def test_a_seed_repeats_the_result_and_another_does_not(kind: Kind) -> None:
 
 @pytest.mark.parametrize("kind", KINDS)
 @pytest.mark.parametrize("channels", [1, 3])
-def test_shape_type_and_range_stay_and_the_input_too(kind: Kind, channels: int) -> None:
+def test_shape_type_and_range_stay_and_the_input_too(kind: Augmentation, channels: int) -> None:
     images = torch.rand(5, channels, 20, 20, generator=seeded())
     before = images.clone()
     changed = augment(images, [2, 3], kind, seeded())
@@ -67,7 +68,7 @@ def test_shape_type_and_range_stay_and_the_input_too(kind: Kind, channels: int) 
 
 @pytest.mark.parametrize("kind", KINDS)
 def test_slices_of_one_scan_change_alike_and_scans_differ(
-    kind: Kind, monkeypatch: pytest.MonkeyPatch
+    kind: Augmentation, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     recipe = RECIPES[kind]
     quiet = {name: getattr(recipe, name) for name in recipe.__dataclass_fields__} | {"noise": 0.0}
@@ -92,7 +93,7 @@ def test_equal_values_in_two_slices_stay_equal(
 
 
 @pytest.mark.parametrize("kind", KINDS)
-def test_black_background_stays_black(kind: Kind) -> None:
+def test_black_background_stays_black(kind: Augmentation) -> None:
     assert (augment(torch.zeros(4, 1, 16, 16), [2, 2], kind, seeded()) == 0).all()
     corners = augment(blob(), [1], kind, seeded())[0, 0, :3, :3]
     assert (corners == 0).all()
@@ -126,14 +127,14 @@ def turned(kind: str, count: int = 64) -> Tensor:
 
 
 @pytest.mark.parametrize("kind", ["radiograph"])
-def test_a_radiograph_is_never_mirrored_or_laid_on_its_side(kind: Kind) -> None:
+def test_a_radiograph_is_never_mirrored_or_laid_on_its_side(kind: Augmentation) -> None:
     axes = turned(kind)
     assert (torch.linalg.det(axes) > 0).all()
     assert (axes[:, 0, 0] > axes[:, 0, 1].abs()).all()  # turned by less than 45°
 
 
 @pytest.mark.parametrize("kind", ["ct", "colour"])
-def test_half_of_the_tiles_are_mirrored_and_all_angles_occur(kind: Kind) -> None:
+def test_half_of_the_tiles_are_mirrored_and_all_angles_occur(kind: Augmentation) -> None:
     axes = turned(kind)
     mirrored = (torch.linalg.det(axes) < 0).float().mean()
     assert 0.3 < mirrored < 0.7
