@@ -76,9 +76,11 @@ def evaluate(
             result = evaluate_classifier(
                 predictor, data, allow_overlap=allow_overlap, seed=seed, on_scan=on_scan
             )
-    if not names.hide:  # they name the data
-        for message in result.notes:
-            note(message)
+    if not names.hide:
+        for message in result.warnings:
+            warn(message)
+    for message in result.notes:
+        note(message)
     for failure in result.failures:
         show_failure(failure, names)
     for warning in result.metrics.get("warnings", []):

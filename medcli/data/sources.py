@@ -178,7 +178,7 @@ def _expand(inputs: Iterable[str], stdin: Iterable[str] | None) -> Iterable[str]
 
 
 def _find(inputs: Sequence[str]) -> list[Case | Failure]:
-    """All at once, so that a series given as single files becomes one scan."""
+    """All at once, so that no two scans get one scan_id."""
     return list(find_scans(inputs)) if inputs else []
 
 

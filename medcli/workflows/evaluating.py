@@ -27,10 +27,17 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True, slots=True)
 class Evaluation:
-    """The fields of `medcli evaluate`, and what could not be read."""
+    """The fields of `medcli evaluate`, and what could not be read.
+
+    Attributes
+    ----------
+    warnings : what was noticed about the data; these sentences may name them
+    notes : what the numbers stand for; these name nothing
+    """
 
     metrics: dict[str, Any]
     failures: tuple[Failure, ...]
+    warnings: tuple[str, ...]
     notes: tuple[str, ...]
 
 
@@ -42,14 +49,14 @@ class _Known:
     by_patient: dict[str, str]
     by_pixels: dict[str, str]
 
-    def part(self, patient_id: str | None, pixels: str | None) -> str | None:
+    def part(self, patient_id: str | None, pixels: str) -> str | None:
         """The part of the run that a scan, or another scan of its patient, was in.
 
         Where the patient and the pixels were in different parts, the one that taught
         the run most: a copy of a training picture is no held-out scan.
         """
         patient = salted_patient(patient_id, self.salt)
-        return _closest_part(self.by_patient.get(patient), self.by_pixels.get(pixels or ""))
+        return _closest_part(self.by_patient.get(patient), self.by_pixels.get(pixels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +67,7 @@ class _Row:
     prediction: Prediction
     patient_id: str | None
     known: str | None  # its part in the training run
+    same_pixels: bool  # the run has seen this very picture
     area: float
 
 
@@ -74,7 +82,8 @@ def evaluate(
     """Predict labelled scans and measure.
 
     Rows evaluated: those with `split=test`; else the run's own held-out patients where
-    it knows the data; else all. Of an `.npz`: test, else val.
+    it knows the data (has seen some of their pixels: equal patient numbers alone may come
+    from another hospital); else all. Of an `.npz`: test, else val.
 
     Raises
     ------
@@ -87,8 +96,9 @@ def evaluate(
     data = load_cases(inputs, task=package.task.name, known=package.task.classes)
     cases, part = given_part(data.cases)
     rows, failures = _predict(predictor, cases, on_scan)
-    notes = list(data.warnings)
-    if part is None:
+    notes: list[str] = []
+    knows = any(row.same_pixels for row in rows)
+    if part is None and knows:
         own = [row for row in rows if row.known == "test"]
         if own:
             rows, part = own, "held-out"
@@ -102,11 +112,7 @@ def evaluate(
             "of training pictures; they are evaluated too"
         )
     elif leaked and not allow_overlap:
-        raise LeakageError(
-            f"{len(leaked)} of {len(rows)} scans come from patients, or are pictures, "
-            "that the model was trained on",
-            "Evaluate on other patients, or give --allow-overlap to do it all the same",
-        )
+        raise _leakage(len(leaked), len(rows), knows)
     if part == "val":
         notes.append("no test part: the validation part is evaluated, which chose the weights")
     elif chose := sum(row.known == "val" for row in rows):
@@ -114,7 +120,22 @@ def evaluate(
             f"{chose} of {len(rows)} scans come from the run's validation part, "
             "which chose the weights and the threshold"
         )
-    return Evaluation(_metrics(package, rows, part or "all", seed), tuple(failures), tuple(notes))
+    metrics = _metrics(package, rows, part or "all", seed)
+    return Evaluation(metrics, tuple(failures), data.warnings, tuple(notes))
+
+
+def _leakage(leaked: int, total: int, knows: bool) -> LeakageError:
+    """The refusal; with what speaks for another set that numbers its patients alike."""
+    if knows:
+        return LeakageError(
+            f"{leaked} of {total} scans come from patients, or are pictures, "
+            "that the model was trained on",
+            "Evaluate on other patients, or give --allow-overlap to do it all the same",
+        )
+    return LeakageError(
+        f"{leaked} of {total} scans have the patient_id of a patient that the model was trained on",
+        "If these are other people numbered alike, give --allow-overlap",
+    )
 
 
 def evaluate_retrieval(
@@ -145,7 +166,7 @@ def evaluate_retrieval(
     with Gallery.open(gallery_path) as gallery:
         gallery.check_fingerprint(predictor.package.fingerprint)
         info = gallery.info()
-        notes = [*data.warnings, *_absent_labels(cases, info["classes"])]
+        notes = _absent_labels(cases, info["classes"])
         for done, answer in enumerate(search_scans(gallery, predictor, cases, k=10), start=1):
             on_scan(done, len(cases))
             if isinstance(answer, Failure):
@@ -162,7 +183,7 @@ def evaluate_retrieval(
         seed=seed,
     )
     fixed = {"task": predictor.package.task.name, "split": part or "all"}
-    return Evaluation({**fixed, **metrics}, tuple(failures), tuple(notes))
+    return Evaluation({**fixed, **metrics}, tuple(failures), data.warnings, tuple(notes))
 
 
 def _absent_labels(cases: Sequence[Case], stored: Collection[str]) -> list[str]:
@@ -215,12 +236,14 @@ def _predict(
     for prediction in predictor.predict(scans()):
         case, scan = seen.pop(0)
         assert isinstance(prediction, Prediction)
+        pixels = pixel_sha256(scan) if known else ""
         rows.append(
             _Row(
                 case=case,
                 prediction=prediction,
                 patient_id=scan.patient_id,
-                known=known.part(scan.patient_id, pixel_sha256(scan)) if known else None,
+                known=known.part(scan.patient_id, pixels) if known else None,
+                same_pixels=known is not None and pixels in known.by_pixels,
                 area=foreground_area(scan.pixels),
             )
         )
