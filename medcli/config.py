@@ -129,7 +129,7 @@ class TrainConfig(JsonConfig):
     batch_slices : slices in a batch (a batch holds whole scans)
     learning_rate : peak of the cosine schedule
     slice_loss : weight of the loss that asks each slice alone for the scan's class
-    bf16 : bfloat16 autocast; None decides by the processor
+    bf16 : bfloat16 autocast of the backbone
     """
 
     epochs: int = 20
@@ -146,6 +146,6 @@ class TrainConfig(JsonConfig):
     gradient_clip: float = 1.0
     ema: float = 0.99
     augmentation: Augmentation = "grey"
-    bf16: bool | None = None
+    bf16: bool = False
     test_fraction: float = 0.15
     val_fraction: float = 0.15

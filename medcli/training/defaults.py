@@ -86,6 +86,7 @@ def choose_training(
         epochs = EPOCHS[1]
         if device.type == "cpu":
             budget = np.interp(size, list(CPU_SLICES), list(CPU_SLICES.values()))
+            budget *= min(1.0, max(CPU_SLICES) / size) ** 2  # beyond what was measured, by area
             epochs = int(np.clip(budget / max(1, slices), *EPOCHS))
     limit = CPU_MINUTES if minutes is None and device.type == "cpu" else minutes
     preset = PRESETS.get(task)
@@ -100,6 +101,7 @@ def choose_training(
         minutes=None if limit is None else max(0.1, limit - spent),
         follow_clock=minutes is not None,
         augmentation=preset.augmentation if preset else _augmentation(facts),
+        bf16=_has_bf16(device),
     )
 
 
@@ -128,3 +130,11 @@ def choose_device(name: str) -> torch.device:
             f"no device {name!r} on this machine", "Leave --device out, or give cpu"
         ) from error
     return device
+
+
+def _has_bf16(device: torch.device) -> bool:
+    """Whether the processor multiplies bfloat16 in hardware."""
+    if device.type == "cuda":
+        return bool(torch.cuda.is_bf16_supported())
+    capabilities = torch.cpu.get_capabilities()
+    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

@@ -73,7 +73,6 @@ def fit(
     start = time.monotonic()
     generator = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed)  # dropout
-    bf16 = config.bf16 if config.bf16 is not None else bf16_pays(device)
     model = model.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(model)
     weights = class_weights(torch.from_numpy(train.labels), model.head.out_features).to(device)
@@ -98,7 +97,7 @@ def fit(
             lengths = train.lengths[batch].tolist()
             images = augment(images, lengths, config.augmentation, generator)
             # Only the backbone runs in bfloat16: unit vectors and logits need the digits.
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 features = model.encode(_standardise(images, preprocess))
             output = model.aggregate_ragged(features, lengths)
             loss = scan_and_slice_loss(
@@ -115,7 +114,7 @@ def fit(
             losses.append(loss.item())
             on_batch(epoch, (index + 1) / steps_each, losses[-1])
 
-        logits = predict_logits(average, val, preprocess, config.batch_slices, device, bf16)
+        logits = predict_logits(average, val, preprocess, config.batch_slices, device, config.bf16)
         val_loss = float(F.cross_entropy(logits, torch.from_numpy(val.labels), weights.cpu()))
         if not math.isfinite(val_loss):
             raise _not_a_number(f"on validation after epoch {epoch}")
@@ -235,11 +234,3 @@ def _update_average(average: ScanModel, model: ScanModel, decay: float) -> None:
             kept.lerp_(current, 1 - decay)
         else:
             kept.copy_(current)
-
-
-def bf16_pays(device: torch.device) -> bool:
-    """Whether the processor multiplies bfloat16 in hardware."""
-    if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
-    capabilities = torch.cpu.get_capabilities()
-    return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

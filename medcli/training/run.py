@@ -85,12 +85,12 @@ class TrainRequest:
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """What was read, split and resized for a run."""
+    """What was read, split and resized for a run; `pixels` are hashes by scan_id and path."""
 
     source: str
     task: Task
     synthetic: bool
-    read: Sequence[ReadScan]
+    pixels: dict[tuple[str, str], str]
     split: Split
     arrays: dict[str, ScanArrays]
     preprocess: PreprocessConfig
@@ -156,39 +156,31 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
             on_read=events.reading,
             on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
         )
-    settings = TrainConfig(seed=request.seed)
-    split = split_by_patient(
-        [item.case for item in read],
-        val_fraction=settings.val_fraction,
-        test_fraction=settings.test_fraction,
-        seed=settings.seed,
-    )
-    _check_parts(split, read, task, events)
+    split = _split(read, task, request.seed, events)
     arrays = part_arrays(read, split, task)
     mean, std = arrays["train"].statistics()
-    config = choose_training(
+    settings = choose_training(
         facts,
         task.name,
         len(arrays["train"].images),
         preprocess.size,
         device,
-        settings,
+        TrainConfig(seed=request.seed),
         epochs=request.epochs,
         minutes=request.minutes,
         spent=(time.monotonic() - start) / 60,
     )
-    events.ready(
-        split_table(split), _plan(request.model, preprocess.size, config, device), config.epochs
-    )
+    plan = _plan(request.model, preprocess.size, settings, device)
+    events.ready(split_table(split), plan, settings.epochs)
     return _Data(
         source="generated sample data" if synthetic else _source(inputs),
         task=task,
         synthetic=synthetic or all(map(_is_synthetic, read)),
-        read=read,
+        pixels={(item.case.scan_id, item.case.path): item.pixel_sha256 for item in read},
         split=split,
         arrays=arrays,
         preprocess=replace(preprocess, mean=mean, std=std),
-        train=config,
+        train=settings,
         device=device,
     )
 
@@ -211,12 +203,12 @@ def _tell(data: DataSet, notes: Iterable[str], events: TrainEvents) -> None:
         events.warn(f"{count} dropped: {reason}")
 
 
-def _check_parts(split: Split, read: Sequence[ReadScan], task: Task, events: TrainEvents) -> None:
-    """Say what the split noticed, and where two parts hold the same picture.
+def _split(read: Sequence[ReadScan], task: Task, seed: int, events: TrainEvents) -> Split:
+    """The parts; says what was noticed, and where two parts hold the same picture.
 
     Raises
     ------
-    ManifestError : no scan of a class could be read
+    ManifestError : no scan of a class could be read, or too few patients
     """
     unread = sorted(set(task.classes) - {str(item.case.label) for item in read})
     if unread:
@@ -224,6 +216,13 @@ def _check_parts(split: Split, read: Sequence[ReadScan], task: Task, events: Tra
             f"no scan of class {unread[0]!r} can be read",
             "Repair its files, or leave the class out with --classes",
         )
+    defaults = TrainConfig()
+    split = split_by_patient(
+        [item.case for item in read],
+        val_fraction=defaults.val_fraction,
+        test_fraction=defaults.test_fraction,
+        seed=seed,
+    )
     for message in split.warnings:
         events.warn(message)
     hashes = {item.case.scan_id: item.pixel_sha256 for item in read}
@@ -233,6 +232,7 @@ def _check_parts(split: Split, read: Sequence[ReadScan], task: Task, events: Tra
             f"{sum(map(len, copies))} scans are pixel by pixel the same as one in another part: "
             "the numbers of the parts flatter; give copies one patient_id"
         )
+    return split
 
 
 def _source(inputs: Iterable[str]) -> str:
@@ -342,11 +342,10 @@ def _write_history(path: Path, history: Sequence[Epoch]) -> None:
 
 def _write_splits(path: Path, data: _Data, salt: str) -> None:
     """Which pixels and which (salted) patient were in which part; no names, no paths."""
-    hashes = {(item.case.scan_id, item.case.path): item.pixel_sha256 for item in data.read}
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["pixel_sha256", "patient", "split"])
         for part in PARTS:
             for case in getattr(data.split, part):
                 patient = salted_patient(case.patient_id, salt)
-                writer.writerow([hashes[case.scan_id, case.path], patient, part])
+                writer.writerow([data.pixels[case.scan_id, case.path], patient, part])

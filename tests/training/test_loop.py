@@ -23,7 +23,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 16
 CPU = torch.device("cpu")
 PREPROCESS = PreprocessConfig(size=SIZE, mean=(0.3,), std=(0.2,))
-CONFIG = TrainConfig(epochs=3, augmentation="none", batch_slices=8, bf16=False, learning_rate=3e-3)
+CONFIG = TrainConfig(epochs=3, augmentation="none", batch_slices=8, learning_rate=3e-3)
 
 
 def toy_scans(lengths: list[int], seed: int = 0) -> ScanArrays:

@@ -88,6 +88,25 @@ def test_the_runs_own_held_out_patients_are_evaluated(
     assert any("held-out" in note for note in result.notes)
 
 
+def test_another_set_that_numbers_its_patients_alike_is_not_the_runs_own(
+    predictor: Predictor, sample_folder: Path
+) -> None:
+    parts = {"SYN-0003": "test"}
+    package = with_splits(predictor.package, sample_folder, lambda p: parts.get(p, "val"))
+    splits = package.path / "splits.csv"
+    header, *lines = splits.read_text().splitlines()
+    others = [f"{number:064x},{line.split(',', 1)[1]}" for number, line in enumerate(lines)]
+    splits.write_text("\n".join([header, *others]))
+    seal(package.path)
+    inputs = [str(sample_folder / "nodule.csv")]
+    metrics = evaluate(Predictor(load_package(package.path)), inputs).metrics
+    assert (metrics["split"], metrics["n"]) == ("all", 8)
+    splits.write_text(splits.read_text().replace(",val", ",train"))
+    seal(package.path)
+    with pytest.raises(LeakageError, match="have the patient_id of a patient"):
+        evaluate(Predictor(load_package(package.path)), inputs)
+
+
 def test_patients_of_the_training_part_are_refused_unless_allowed(
     predictor: Predictor, sample_folder: Path
 ) -> None:
