@@ -162,3 +162,9 @@ def test_a_device_that_is_not_there_is_named() -> None:
     for name in ("abacus", "cuda:77"):
         with pytest.raises(UsageError, match=f"no device '{name}'"):
             choose_device(name)
+
+
+def test_a_larger_side_than_was_measured_gets_fewer_epochs_by_area() -> None:
+    at_112, at_224 = (training(2000, size=side).epochs for side in (112, 224))
+    assert at_112 == 18
+    assert at_224 == 18 // 4
