@@ -47,7 +47,7 @@ Scans = Annotated[
     typer.Argument(
         metavar="SCAN",
         help="Files, folders, globs, a manifest (.csv) or - for a list on stdin; without: "
-        "the current folder.",
+        "the current folder, by its manifest.csv where it has one.",
         show_default=False,
     ),
 ]
@@ -194,14 +194,25 @@ def _labelled(scans: list[str] | None, labels: str, names: Names) -> list[Case |
     """The cases of the inputs, with the label of their class folder if that is asked for."""
     from medcli.data.sources import class_folder_labels
 
-    if not scans:
-        note("indexing the current folder" + ("" if names.hide else f", {Path.cwd()}"))
-    inputs = scans or ["."]
+    inputs = scans or [_here(labels, names)]
     cases = found_scans(inputs)
     if labels == "folder":
         for root in filter(os.path.isdir, inputs):
             cases = class_folder_labels(cases, root)
     return cases
+
+
+def _here(labels: str, names: Names) -> str:
+    """What is indexed when nothing is named: the current folder, by its manifest if it has one."""
+    from medcli.data.sources import folder_manifest
+
+    folder = "the current folder" if names.hide else f"the current folder, {Path.cwd()}"
+    manifest = folder_manifest(".") if labels == "manifest" else None
+    if manifest is None:
+        note(f"indexing {folder}")
+        return "."
+    note(f"indexing the scans that {manifest} names in {folder}; name . to take every scan there")
+    return str(manifest)
 
 
 def _shown(failures: list[Failure], names: Names) -> Callable[[Failure], None]:

@@ -75,6 +75,22 @@ def test_training_without_data_takes_what_lies_here(
     assert seen == [(str(here / "manifest.csv" if folder == "manifest" else here),)]
 
 
+@pytest.mark.usefixtures("model")
+def test_an_index_of_the_current_folder_follows_its_manifest(
+    medcli: Run, sample_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    folder = Path(shutil.copytree(sample_folder, "scans"))
+    (folder / "nodule.csv").replace(folder / "manifest.csv")
+    monkeypatch.chdir(folder)
+    built = medcli("index", "build")
+    assert "manifest.csv" in built.err
+    by_manifest = medcli("index", "info", "--json").json[0]
+    assert by_manifest["unlabelled"] == 0
+    assert medcli("index", "build", ".", "--overwrite").status == 0
+    everything = medcli("index", "info", "--json").json[0]
+    assert everything["unlabelled"] == everything["scans"] > by_manifest["scans"]
+
+
 @pytest.mark.skipif(os.name == "nt", reason="no SIGINT to one process")
 @pytest.mark.parametrize("overwrite", [False, True])
 def test_an_interrupted_build_leaves_nothing_half_made(
