@@ -14,6 +14,9 @@ from medcli.records import Scan
 LUMA = (0.299, 0.587, 0.114)
 """Weights of red, green and blue where a grey model sees colour (ITU-R BT.601)."""
 
+LEVELS = 255
+"""Steps between 0 and 1 that a model can see."""
+
 _CHUNK = 16  # slices in work at a time; keeps float copies of a volume small
 
 
@@ -57,7 +60,11 @@ class Preprocessor:
         slices: Sequence[int] | np.ndarray | None = None,
         window: Window | None = None,
     ) -> np.ndarray:
-        """`model_input` before standardisation: (S', C, size, size) float32 in 0–1."""
+        """`model_input` before standardisation: (S', C, size, size) float32 in 0–1.
+
+        Rounded to `LEVELS` steps, so that training, which keeps a byte a value, and
+        prediction see the same numbers.
+        """
         chosen = np.arange(len(scan.pixels)) if slices is None else np.asarray(slices, dtype=int)
         ends = value_range(scan, self.config, window)
         size, channels = self.config.size, self.config.channels
@@ -65,7 +72,8 @@ class Preprocessor:
         for start in range(0, len(chosen), _CHUNK):
             part = chosen[start : start + _CHUNK]
             images = resize(scale(scan.pixels[part], ends), size, scan.spacing_mm[1:])
-            result[start : start + _CHUNK] = _to_channels(images, channels)
+            result[start : start + _CHUNK] = np.rint(_to_channels(images, channels) * LEVELS)
+        result /= LEVELS
         return result
 
     def views(self, scan: Scan) -> list[tuple[str, Window | None]]:

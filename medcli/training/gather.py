@@ -17,7 +17,7 @@ from medcli.errors import ScanError
 from medcli.imaging.batch import read_all
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.hashing import pixel_sha256
-from medcli.imaging.preprocess import Preprocessor, sample_slices
+from medcli.imaging.preprocess import LEVELS, Preprocessor, sample_slices
 from medcli.records import Case, Failure, Scan, Task
 from medcli.training.defaults import DataFacts
 
@@ -97,7 +97,7 @@ def read_cases(
     ------
     ScanError : more than 5 % of the scans are unreadable
     """
-    to_unit_range = Preprocessor(replace(preprocess, mean=(0.0,), std=(1.0,)))
+    preprocessor = Preprocessor(preprocess)
     read: list[ReadScan] = []
     failures: list[Failure] = []
     for done, (case, scan) in enumerate(read_all(cases), start=1):
@@ -108,11 +108,11 @@ def read_cases(
             continue
         assert isinstance(case, Case)
         chosen = sample_slices(len(scan.pixels), TRAIN_SLICES)
-        images = to_unit_range.model_input(scan, slices=chosen)
+        images = preprocessor.unit_input(scan, slices=chosen)
         read.append(
             ReadScan(
                 replace(case, patient_id=scan.patient_id),
-                np.rint(images * 255).astype(np.uint8),
+                np.rint(images * LEVELS).astype(np.uint8),
                 pixel_sha256(scan),
             )
         )

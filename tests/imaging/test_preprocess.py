@@ -44,7 +44,7 @@ def test_the_input_is_scaled_resized_and_standardised(scan_of: Any) -> None:
     pixels = np.random.default_rng(0).integers(-1000, 500, (40, 50, 40, 1)).astype(np.int16)
     scan = scan_of(pixels, unit="HU", spacing_mm=(2.0, 0.5, 0.7))
     config = PreprocessConfig(size=32, mean=(0.3,), std=(0.2,))
-    unit = resize(to_unit_range(scan, config), 32, (0.5, 0.7))
+    unit = np.rint(resize(to_unit_range(scan, config), 32, (0.5, 0.7)) * 255) / 255
     expected = (np.moveaxis(unit, 3, 1) - 0.3) / 0.2
     found = Preprocessor(config).model_input(scan)
     assert found.dtype == np.float32
@@ -71,7 +71,15 @@ def test_grey_is_repeated_for_a_colour_model(scan_of: Any) -> None:
 def test_colour_becomes_luma_for_a_grey_model(scan_of: Any) -> None:
     colour = np.random.default_rng(0).integers(0, 256, (1, 32, 32, 3)).astype(np.uint8)
     found = Preprocessor(RAW).model_input(scan_of(colour, unit="display"))
-    np.testing.assert_allclose(found[0, 0], colour[0] / 255 @ np.array(LUMA), atol=1e-6)
+    np.testing.assert_allclose(found[0, 0], colour[0] / 255 @ np.array(LUMA), atol=0.501 / 255)
+
+
+def test_prediction_sees_the_bytes_that_training_keeps(scan_of: Any) -> None:
+    pixels = np.random.default_rng(0).integers(-1000, 500, (3, 50, 40, 1)).astype(np.int16)
+    found = Preprocessor(PreprocessConfig(size=32)).unit_input(scan_of(pixels, unit="HU"))
+    kept = np.rint(found * 255).astype(np.uint8)
+    assert len(np.unique(kept)) > 100
+    np.testing.assert_array_equal(kept / np.float32(255), found)
 
 
 def test_the_views_of_ct_are_the_models_its_own_and_the_configured_windows(scan_of: Any) -> None:
