@@ -15,9 +15,11 @@ from safetensors import safe_open
 
 from medcli.data.sources import load_cases
 from medcli.errors import ManifestError, MedcliError, OutputExistsError, ScanError
+from medcli.inference.predictor import Predictor
 from medcli.models.package import CARD, HISTORY, MODEL_JSON, SPLITS, WEIGHTS, load_package
 from medcli.training import run
 from medcli.training.run import TrainRequest, train
+from medcli.workflows.evaluating import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 PictureManifest = Callable[..., Path]
@@ -65,6 +67,15 @@ def test_provenance_says_how_the_run_came_about(tiny_run: Path) -> None:
         assert provenance["versions"][name] == version(name)
     assert provenance["onnx_difference"] < 1e-3
     assert package.model.arch in (tiny_run / CARD).read_text()
+
+
+def test_evaluation_repeats_the_numbers_of_the_run(tiny_run: Path, sample_folder: Path) -> None:
+    package = load_package(tiny_run)
+    found = evaluate(Predictor(package), [str(sample_folder / "nodule.csv")]).metrics
+    for name in ("n", "auroc", "auroc_ci", "accuracy", "confusion", "sensitivity", "specificity"):
+        assert found[name] == package.metrics[name], name
+    for name in ("brier", "ece"):
+        assert found[name] == pytest.approx(package.metrics[name], abs=1e-5), name
 
 
 def test_the_split_of_a_run_shares_no_patient(tiny_run: Path, sample_folder: Path) -> None:
