@@ -29,6 +29,7 @@ class Answer:
     result: SearchResult
     prediction: Prediction
     picture: bytes | None
+    pixel_sha256: str
     patient_id: str | None = field(default=None, repr=False)
 
 
@@ -67,11 +68,12 @@ def _answer(
     pictures: bool,
 ) -> Answer:
     embedding = predictor.embed(scan)
+    pixels = pixel_sha256(scan)
     query = Query.from_embedding(
         scan.path,
         embedding,
         patient=gallery.patient_hash(scan.patient_id),
-        pixel_sha256=pixel_sha256(scan),
+        pixel_sha256=pixels,
     )
     result = search(gallery, query, k, same_patient)
     result = replace(result, warnings=(*scan.warnings, *result.warnings))
@@ -81,6 +83,7 @@ def _answer(
         result=result,
         prediction=predictor.prediction(scan, embedding.logits),
         picture=next(thumbnails(scan, [shown], QUERY_SIDE)) if pictures else None,
+        pixel_sha256=pixels,
         patient_id=scan.patient_id,
     )
 

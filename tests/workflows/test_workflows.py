@@ -181,6 +181,21 @@ def test_queries_with_labels_that_the_gallery_lacks_are_told(
     assert any("1 of 2 queries" in note for note in result.notes)
 
 
+def test_retrieval_is_measured_on_the_runs_own_held_out_patients(
+    predictor: Predictor, sample_folder: Path, tmp_path: Path
+) -> None:
+    parts = {"SYN-0003": "test", "SYN-0004": "test"}
+    package = with_splits(predictor.package, sample_folder, lambda p: parts.get(p, "train"))
+    known, inputs = Predictor(package), [str(sample_folder / "nodule.csv")]
+    build_gallery(tmp_path / "gallery", known, gather_cases(inputs))
+    result = evaluate_retrieval(known, tmp_path / "gallery", inputs)
+    held_out = [c for c in load_cases(inputs).cases if c.patient_id in parts]
+    assert result.metrics["split"] == "held-out"
+    assert result.metrics["n_queries"] == len(held_out)
+    assert result.metrics["n_gallery"] == 8
+    assert any("held-out" in note for note in result.notes)
+
+
 def test_a_label_that_the_model_does_not_know_is_named(
     make_package: Make, tmp_path: Path, sample_folder: Path
 ) -> None:
