@@ -2,7 +2,7 @@
 
     python benchmarks/slice_by_picture.py MODEL SERIES_FOLDER... [--with FOLDER...] [--every N]
 
-The gallery holds the series (and what --with names). Each query is a slice of a series,
+The gallery holds the series (and what --with names). Each query of a CT series is a slice of a series,
 saved as PNG through the file's first window, a lung and a soft-tissue window, and the first
 of these again as JPEG. The pictures carry no identifiers; only vectors can find them.
 """
@@ -62,6 +62,8 @@ def measure(
             if isinstance(case, Failure):
                 continue
             scan = read_scan(case)
+            if scan.unit != "HU" or len(scan.pixels) < 3:  # a localizer; windows are those of CT
+                continue
             pictures = save_pictures(scan, folder / "pictures", options.every)
             for kind, saved in pictures.items():
                 answers = search_scans(gallery, searcher, gather_cases(list(saved)), k=1)
