@@ -2,7 +2,7 @@
 
     python benchmarks/slice_by_picture.py MODEL SERIES_FOLDER... [--with FOLDER...] [--every N]
 
-The gallery holds the series (and what --with names). Each query of a CT series is a slice of a series,
+The gallery holds the series (and what --with names). Each query is a slice of a CT series,
 saved as PNG through the file's first window, a lung and a soft-tissue window, and the first
 of these again as JPEG. The pictures carry no identifiers; only vectors can find them.
 """
