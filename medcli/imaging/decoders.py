@@ -12,8 +12,9 @@ DICOM PS3.6 A, Registry of DICOM Unique Identifiers; PS3.5 10, Transfer Syntax
 
 from __future__ import annotations
 
+import sys
 from dataclasses import dataclass
-from importlib.metadata import PackageNotFoundError, version
+from typing import cast
 
 NATIVE = (
     "1.2.840.10008.1.2",
@@ -26,6 +27,9 @@ DEFLATED = "1.2.840.10008.1.2.1.99"
 DEFLATED_FRAMES = "1.2.840.10008.1.2.8.1"
 RLE = "1.2.840.10008.1.2.5"
 JPEG_EXTENDED = "1.2.840.10008.1.2.4.51"
+
+GDCM_PLUGIN = "medcli"
+"""What `medcli.imaging.dicom_gdcm` is called among pydicom's plugins."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,9 +50,11 @@ class Library:
     @property
     def version(self) -> str | None:
         """The installed version, None where it is not installed."""
+        from importlib import metadata
+
         try:
-            return version(self.package)
-        except PackageNotFoundError:
+            return metadata.version(self.package)
+        except metadata.PackageNotFoundError:
             return None
 
 
@@ -86,25 +92,26 @@ class DecoderRow:
     install: str | None
 
 
-_RAW = Library("pydicom", "", "pip install pydicom")
+UNPACKED = Library("pydicom", "", "pip install pydicom")
+"""No decoder: pydicom reads the values as they are, or as medcli unpacked them."""
+
 _PYDICOM = Library("pydicom", "pydicom", "pip install pydicom")
 _PILLOW = Library("Pillow", "pillow", "pip install Pillow")
 _JPEGLS = Library("pyjpegls", "pyjpegls", "pip install pyjpegls")
 _OPENJPEG = Library("pylibjpeg-openjpeg", "pylibjpeg", "pip install pylibjpeg pylibjpeg-openjpeg")
-_GDCM = Library("python-gdcm", "gdcm", "pip install python-gdcm")
-_GDCM_12_BITS = Library("python-gdcm", "medcli", "pip install python-gdcm")
+_GDCM = Library("python-gdcm", GDCM_PLUGIN, "pip install python-gdcm")
 _LIBJPEG = Library("pylibjpeg-libjpeg", "pylibjpeg", "pip install 'medcli[gpl]'")
 
 SYNTAXES: tuple[Syntax, ...] = (
-    Syntax(NATIVE[0], "Implicit VR Little Endian", (_RAW,)),
-    Syntax(NATIVE[1], "Explicit VR Little Endian", (_RAW,)),
-    Syntax(NATIVE[2], "Explicit VR Big Endian", (_RAW,)),
-    Syntax(DEFLATED, "Deflated Explicit VR Little Endian", (_RAW,)),
-    Syntax(DEFLATED_FRAMES, "Deflated Image Frame Compression", (_RAW,)),
+    Syntax(NATIVE[0], "Implicit VR Little Endian", (UNPACKED,)),
+    Syntax(NATIVE[1], "Explicit VR Little Endian", (UNPACKED,)),
+    Syntax(NATIVE[2], "Explicit VR Big Endian", (UNPACKED,)),
+    Syntax(DEFLATED, "Deflated Explicit VR Little Endian", (UNPACKED,)),
+    Syntax(DEFLATED_FRAMES, "Deflated Image Frame Compression", (UNPACKED,)),
     Syntax(RLE, "RLE Lossless", (_PYDICOM,)),
     Syntax("1.2.840.10008.1.2.4.50", "JPEG Baseline", (_PILLOW, _LIBJPEG)),
     Syntax(JPEG_EXTENDED, "JPEG Extended, 8 bits", (_PILLOW, _GDCM, _LIBJPEG), max_bits=8),
-    Syntax(JPEG_EXTENDED, "JPEG Extended, 12 bits", (_GDCM_12_BITS, _LIBJPEG)),
+    Syntax(JPEG_EXTENDED, "JPEG Extended, 12 bits", (_GDCM, _LIBJPEG)),
     Syntax("1.2.840.10008.1.2.4.57", "JPEG Lossless", (_GDCM, _LIBJPEG)),
     Syntax("1.2.840.10008.1.2.4.70", "JPEG Lossless, first order", (_GDCM, _LIBJPEG)),
     Syntax("1.2.840.10008.1.2.4.80", "JPEG-LS Lossless", (_JPEGLS, _LIBJPEG)),
@@ -150,6 +157,22 @@ def is_supported(uid: str) -> bool:
 def is_isolated(uid: str) -> bool:
     """Whether pixel data in a transfer syntax are read in a worker process."""
     return uid not in NATIVE
+
+
+def keep_gdcm_out() -> None:
+    """Let pydicom come up without GDCM, which it loads if it can: a tenth of a second.
+
+    In a process of medcli's own only, since other code in it will not find GDCM either.
+    """
+    modules = cast("dict[str, object]", sys.modules)
+    modules.setdefault("gdcm", None)  # Python's way to forbid an import
+
+
+def let_gdcm_in() -> None:
+    """Undo `keep_gdcm_out`."""
+    modules = cast("dict[str, object]", sys.modules)
+    if modules.get("gdcm", sys) is None:
+        del modules["gdcm"]
 
 
 def decoder_matrix() -> list[DecoderRow]:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+from importlib import metadata
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
 
@@ -11,7 +12,6 @@ import pydicom
 import pytest
 from pydicom import uid
 
-from medcli.imaging import decoders
 from medcli.imaging.decoders import SYNTAXES, decoder_matrix, find_syntax, is_supported
 
 
@@ -41,7 +41,7 @@ def test_a_missing_decoder_comes_with_the_line_to_type(monkeypatch: pytest.Monke
     def nothing(package: str) -> str:
         raise PackageNotFoundError(package)
 
-    monkeypatch.setattr(decoders, "version", nothing)
+    monkeypatch.setattr(metadata, "version", nothing)
     rows = {row.name: row for row in decoder_matrix()}
     assert rows["JPEG Lossless"].decoder is None
     assert rows["JPEG Lossless"].install == "pip install python-gdcm"
