@@ -147,7 +147,7 @@ def jpeg2000_header(data: bytes) -> FrameHeader:
     tiles = -(-(right - tile_left) // tile_width) * -(-(bottom - tile_top) // tile_height)
     if tiles > _MAX_TILES:
         raise _damaged(f"a JPEG 2000 image of {tiles:,} tiles")
-    _check_tile_parts(data, start + 4 + length)
+    _check_tile_parts(data, start + 4 + length, tiles)
     precision = max((part & 0x7F) + 1 for part in parts[::3])
     return FrameHeader(rows, columns, components, precision)
 
@@ -169,34 +169,35 @@ def _in_boxes(data: bytes) -> int:
     raise _truncated("the JP2 file ends before its codestream")
 
 
-def _check_tile_parts(data: bytes, position: int) -> None:
+def _check_tile_parts(data: bytes, position: int, tiles: int) -> None:
     """Go from tile-part to tile-part: the last must end within the data.
 
-    The end marker itself is often left out and not needed.
+    The end marker itself is often left out, and not needed where every tile is there.
     """
-    size = len(data)
-    any_part = False
+    size, seen, parts_left = len(data), set[int](), 0
     while position + 4 <= size:
         marker, length = struct.unpack_from(">2H", data, position)
         if marker == _SOT:
             if position + 12 > size:
                 break
-            part = int.from_bytes(data[position + 6 : position + 10], "big")
-            if part == 0:  # up to the end marker
+            tile, part_length, part, parts = struct.unpack_from(">HIBB", data, position + 4)
+            if part_length == 0:  # up to the end marker
                 if data.rfind(_EOI, position) < 0:
                     break
                 return
-            if part < 14:
+            if part_length < 14:
                 raise _damaged("a JPEG 2000 tile-part of no length")
-            any_part = True
-            position += part
-        elif any_part:  # the end marker, or padding in its place
-            return
+            seen.add(tile)
+            parts_left = max(0, parts - part - 1)  # 0 parts: their number was not known yet
+            position += part_length
+        elif seen:  # the end marker, or padding in its place
+            break
         elif marker < 0xFF00 or length < 2:
             raise _damaged("a JPEG 2000 marker is missing")
         else:
             position += 2 + length
-    if not any_part or position > size:
+    ended = bool(seen) and data[position : position + 2] == _EOI
+    if position > size or not (ended or (len(seen) >= tiles and not parts_left)):
         raise _truncated("the JPEG 2000 codestream ends early")
 
 
