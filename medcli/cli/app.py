@@ -17,6 +17,7 @@ from medcli.cli.output import hidden_error, show_error
 from medcli.cli.search import search
 from medcli.cli.train import train
 from medcli.errors import MedcliError, StorageError, UsageError
+from medcli.imaging.decoders import keep_gdcm_out
 
 EXIT_INTERRUPTED = 130
 
@@ -54,6 +55,7 @@ def _root(
 
 def main() -> None:
     """The console script."""
+    keep_gdcm_out()  # workers decode
     sys.exit(run(sys.argv[1:]))
 
 

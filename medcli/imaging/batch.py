@@ -3,8 +3,9 @@
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from concurrent.futures import Future, ThreadPoolExecutor
+from itertools import chain, islice
 
 from medcli.errors import ScanError
 from medcli.imaging.reader import read_scan
@@ -12,11 +13,16 @@ from medcli.records import Case, Failure, Scan
 
 AHEAD = 8  # scans in memory beyond the one in use
 
+FILES_IN_PROCESS = 64
+"""Files that are read sooner than workers start; a scan alone is always read in process."""
 
-def read_case(case: Case) -> Scan | Failure:
+Read = Callable[[Case], Scan]
+
+
+def read_case(case: Case, read: Read = read_scan) -> Scan | Failure:
     """The scan, or why it cannot be read."""
     try:
-        return read_scan(case)
+        return read(case)
     except ScanError as error:
         return Failure(
             path=case.path,
@@ -32,20 +38,56 @@ def read_all(
 ) -> Iterator[tuple[Case | Failure, Scan | Failure]]:
     """Each case with its scan, in order; at most `AHEAD` scans are read ahead.
 
-    Decoders and NumPy release the interpreter's lock, so reading overlaps with
-    inference in the caller's thread.
+    A few files are read in this process by `threads` threads, since decoders and NumPy
+    release the interpreter's lock; a big batch by so many worker processes, which read
+    side by side and of which a damaged file can end one, but not this process.
     """
-    with ThreadPoolExecutor(threads, thread_name_prefix="medcli-read") as pool:
-        waiting: deque[tuple[Case | Failure, Future[Scan | Failure]]] = deque()
+    upcoming = iter(cases)
+    first = list(islice(upcoming, AHEAD + 1))
+    all_cases = chain(first, upcoming)
+    if not _is_big(first):
+        yield from _read_ahead(all_cases, read_scan, threads)
+        return
+    from medcli.imaging.isolation.pool import Batch, read_in_worker
+
+    batch = Batch()
+
+    def read(case: Case) -> Scan:
+        # Arrays share an archive that is inflated once, here; no decoder is involved.
+        return read_scan(case) if case.kind == "array" else read_in_worker(case, batch)
+
+    yield from _read_ahead(all_cases, read, threads, batch.cancel)
+
+
+def _is_big(first: list[Case | Failure]) -> bool:
+    """Whether a batch that begins so is worth starting workers."""
+    files = sum(len(case.files) for case in first)
+    return len(first) > AHEAD or (len(first) > 1 and files > FILES_IN_PROCESS)
+
+
+def _read_ahead(
+    cases: Iterable[Case | Failure],
+    read: Read,
+    threads: int,
+    give_up: Callable[[], None] = lambda: None,
+) -> Iterator[tuple[Case | Failure, Scan | Failure]]:
+    """Each case with its scan; `give_up` is called when nobody wants the rest."""
+
+    def answer(case: Case | Failure) -> Scan | Failure:
+        return case if isinstance(case, Failure) else read_case(case, read)
+
+    pool = ThreadPoolExecutor(threads, thread_name_prefix="medcli-read")
+    waiting: deque[tuple[Case | Failure, Future[Scan | Failure]]] = deque()
+    try:
         for case in cases:
-            waiting.append((case, pool.submit(_read, case)))
+            waiting.append((case, pool.submit(answer, case)))
             if len(waiting) > AHEAD:
                 first, future = waiting.popleft()
                 yield first, future.result()
         while waiting:
             first, future = waiting.popleft()
             yield first, future.result()
-
-
-def _read(case: Case | Failure) -> Scan | Failure:
-    return case if isinstance(case, Failure) else read_case(case)
+    finally:
+        if waiting:
+            give_up()
+        pool.shutdown(cancel_futures=True)

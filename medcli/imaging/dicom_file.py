@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import contextlib
+import io
 import logging
+import os
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
@@ -11,16 +13,16 @@ from typing import Any, BinaryIO, cast
 from pydicom import config as pydicom_config
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
-from pydicom.filereader import dcmread
+from pydicom.filereader import _read_file_meta_info, dcmread, read_preamble
 from pydicom.uid import (
     UID,
-    DeflatedExplicitVRLittleEndian,
     ExplicitVRBigEndian,
     ExplicitVRLittleEndian,
     ImplicitVRLittleEndian,
 )
 
 from medcli.errors import ScanError
+from medcli.imaging.decoders import DEFLATED, is_supported
 from medcli.imaging.dicom_tags import integer, text
 from medcli.imaging.files import open_file
 from medcli.imaging.quiet import Note, Shared, collected_warnings
@@ -28,6 +30,9 @@ from medcli.imaging.values import MAX_SAMPLES
 from medcli.records import ScanWarning
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+HEADER_BYTES = 2**26
+"""Of a deflated file so much is inflated in search of its pixels."""
 
 
 def read_tags(path: str, keywords: Sequence[str]) -> FileDataset:
@@ -37,13 +42,16 @@ def read_tags(path: str, keywords: Sequence[str]) -> FileDataset:
 
     Raises
     ------
-    ScanError : not_found, unreadable, damaged_header, truncated, too_large (inflated),
-        no_pixels where the object is none that holds an image
+    ScanError : not_found, unreadable, damaged_header, truncated, too_large,
+        unsupported_transfer_syntax, no_pixels where the object is none that holds an image
     """
     with open_file(path) as file:
-        dataset = _parse(file, path, [*keywords, *PIXELS])
-        if not _holds_pixels(file, dataset):
-            raise _without_pixels(file, path)
+        dataset, source = _parse(file, path, [*keywords, *PIXELS])
+        if not _holds_pixels(source, dataset):
+            raise _without_pixels(source, path)
+        syntax, _ = transfer_syntax(dataset)
+        if not is_supported(syntax):
+            raise unsupported_syntax(path, syntax)
     return dataset
 
 
@@ -55,9 +63,9 @@ def read_dataset(path: str) -> FileDataset:
     ScanError : as `read_tags`
     """
     with open_file(path) as file:
-        dataset = _parse(file, path)
+        dataset, source = _parse(file, path)
         if not any(keyword in dataset for keyword in PIXELS):
-            raise _without_pixels(file, path)
+            raise _without_pixels(source, path)
     return dataset
 
 
@@ -106,49 +114,81 @@ def transfer_syntax(dataset: FileDataset) -> tuple[UID, bool]:
     return (ExplicitVRLittleEndian if little_endian else ExplicitVRBigEndian), True
 
 
-def _parse(file: BinaryIO, path: str, keywords: list[str] | None = None) -> FileDataset:
-    """The dataset of an open file; with `keywords` only those, without reading the pixels."""
-    deflated = _check_inflation(file, path)
+def _parse(
+    file: BinaryIO, path: str, keywords: list[str] | None = None
+) -> tuple[FileDataset, BinaryIO]:
+    """The dataset of an open file, and the bytes it was read from, which stand behind it.
+
+    With `keywords` only those, up to the pixels.
+    """
+    header_only = keywords is not None
     try:
-        return dcmread(
-            file,
+        syntax, start = _meta(file)
+        source = file
+        if syntax == DEFLATED:
+            source = _inflated(file, path, start, HEADER_BYTES if header_only else None)
+        elif not header_only and _size(file) > 4 * MAX_SAMPLES + HEADER_BYTES:
+            raise ScanError("too_large", f"{path}: the file is larger than any image may be")
+        dataset = dcmread(
+            source,
             force=True,
             specific_tags=cast(Any, keywords),
-            stop_before_pixels=keywords is not None and not deflated,
+            stop_before_pixels=header_only,
         )
+    except ScanError:
+        raise
     except Exception as error:  # a damaged file can raise anything, RecursionError included
         raise damaged_header(path) from error
+    if syntax == DEFLATED:
+        dataset.file_meta.TransferSyntaxUID = UID(DEFLATED)
+    return dataset, source
 
 
-def _check_inflation(file: BinaryIO, path: str) -> bool:
-    """Whether the file is deflated; refuses one that would inflate beyond the budget.
+def _size(file: BinaryIO) -> int:
+    """Bytes in a file; it stands at its beginning then."""
+    size = file.seek(0, os.SEEK_END)
+    file.seek(0)
+    return size
+
+
+def _meta(file: BinaryIO) -> tuple[str | None, int]:
+    """The transfer syntax that the File Meta Information names, and where it ends."""
+    read_preamble(file, force=True)
+    syntax = text(_read_file_meta_info(file), "TransferSyntaxUID")
+    start = file.tell()
+    file.seek(0)
+    return syntax, start
+
+
+def _inflated(file: BinaryIO, path: str, start: int, limit: int | None) -> BinaryIO:
+    """A deflated file as pydicom reads it without inflating: that knows no limit.
+
+    Inflation ends at `limit` bytes if there is one, and is refused beyond the budget.
 
     Raises
     ------
     ScanError : too_large, truncated, damaged_header
     """
-    marker = DeflatedExplicitVRLittleEndian.encode()
-    head = file.read(4096)
-    file.seek(0)
-    # The next syntax UID that starts alike is …1.2.1.98, so the marker is unmistakable.
-    if marker not in head:
-        return False
-    meta_length = int.from_bytes(head[140:144], "little")
-    file.seek(144 + meta_length)
-    inflater = zlib.decompressobj(-zlib.MAX_WBITS)
-    inflated, chunk = 0, file.read(2**16)
+    meta = file.read(start)
+    plain = ExplicitVRLittleEndian.encode().ljust(len(DEFLATED), b"\0")
+    whole = io.BytesIO(meta.replace(DEFLATED.encode(), plain))
+    whole.seek(0, os.SEEK_END)
+    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
+    chunk = file.read(2**16)
     try:
-        while chunk and not inflater.eof:
-            inflated += len(inflater.decompress(chunk, 2**22))
-            if inflated > 4 * MAX_SAMPLES:
+        while chunk and not inflater.eof and (limit is None or size < limit):
+            part = inflater.decompress(chunk, 2**20)
+            size += len(part)
+            if size > 4 * MAX_SAMPLES:
                 raise ScanError("too_large", f"{path}: inflates beyond {4 * MAX_SAMPLES:,} bytes")
+            whole.write(part)
             chunk = inflater.unconsumed_tail or file.read(2**16)
     except zlib.error as error:
         raise damaged_header(path) from error
-    if not inflater.eof:
+    if not inflater.eof and not chunk:
         raise ScanError("truncated", f"{path}: the deflated data end early", "Copy it again")
-    file.seek(0)
-    return True
+    whole.seek(0)
+    return whole
 
 
 def _holds_pixels(file: BinaryIO, dataset: Dataset) -> bool:
@@ -159,35 +199,42 @@ def _holds_pixels(file: BinaryIO, dataset: Dataset) -> bool:
     return tag[:2] in (b"\xe0\x7f", b"\x7f\xe0")
 
 
-def _without_pixels(file: BinaryIO, path: str) -> ScanError:
+def _without_pixels(source: BinaryIO, path: str) -> ScanError:
     """Tell an object that holds no image from an image that was cut before its pixels."""
-    file.seek(0)
+    source.seek(0)
     with quiet() as notes:
-        dataset = _parse(file, path)
+        dataset, _ = _parse(source, path)
         class_uid = text(dataset, "SOPClassUID") or text(
             dataset.file_meta, "MediaStorageSOPClassUID"
         )
         if class_uid is None and text(dataset, "SOPInstanceUID") is None:
             return damaged_header(path)
-        if integer(dataset, "Rows") or notes or _ends_within_element(file, dataset):
+        if integer(dataset, "Rows") or notes or _ends_within_element(source, dataset):
             message = f"{path}: the file ends before its pixel data"
             return ScanError("truncated", message, "Copy it again")
     return ScanError("no_pixels", f"{path}: a DICOM object without an image")
 
 
-def _ends_within_element(file: BinaryIO, dataset: FileDataset) -> bool:
+def _ends_within_element(source: BinaryIO, dataset: FileDataset) -> bool:
     """Whether the last element of a dataset ends elsewhere than its file."""
-    if transfer_syntax(dataset)[0] == DeflatedExplicitVRLittleEndian:
-        return False  # its length was checked while inflating
     tags = list(dataset.keys())  # in the order of the file
     last: Any = dataset.get_item(tags[-1]) if tags else None
     if not isinstance(last, RawDataElement):
         return last is None
-    return last.value_tell + last.length != file.seek(0, 2)
+    return last.value_tell + last.length != source.seek(0, os.SEEK_END)
 
 
 def damaged_header(path: str) -> ScanError:
     """The error of a header that cannot be made sense of."""
     return ScanError(
         "damaged_header", f"{path}: the DICOM header is damaged", "Copy or export the file again"
+    )
+
+
+def unsupported_syntax(path: str, syntax: UID) -> ScanError:
+    """The error of pixel data that medcli cannot read whatever is installed."""
+    return ScanError(
+        "unsupported_transfer_syntax",
+        f"{path}: transfer syntax {syntax.name} ({syntax}) is not supported",
+        "Export it as Explicit VR Little Endian",
     )

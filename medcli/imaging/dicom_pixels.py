@@ -1,13 +1,13 @@
-"""Pixel data of a DICOM dataset → stored values, by decoders chosen here.
+"""Pixel data of a DICOM dataset → stored values, by the decoders of `decoders`.
 
-GDCM is never used in this process: it aborts it on damaged files.
+What may end the process it runs in is not called outside of workers.
 """
 
 from __future__ import annotations
 
-import importlib
 import math
 from dataclasses import dataclass
+from importlib.util import find_spec
 from typing import Any, cast
 
 import numpy as np
@@ -16,34 +16,21 @@ from pydicom.dataset import FileDataset
 from pydicom.pixels.decoders.base import Decoder, get_decoder
 
 from medcli.errors import ScanError
-from medcli.imaging.dicom_file import PIXELS, transfer_syntax
-from medcli.imaging.dicom_tags import integer, text, value
-from medcli.imaging.values import check_budget
-
-_NATIVE = (
-    uid.ImplicitVRLittleEndian,
-    uid.ExplicitVRLittleEndian,
-    uid.ExplicitVRBigEndian,
-    uid.DeflatedExplicitVRLittleEndian,
+from medcli.imaging.decoders import (
+    DEFLATED,
+    DEFLATED_FRAMES,
+    GDCM_PLUGIN,
+    NATIVE,
+    RLE,
+    UNPACKED,
+    Library,
+    find_syntax,
 )
-_OPENJPEG = "pylibjpeg pylibjpeg-openjpeg"
-_LIBJPEG = "pylibjpeg pylibjpeg-libjpeg"
-
-# Transfer syntax → pydicom's plugins in order of preference, and what pip installs for it.
-_PLUGINS: dict[str, tuple[tuple[str, ...], str]] = {
-    uid.RLELossless: (("pydicom",), "pydicom"),
-    uid.JPEGBaseline8Bit: (("pillow", "pylibjpeg"), "Pillow"),
-    uid.JPEGExtended12Bit: (("pylibjpeg", "pillow"), _LIBJPEG),
-    uid.JPEGLossless: (("pylibjpeg",), _LIBJPEG),
-    uid.JPEGLosslessSV1: (("pylibjpeg",), _LIBJPEG),
-    uid.JPEGLSLossless: (("pyjpegls",), "pyjpegls"),
-    uid.JPEGLSNearLossless: (("pyjpegls",), "pyjpegls"),
-    uid.JPEG2000Lossless: (("pylibjpeg", "pillow"), _OPENJPEG),
-    uid.JPEG2000: (("pylibjpeg", "pillow"), _OPENJPEG),
-    uid.HTJ2KLossless: (("pylibjpeg",), _OPENJPEG),
-    uid.HTJ2KLosslessRPCL: (("pylibjpeg",), _OPENJPEG),
-    uid.HTJ2K: (("pylibjpeg",), _OPENJPEG),
-}
+from medcli.imaging.dicom_file import PIXELS, transfer_syntax, unsupported_syntax
+from medcli.imaging.dicom_frames import check_frames, unpack_frames
+from medcli.imaging.dicom_tags import integer, text, value
+from medcli.imaging.isolation.inside import leave_to_worker
+from medcli.imaging.values import check_budget
 
 _COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
@@ -112,18 +99,17 @@ def stored_values(path: str, dataset: FileDataset, image: Layout) -> tuple[np.nd
     syntax, guessed = transfer_syntax(dataset)
     if guessed:
         dataset.file_meta.TransferSyntaxUID = syntax
-    decoder, plugin = _decoder(path, syntax, image)
-    if not plugin:
-        _check_length(path, dataset, image)
+    library = _library(path, syntax, image)
+    _check_pixels(path, dataset, image)
     try:
         dataset.pop("NumberOfFrames", None)  # the decoder would stumble over a damaged value
         dataset.NumberOfFrames = image.frames
-        values, _ = decoder.as_array(
+        values, _ = get_decoder(dataset.file_meta.TransferSyntaxUID).as_array(
             dataset,
-            decoding_plugin=plugin,
+            decoding_plugin=library.plugin,
             allow_excess_frames=cast(Any, False),
         )
-        return values.reshape(image.shape), _version(plugin, syntax)
+        return values.reshape(image.shape), f"{library.package} {library.version}"
     except (KeyboardInterrupt, SystemExit, GeneratorExit):
         raise
     except MemoryError as error:
@@ -136,30 +122,57 @@ def stored_values(path: str, dataset: FileDataset, image: Layout) -> tuple[np.nd
         raise ScanError("decoder_crashed", f"{path}: the decoder broke down") from error
 
 
-def _decoder(path: str, syntax: uid.UID, image: Layout) -> tuple[Decoder, str]:
-    """The decoder of a transfer syntax and its plugin to be used ("" for native data)."""
-    if syntax in _NATIVE:
-        return get_decoder(syntax), ""
-    if syntax not in _PLUGINS:
-        raise ScanError(
-            "unsupported_transfer_syntax",
-            f"{path}: transfer syntax {syntax.name} ({syntax}) is not supported",
-            "Export it as Explicit VR Little Endian",
-        )
-    if syntax == uid.RLELossless and image.bits_allocated == 1:
-        raise ScanError("unsupported_pixels", f"{path}: RLE of single bits is not supported")
-    preferred, packages = _PLUGINS[syntax]
-    if syntax == uid.JPEGExtended12Bit and image.bits_stored > 8:
-        preferred = tuple(name for name in preferred if name != "pillow")  # 8 bits only
+def _library(path: str, syntax: uid.UID, image: Layout) -> Library:
+    """The library that decodes a transfer syntax, ready to be called by pydicom.
+
+    Raises
+    ------
+    ScanError : unsupported_transfer_syntax, decoder_missing
+    """
+    found = find_syntax(syntax, image.bits_stored)
+    if found is None or not found.libraries:
+        raise unsupported_syntax(path, syntax)
+    if not found.libraries[0].plugin or _single_bits_in_rle(syntax, image):
+        return UNPACKED
     decoder = get_decoder(syntax)
-    for plugin in preferred:
-        if plugin in decoder.available_plugins:
-            return decoder, plugin
+    for library in found.libraries:
+        if library.plugin == GDCM_PLUGIN:
+            _add_gdcm(decoder)
+        if library.plugin in decoder.available_plugins:
+            return library
     raise ScanError(
         "decoder_missing",
-        f"{path}: no decoder for transfer syntax {syntax.name} ({syntax})",
-        f"pip install {packages}",
+        f"{path}: no decoder for transfer syntax {found.name} ({syntax})",
+        found.libraries[0].install,
     )
+
+
+def _add_gdcm(decoder: Decoder) -> None:
+    """Make GDCM known to a decoder of pydicom's, once, where it is installed.
+
+    Raises
+    ------
+    NeedsWorkerError : GDCM may end the process, and this one must live
+    """
+    leave_to_worker([decoder.UID])
+    if GDCM_PLUGIN not in decoder.available_plugins and find_spec("gdcm"):
+        decoder.add_plugin(GDCM_PLUGIN, ("medcli.imaging.dicom_gdcm", "decode_frame"))
+
+
+def _single_bits_in_rle(syntax: str, image: Layout) -> bool:
+    """Whether pydicom's decoder of RLE would refuse."""
+    return syntax == RLE and image.bits_allocated == 1
+
+
+def _check_pixels(path: str, dataset: FileDataset, image: Layout) -> None:
+    """Refuse pixel data that do not fit the header; make native what is merely packed."""
+    syntax = str(dataset.file_meta.TransferSyntaxUID)
+    if syntax in (*NATIVE, DEFLATED):
+        _check_length(path, dataset, image)
+        return
+    check_frames(path, dataset, image)
+    if syntax == DEFLATED_FRAMES or _single_bits_in_rle(syntax, image):
+        unpack_frames(path, dataset, image)
 
 
 def _check_length(path: str, dataset: FileDataset, image: Layout) -> None:
@@ -172,17 +185,3 @@ def _check_length(path: str, dataset: FileDataset, image: Layout) -> None:
         raise ScanError(
             "truncated", f"{path}: the file ends before its pixel data do", "Copy it again"
         )
-
-
-def _version(plugin: str, syntax: uid.UID) -> str:
-    """The name and version of the library behind a plugin, such as "pydicom 3.0.2"."""
-    name, module = {
-        "": ("pydicom", "pydicom"),
-        "pydicom": ("pydicom", "pydicom"),
-        "pillow": ("Pillow", "PIL"),
-        "pyjpegls": ("pyjpegls", "jpeg_ls"),
-        "pylibjpeg": ("pylibjpeg-openjpeg", "openjpeg"),
-    }[plugin]
-    if _PLUGINS.get(syntax, ((), ""))[1] != _OPENJPEG and plugin == "pylibjpeg":
-        name, module = "pylibjpeg-libjpeg", "libjpeg"
-    return f"{name} {importlib.import_module(module).__version__}"

@@ -13,6 +13,9 @@ from medcli.imaging.files import open_file, os_failure
 from medcli.imaging.formats import HEAD_BYTES, IMAGE_SUFFIXES, has_suffix, kind_of
 from medcli.records import Case, Failure, Kind
 
+SKIPPED = ("no_pixels", "unsupported_transfer_syntax")
+"""Codes of files that are sound, but no scan medcli reads."""
+
 Found = Case | Failure
 Status = Literal["failed", "skipped"]
 
@@ -168,8 +171,8 @@ def _single(path: str, explicit: bool) -> Found:
 
 
 def _failure(path: str, error: ScanError) -> Failure:
-    """The record of an input that is no scan; an object without pixels is no failure."""
-    status: Status = "skipped" if error.code == "no_pixels" else "failed"
+    """The record of an input that is no scan; what medcli does not read is no failure."""
+    status: Status = "skipped" if error.code in SKIPPED else "failed"
     return Failure(path, error.code, str(error), status, files=(path,))
 
 

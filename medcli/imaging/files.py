@@ -7,6 +7,7 @@ import stat
 from typing import BinaryIO
 
 from medcli.errors import ScanError
+from medcli.imaging.isolation.inside import BYTES_PER_SECOND, ask_for_time
 
 
 def open_file(path: str) -> BinaryIO:
@@ -17,8 +18,10 @@ def open_file(path: str) -> BinaryIO:
     ScanError : not_found, unreadable, not_an_image (no regular file)
     """
     try:
-        if not stat.S_ISREG(os.stat(path).st_mode):
+        status = os.stat(path)
+        if not stat.S_ISREG(status.st_mode):
             raise ScanError("not_an_image", f"{path}: not a regular file")
+        ask_for_time(status.st_size / BYTES_PER_SECOND)
         return open(path, "rb")
     except OSError as error:
         raise os_failure(path, error) from error

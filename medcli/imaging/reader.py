@@ -3,17 +3,34 @@
 from __future__ import annotations
 
 from medcli.errors import ScanError
+from medcli.imaging.isolation.inside import NeedsWorkerError
 from medcli.records import Case, Scan
 
 
 def read_scan(case: Case) -> Scan:
-    """Read the files of one scan.
+    """Read the files of one scan; compressed DICOM in a worker process, all else here.
 
     The manifest's `patient_id` wins over the one in the tags.
 
     Raises
     ------
     ScanError : what is wrong with which file; its `code` is one of docs/codes.md
+    """
+    try:
+        return read_here(case)
+    except NeedsWorkerError:
+        from medcli.imaging.isolation.pool import read_in_worker
+
+        return read_in_worker(case)
+
+
+def read_here(case: Case) -> Scan:
+    """Read the files of one scan in this process.
+
+    Raises
+    ------
+    ScanError : as `read_scan`
+    NeedsWorkerError : decoding could end the process, and it is no worker
     """
     try:
         if case.kind == "dicom":

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 import numpy as np
 
 from medcli.errors import ScanError
+from medcli.imaging.isolation.inside import VALUES_PER_SECOND, ask_for_time
 from medcli.records import ScanWarning
 
 MAX_SAMPLES = 2**29
@@ -28,6 +29,7 @@ def check_budget(path: str, dimensions: Iterable[int]) -> int:
             f"{path}: the header announces {samples:,} values, the limit is {MAX_SAMPLES:,}",
             "Split the scan or reduce its size",
         )
+    ask_for_time(samples / VALUES_PER_SECOND)
     return samples
 
 

@@ -1,0 +1,1 @@
+"""Reading in supervised processes that may die without harm to the one that asks."""
