@@ -18,10 +18,13 @@ STRAYS = 2
 """So few off-orientation images stay with their series' main stack, which drops them."""
 
 
-def group_files(paths: Sequence[str], folder: str) -> tuple[list[Case], dict[str, ScanError]]:
+def group_files(
+    paths: Sequence[str], folder: str | None = None
+) -> tuple[list[Case], dict[str, ScanError]]:
     """The scans among the DICOM files of `folder`, and the files that hold none.
 
-    A lone image is named by its file, a series by its folder.
+    A lone image is named by its file, a series by its folder: by default the one that
+    its files have in common.
     """
     headers: list[Header] = []
     errors: dict[str, ScanError] = {}
@@ -95,13 +98,13 @@ def _all_localizers(stack: Sequence[Header]) -> bool:
     return all(header.is_localizer for header in stack)
 
 
-def _case(group: Sequence[Header], folder: str) -> Case:
+def _case(group: Sequence[Header], folder: str | None) -> Case:
     """The case of one file or of one series in `folder`."""
     files = tuple(header.path for header in group)
     first = group[0]
     alone = len(files) == 1
     return Case(
-        path=files[0] if alone else folder,
+        path=files[0] if alone else folder or os.path.commonpath(map(os.path.dirname, files)),
         files=files,
         kind="dicom",
         scan_id=(first.sop_uid if alone else first.series_uid) or _geometry_id(group),
