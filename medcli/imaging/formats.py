@@ -28,7 +28,7 @@ _PICTURE_MAGIC: tuple[tuple[bytes, PictureFormat], ...] = (
 )
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # the second begins an empty archive
-_HEADER_SIZES = (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c")  # 348 and 540
+NIFTI_SIZES = (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c")  # 348 and 540
 _DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 
 
@@ -52,14 +52,14 @@ def kind_of(path: str, head: bytes) -> Content | None:
 def _is_volume(path: str, head: bytes) -> bool:
     """Whether a file is a volume, or the header of one."""
     if has_suffix(path, (".hdr",)):  # a name of many formats
-        return head.startswith(_HEADER_SIZES)
+        return head.startswith(NIFTI_SIZES)
     named = bool(head) and has_suffix(path, VOLUME_SUFFIXES)
     return named or is_nifti(head) or head.startswith(b"NRRD000")
 
 
 def is_nifti(head: bytes) -> bool:
     """Whether the first bytes are those of a NIfTI file, of version 1 or 2."""
-    return head.startswith(_HEADER_SIZES) and (
+    return head.startswith(NIFTI_SIZES) and (
         head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
     )
 

@@ -12,6 +12,7 @@ nifti1.h and nifti2.h of the NIfTI Data Format Working Group
 from __future__ import annotations
 
 import gzip
+import math
 import os
 import zlib
 
@@ -19,7 +20,7 @@ import numpy as np
 
 from medcli.errors import ScanError
 from medcli.imaging.files import open_file, read_head
-from medcli.imaging.formats import has_suffix
+from medcli.imaging.formats import NIFTI_SIZES, has_suffix
 from medcli.imaging.volume_header import (
     Compression,
     Spacing,
@@ -92,8 +93,8 @@ def read_nifti_header(path: str) -> VolumeHeader:
     shift = 1 if code in _COLOUR else 0  # colours come first: red, green, blue of a voxel
     data_file, compression = (path, packed) if kind == "single" else _pair(path)
     slope, intercept = float(fields["slope"]), float(fields["intercept"])
-    scaled = kind != "analyze" and slope != 0 and np.isfinite([slope, intercept]).all()
-    scaled = scaled and code not in _COLOUR
+    finite = math.isfinite(slope) and math.isfinite(intercept)
+    scaled = finite and slope != 0 and kind != "analyze" and code not in _COLOUR
     return VolumeHeader(
         format="analyze" if kind == "analyze" else "nifti",
         size=(values, *size) if shift else size,
@@ -115,7 +116,7 @@ def read_nifti_header(path: str) -> VolumeHeader:
 
 def _head(path: str) -> tuple[bytes, Compression]:
     """The first 540 bytes, inflated where the file is gzipped."""
-    if not read_head(path, 2) == b"\x1f\x8b":
+    if read_head(path, 2) != b"\x1f\x8b":
         return read_head(path, 540), "none"
     try:
         with open_file(path) as file:
@@ -132,16 +133,12 @@ def _fields(path: str, head: bytes) -> tuple[np.void, str]:
     """The fields in the byte order of the file, and "single", "pair" or "analyze"."""
     if len(head) < 348:
         raise truncated(path)
-    order = next(
-        (each for each in ("little", "big") if int.from_bytes(head[:4], each) in (348, 540)),
-        None,
-    )
-    if order is None:
+    if not head.startswith(NIFTI_SIZES):
         raise damaged(path)
-    second = int.from_bytes(head[:4], order) == 540
+    little, second = head[0] != 0, 0x1C in head[:4]
     if second and len(head) < 540:
         raise truncated(path)
-    layout = (_VERSION_2 if second else _VERSION_1).newbyteorder("<" if order == "little" else ">")
+    layout = (_VERSION_2 if second else _VERSION_1).newbyteorder("<" if little else ">")
     fields: np.void = np.frombuffer(head, layout, 1)[0]
     magic = head[4:7] if second else head[344:347]
     kind = {b"n+1": "single", b"n+2": "single", b"ni1": "pair", b"ni2": "pair"}.get(magic)
@@ -170,9 +167,7 @@ def _offset(path: str, offset: float) -> int:
     return int(offset)
 
 
-def _geometry(
-    fields: np.void, kind: str
-) -> tuple[np.ndarray, Spacing, tuple[ScanWarning, ...]]:
+def _geometry(fields: np.void, kind: str) -> tuple[np.ndarray, Spacing, tuple[ScanWarning, ...]]:
     """The affine (x, y, z) → LPS mm, the spacing, and what is odd about them."""
     unit = _MM.get(int(fields["units"]) & 7, 1.0)
     steps = np.abs(np.asarray(fields["pixdim"][1:4], dtype=float)) * unit

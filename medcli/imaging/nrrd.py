@@ -8,6 +8,7 @@ https://teem.sourceforge.net/nrrd/format.html
 from __future__ import annotations
 
 import re
+from dataclasses import replace
 
 import numpy as np
 
@@ -102,7 +103,9 @@ def read_nrrd_header(path: str) -> VolumeHeader:
 def _dtype(fields: dict[str, str]) -> np.dtype:
     name = _DTYPES[fields["type"].lower()]
     order = fields.get("endian", "little").lower()
-    return np.dtype(name).newbyteorder({"little": "<", "big": ">"}[order])
+    if order not in ("little", "big"):
+        raise ValueError("an unknown byte order")
+    return np.dtype(name).newbyteorder(">" if order == "big" else "<")
 
 
 def _data(path: str, fields: dict[str, str], attached: int, raw: bool) -> tuple[str, int]:
@@ -118,8 +121,6 @@ def _data(path: str, fields: dict[str, str], attached: int, raw: bool) -> tuple[
 
 def _at_the_end(header: VolumeHeader) -> VolumeHeader:
     """The header of data that end their file."""
-    from dataclasses import replace
-
     return replace(header, offset=max(0, file_size(header.data_file) - header.length))
 
 
@@ -158,7 +159,9 @@ def _geometry(
     fields: dict[str, str], spatial: tuple[int, ...]
 ) -> tuple[np.ndarray, Spacing, tuple[ScanWarning, ...]]:
     """The affine (x, y, z) → LPS mm, the spacing, and what is odd about them."""
-    vectors = [vector for vector in _vectors(fields.get("space directions", "")) if vector is not None]
+    vectors = [
+        vector for vector in _vectors(fields.get("space directions", "")) if vector is not None
+    ]
     space = fields.get("space", "").lower().removesuffix("-time").removesuffix("t")
     signs = _SIGNS.get(space)
     if not vectors or len(vectors[0]) < 3 or len(vectors) < 3:

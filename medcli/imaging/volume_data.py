@@ -37,9 +37,12 @@ def read_voxels(path: str, header: VolumeHeader, time_point: int = 0) -> np.ndar
     needed = max((axis for axis, part in enumerate(taken) if isinstance(part, slice)), default=0)
     block, outer = size[: needed + 1], size[needed + 1 :]
     check_budget(path, block)
-    number = np.ravel_multi_index(taken[needed + 1 :][::-1], outer[::-1]) if outer else 0
+    number, stride = 0, 1  # of the block among the outer axes
+    for count, part in zip(outer, taken[needed + 1 :], strict=True):
+        number += stride * (part if isinstance(part, int) else 0)
+        stride *= count
     length = math.prod(block) * header.dtype.itemsize
-    data = _read(header, int(number) * length, length)
+    data = _read(header, number * length, length)
     values = np.frombuffer(data, header.dtype).reshape(block[::-1])[taken[: needed + 1][::-1]]
     if header.is_colour:
         channel, spatial = header.channel or 0, header.spatial
