@@ -15,6 +15,9 @@ from medcli.records import Case, ScanWarning
 STACKED_MODALITIES = ("CT", "MR", "PT")
 """Modalities whose files form a stack even where they carry no positions."""
 
+CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
+"""Secondary Capture, and the beginning of its multi-frame kin: often screens, no slices."""
+
 
 def group_files(
     paths: Sequence[str], folder: str | None = None
@@ -39,13 +42,15 @@ def _series(headers: Sequence[Header]) -> list[list[Header]]:
     """Headers grouped into stacks: by series and frame of reference, then by orientation.
 
     Multi-frame files, and images without a position unless their modality is one of
-    `STACKED_MODALITIES`, stand alone.
+    `STACKED_MODALITIES` and they are no screen captures, stand alone.
     """
     alone: list[list[Header]] = []
     groups: dict[tuple[object, ...], list[Header]] = {}
     for header in headers:
         placed = header.planes[0].position is not None
-        if header.frames > 1 or not (placed or header.modality in STACKED_MODALITIES):
+        captured = (header.sop_class or "").startswith(CAPTURES)
+        stacked = placed or (header.modality in STACKED_MODALITIES and not captured)
+        if header.frames > 1 or not stacked:
             alone.append([header])
         else:
             groups.setdefault(_series_key(header), []).append(header)

@@ -48,6 +48,10 @@ METADATA = (
 """Tags that may leave the reader: none identifies a person or place or is free text."""
 
 
+LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "SURVIEW", "REF_SURVIEW", "TOPOGRAM"})
+"""Values of ImageType that mark a localizer: the standard's own, and what makers write."""
+
+
 @dataclass(frozen=True, slots=True)
 class Mark:
     """A tag that tells apart images of one position.
@@ -164,6 +168,7 @@ class Header:
     planes: tuple[Plane, ...] = field(repr=False)
     marks: tuple[Marks, ...] = field(repr=False)
     modality: str | None = None
+    sop_class: str | None = None
     series_number: int = -1
     instance_number: int = -1
     sop_uid: str | None = None
@@ -203,10 +208,11 @@ def _header(path: str, dataset: FileDataset, notes: Sequence[object]) -> Header:
         columns=integer(dataset, "Columns"),
         samples=integer(dataset, "SamplesPerPixel", 1),
         frames=frames,
-        is_localizer="LOCALIZER" in (text(dataset, "ImageType") or "").upper().split("\\"),
+        is_localizer=not LOCALIZERS.isdisjoint(_image_type(dataset)),
         planes=_planes(dataset, frames),
         marks=_marks(dataset, frames),
         modality=text(dataset, "Modality"),
+        sop_class=text(dataset, "SOPClassUID"),
         series_number=integer(dataset, "SeriesNumber", -1),
         instance_number=integer(dataset, "InstanceNumber", -1),
         sop_uid=text(dataset, "SOPInstanceUID"),
@@ -220,6 +226,10 @@ def _header(path: str, dataset: FileDataset, notes: Sequence[object]) -> Header:
         metadata={name: found[:64] for name in METADATA if (found := text(dataset, name))},
         warnings=(*_guess_warning(syntax, guessed), *conformance_warning(notes)),
     )
+
+
+def _image_type(dataset: Dataset) -> list[str]:
+    return (text(dataset, "ImageType") or "").upper().split("\\")
 
 
 def _guess_warning(syntax: UID, guessed: bool) -> tuple[ScanWarning, ...]:

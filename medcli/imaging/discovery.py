@@ -10,7 +10,14 @@ from typing import Literal
 
 from medcli.errors import ScanError
 from medcli.imaging.files import MEMBER, os_failure, read_head
-from medcli.imaging.formats import HEAD_BYTES, IMAGE_SUFFIXES, Content, has_suffix, kind_of
+from medcli.imaging.formats import (
+    HEAD_BYTES,
+    IMAGE_SUFFIXES,
+    Content,
+    has_suffix,
+    header_of_pair,
+    kind_of,
+)
 from medcli.records import Case, Failure
 
 Found = Case | Failure
@@ -272,6 +279,8 @@ def _single(content: Content | None, path: str, explicit: bool) -> Found:
     if content == "archive":
         message = f"{path}: an archive inside an archive is not opened"
         return _failure(path, ScanError("nested_archive", message, "Unpack it first"))
+    if header := header_of_pair(path) if explicit else None:
+        return _single("volume", header, explicit)
     claims = has_suffix(path, IMAGE_SUFFIXES)
     what = "named like an image, but its content is none" if claims else "not an image"
     message = f"{path}: {what}"

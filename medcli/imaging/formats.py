@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from pathlib import PurePath
@@ -62,6 +63,14 @@ def is_nifti(head: bytes) -> bool:
     return head.startswith(NIFTI_SIZES) and (
         head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
     )
+
+
+def header_of_pair(path: str) -> str | None:
+    """The header ``x.hdr`` that lies beside ``x.img``, None where there is none."""
+    if not has_suffix(path, (".img", ".img.gz")):
+        return None
+    stem = path[: path.lower().rindex(".img")]
+    return next((name for name in (f"{stem}.hdr", f"{stem}.HDR") if os.path.isfile(name)), None)
 
 
 def has_suffix(path: str, suffixes: tuple[str, ...]) -> bool:
