@@ -8,7 +8,7 @@ DICOM PS3.10 8 (file-sets), PS3.3 F.3.2.2 (directory records)
 from __future__ import annotations
 
 import os
-from collections.abc import Iterator, Sequence
+from collections.abc import Sequence
 from typing import Any
 
 from pydicom.dataset import Dataset
@@ -55,21 +55,18 @@ def _is_directory(path: str) -> bool:
     return kind_of(path, read_head(path, HEAD_BYTES)) == "directory"
 
 
-def _file_ids(path: str) -> Iterator[Sequence[str]]:
+def _file_ids(path: str) -> list[list[str]]:
     """The components of the file identifier of each record that has one."""
     with quiet():
         try:
             with open_file(path) as file:
                 dataset = dcmread(file, force=True)
-            records = list(value(dataset, "DirectoryRecordSequence") or ())
+            records = value(dataset, "DirectoryRecordSequence") or ()
+            return [parts for record in records if (parts := _file_id(record))]
         except ScanError:
             raise
         except Exception as error:  # a damaged file can raise anything, RecursionError included
             raise damaged_header(path) from error
-        for record in records:
-            parts = _file_id(record)
-            if parts:
-                yield parts
 
 
 def _file_id(record: Dataset) -> list[str]:
@@ -104,6 +101,6 @@ def _spelled(folder: str, part: str) -> str:
     """An entry of `folder` that is `part` but for case, else `part`."""
     try:
         names = os.listdir(folder or ".")
-    except OSError:  # no folder: what is missing is named by the caller
+    except (OSError, ValueError):  # no folder, or no name: the caller says what is missing
         return part
     return next((name for name in sorted(names) if name.lower() == part.lower()), part)

@@ -208,16 +208,17 @@ def _is_member(path: str) -> bool:
     return split_path(path) is not None
 
 
-def _find_by_directory(path: str) -> Iterable[Found]:
+def _find_by_directory(path: str) -> list[Found]:
     """The scans that a DICOMDIR refers to, and each file that it names in vain."""
     from medcli.imaging.dicom_directory import referenced_files
     from medcli.imaging.dicom_groups import group_files
 
-    there, missing = referenced_files(path)
+    try:
+        there, missing = referenced_files(path)
+    except ScanError as error:
+        return [_failure(path, error)]
     cases, errors = group_files(there)
-    yield from cases
-    for each, error in (errors | missing).items():
-        yield _failure(each, error)
+    return [*cases, *(_failure(each, error) for each, error in (errors | missing).items())]
 
 
 def _folder_scans(folder: str, paths: Sequence[str]) -> list[Found]:

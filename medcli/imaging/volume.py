@@ -40,7 +40,8 @@ def read_volume(case: Case) -> Scan:
     header = read_volume_header(path)
     point, chosen = _time_point(case, header)
     stored, affine = to_lps(read_voxels(path, header, point), header.affine)
-    pixels, replaced = replace_nonfinite(compact(_modality_values(stored, header)))
+    with np.errstate(all="ignore"):  # what is too large becomes infinite, and is replaced
+        pixels, replaced = replace_nonfinite(compact(_modality_values(stored, header)))
     pixels = np.ascontiguousarray(pixels if pixels.ndim == 4 else pixels[..., np.newaxis])
     is_ct = pixels.min() <= AIR_HU and pixels.max() >= TISSUE_HU and pixels.shape[3] == 1
     assumed = ScanWarning("assumed_hu", "values like CT: taken as Hounsfield units")
@@ -76,12 +77,12 @@ def read_volume_header(path: str) -> VolumeHeader:
     ScanError : not_found, unreadable, damaged_header, truncated, crc, unsupported_pixels
     """
     try:
-        header = _read_header(path)
+        with np.errstate(all="ignore"):  # absurd numbers are refused below
+            header = _read_header(path)
     except (ValueError, KeyError, IndexError, TypeError, struct.error, OverflowError) as error:
         raise damaged(path) from error
-    if not header.size or min(header.size) < 1 or not np.isfinite(header.affine).all():
-        raise damaged(path)
-    if not np.linalg.norm(header.affine[:3, :3], axis=0).all():
+    axes = header.affine[:3, :3]
+    if min(header.size) < 1 or not np.isfinite(header.affine).all() or not axes.any(axis=0).all():
         raise damaged(path)
     return header
 
