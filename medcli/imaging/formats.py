@@ -54,8 +54,15 @@ def _is_volume(path: str, head: bytes) -> bool:
     """Whether a file is a volume, or the header of one."""
     if has_suffix(path, (".hdr",)):  # a name of many formats
         return head.startswith(NIFTI_SIZES)
+    if has_suffix(path, (".mnc",)):
+        return is_minc(head)
     named = bool(head) and has_suffix(path, VOLUME_SUFFIXES)
     return named or is_nifti(head) or head.startswith(b"NRRD000")
+
+
+def is_minc(head: bytes) -> bool:
+    """Whether the first bytes are those of HDF5, which holds MINC-2."""
+    return head.startswith(b"\x89HDF\r\n\x1a\n")
 
 
 def is_nifti(head: bytes) -> bool:

@@ -1,4 +1,4 @@
-"""NIfTI, Analyze, NRRD and MetaImage → `Scan`, by NumPy alone.
+"""NIfTI, Analyze, NRRD and MetaImage → `Scan`, by NumPy alone; MINC by `medcli.imaging.minc`.
 
 Headers are checked against the file and the pixel budget before a voxel is read.
 """
@@ -11,7 +11,7 @@ import numpy as np
 
 from medcli.errors import ScanError
 from medcli.imaging.files import read_head
-from medcli.imaging.formats import has_suffix
+from medcli.imaging.formats import has_suffix, is_minc
 from medcli.imaging.orientation import to_lps
 from medcli.imaging.values import compact, replace_nonfinite
 from medcli.imaging.volume_data import read_voxels
@@ -37,9 +37,8 @@ def read_volume(case: Case) -> Scan:
         unsupported_pixels
     """
     path = case.files[0]
-    header = read_volume_header(path)
-    point, chosen = _time_point(case, header)
-    stored, affine = to_lps(read_voxels(path, header, point), header.affine)
+    header, voxels, chosen, decoder = _load(case)
+    stored, affine = to_lps(voxels, header.affine)
     with np.errstate(all="ignore"):  # what is too large becomes infinite, and is replaced
         pixels, replaced = replace_nonfinite(compact(_modality_values(stored, header)))
     pixels = np.ascontiguousarray(pixels if pixels.ndim == 4 else pixels[..., np.newaxis])
@@ -56,7 +55,7 @@ def read_volume(case: Case) -> Scan:
         unit="HU" if is_ct else "stored",
         spacing_mm=_spacing(header, affine),
         affine=affine,
-        decoder=f"numpy {np.__version__}",
+        decoder=decoder,
         patient_id=case.patient_id,
         warnings=(
             *case.warnings,
@@ -67,6 +66,20 @@ def read_volume(case: Case) -> Scan:
             *((assumed,) if is_ct else ()),
         ),
     )
+
+
+def _load(case: Case) -> tuple[VolumeHeader, np.ndarray, Warnings, str]:
+    """The header, the stored values of the time point, a warning about it, and the decoder."""
+    path = case.files[0]
+    if is_minc(read_head(path, 8)):
+        from medcli.imaging.minc import read_minc
+
+        header, voxels, decoder = read_minc(path)
+        point, chosen = _time_point(case, header)
+        return header, voxels[..., point], chosen, decoder
+    header = read_volume_header(path)
+    point, chosen = _time_point(case, header)
+    return header, read_voxels(path, header, point), chosen, f"numpy {np.__version__}"
 
 
 def read_volume_header(path: str) -> VolumeHeader:

@@ -14,7 +14,7 @@ from medcli.errors import ScanError
 from medcli.imaging.files import MEMBER, open_file
 from medcli.records import ScanWarning
 
-VolumeFormat = Literal["nifti", "analyze", "nrrd", "metaimage"]
+VolumeFormat = Literal["nifti", "analyze", "nrrd", "metaimage", "minc"]
 Compression = Literal["none", "gzip", "zlib"]
 Spacing = tuple[float | None, float | None, float | None]
 
