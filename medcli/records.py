@@ -33,7 +33,9 @@ class Case:
     ``archive!/inner``. `files` are the files that make the scan, sorted as found
     (series order is settled by the reader), or in slice order for pictures of
     one `scan_id`. `patient_id` comes from a manifest only; the reader adds the
-    one of the DICOM tags to `Scan.patient_id`.
+    one of the DICOM tags to `Scan.patient_id`. `time_point` chooses one of a file that
+    holds several, counting from 0; None takes the first and says so. `warnings` are
+    what was noticed when the scan was found; the reader hands them on.
     """
 
     path: str
@@ -46,6 +48,8 @@ class Case:
     columns: Mapping[str, str] = field(default_factory=dict, repr=False)
     member: str | None = None  # "train_images/17" inside an .npz
     series_uid: str | None = None  # which series of `files`, when a folder mixes several
+    time_point: int | None = None
+    warnings: tuple[ScanWarning, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,23 +5,27 @@ from __future__ import annotations
 import hashlib
 import os
 from collections.abc import Sequence
+from dataclasses import replace
 
 from medcli.errors import ScanError
 from medcli.imaging.dicom_header import Header, read_header
-from medcli.imaging.stack import same_orientation
-from medcli.records import Case
+from medcli.imaging.stack import STRAYS, is_cine, part_repeats, same_orientation, slices_of
+from medcli.records import Case, ScanWarning
 
 STACKED_MODALITIES = ("CT", "MR", "PT")
 """Modalities whose files form a stack even where they carry no positions."""
 
-STRAYS = 2
-"""So few off-orientation images stay with their series' main stack, which drops them."""
+CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
+"""Secondary Capture, and the beginning of its multi-frame kin: often screens, no slices."""
 
 
-def group_files(paths: Sequence[str], folder: str) -> tuple[list[Case], dict[str, ScanError]]:
+def group_files(
+    paths: Sequence[str], folder: str | None = None
+) -> tuple[list[Case], dict[str, ScanError]]:
     """The scans among the DICOM files of `folder`, and the files that hold none.
 
-    A lone image is named by its file, a series by its folder.
+    A lone image is named by its file, a series by its folder: by default the one that
+    its files have in common.
     """
     headers: list[Header] = []
     errors: dict[str, ScanError] = {}
@@ -30,20 +34,23 @@ def group_files(paths: Sequence[str], folder: str) -> tuple[list[Case], dict[str
             headers.append(read_header(path))
         except ScanError as error:
             errors[path] = error
-    return [_case(group, folder) for group in _series(headers)], errors
+    cases = [case for group in _series(headers) for case in _cases(group, folder)]
+    return cases, errors
 
 
 def _series(headers: Sequence[Header]) -> list[list[Header]]:
     """Headers grouped into stacks: by series and frame of reference, then by orientation.
 
     Multi-frame files, and images without a position unless their modality is one of
-    `STACKED_MODALITIES`, stand alone.
+    `STACKED_MODALITIES` and they are no screen captures, stand alone.
     """
     alone: list[list[Header]] = []
     groups: dict[tuple[object, ...], list[Header]] = {}
     for header in headers:
         placed = header.planes[0].position is not None
-        if header.frames > 1 or not (placed or header.modality in STACKED_MODALITIES):
+        captured = (header.sop_class or "").startswith(CAPTURES)
+        stacked = placed or (header.modality in STACKED_MODALITIES and not captured)
+        if header.frames > 1 or not stacked:
             alone.append([header])
         else:
             groups.setdefault(_series_key(header), []).append(header)
@@ -95,13 +102,53 @@ def _all_localizers(stack: Sequence[Header]) -> bool:
     return all(header.is_localizer for header in stack)
 
 
-def _case(group: Sequence[Header], folder: str) -> Case:
+def _cases(stack: Sequence[Header], folder: str | None) -> list[Case]:
+    """The cases of one stack: one for each time point or acquisition where positions repeat.
+
+    Localizers and strays stay with the first, whose reader drops and names them.
+    """
+    first = next((header for header in stack if not header.is_localizer), stack[0])
+    plane = first.planes[0]
+    if len(stack) == 1 or plane.position is None or plane.orientation is None:
+        return [_case(stack, folder)]
+    fitting = [
+        header
+        for header in stack
+        if header.is_localizer == first.is_localizer
+        and header.planes[0].position is not None
+        and same_orientation(header.planes[0], plane)
+    ]
+    parts = part_repeats(slices_of(fitting))
+    if parts.mark is None or is_cine(parts):
+        return [_case(stack, folder)]
+    numbers = {
+        each.header.path: number for number, part in enumerate(parts.slices) for each in part
+    }
+    code, what = (
+        ("time_points", "time points")
+        if parts.mark.is_time
+        else ("several_acquisitions", "acquisitions")
+    )
+    cases = []
+    for number in range(len(parts.slices)):
+        group = [header for header in stack if numbers.get(header.path, 0) == number]
+        message = (
+            f"the series holds {len(parts.slices)} {what}, told apart by {parts.mark.keyword}; "
+            f"this is number {number + 1}"
+        )
+        case = _case(group, folder)
+        scan_id = f"{case.scan_id}~{number + 1}" if number and len(group) > 1 else case.scan_id
+        cases.append(replace(case, scan_id=scan_id, warnings=(ScanWarning(code, message),)))
+    return cases
+
+
+def _case(group: Sequence[Header], folder: str | None) -> Case:
     """The case of one file or of one series in `folder`."""
     files = tuple(header.path for header in group)
     first = group[0]
     alone = len(files) == 1
     return Case(
-        path=files[0] if alone else folder,
+        path=files[0] if alone else folder or os.path.commonpath(map(os.path.dirname, files)),
         files=files,
         kind="dicom",
         scan_id=(first.sop_uid if alone else first.series_uid) or _geometry_id(group),

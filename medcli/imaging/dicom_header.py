@@ -11,6 +11,7 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+import numpy as np
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
@@ -21,7 +22,15 @@ from medcli.imaging.dicom_file import (
     read_tags,
     transfer_syntax,
 )
-from medcli.imaging.dicom_tags import Vector, functional_groups, integer, macro, numbers, text
+from medcli.imaging.dicom_tags import (
+    Vector,
+    functional_groups,
+    integer,
+    macro,
+    numbers,
+    text,
+    value,
+)
 from medcli.records import ScanWarning
 
 METADATA = (
@@ -38,8 +47,57 @@ METADATA = (
 )
 """Tags that may leave the reader: none identifies a person or place or is free text."""
 
+
+LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "SURVIEW", "REF_SURVIEW", "TOPOGRAM"})
+"""Values of ImageType that mark a localizer: the standard's own, and what makers write."""
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """A tag that tells apart images of one position.
+
+    Parameters
+    ----------
+    keyword : in an image of one frame
+    sequences, frame_keyword : the functional group and its tag in an enhanced object
+    is_time : whether the images are moments in time, and no repetition of another kind
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.16.2.2, Frame Content; C.8.13.5.1, MR Echo and others
+    """
+
+    keyword: str
+    sequences: tuple[str, ...] = ()
+    frame_keyword: str = ""
+    is_time: bool = False
+
+
+_CONTENT, _CARDIAC = ("FrameContentSequence",), ("CardiacSynchronizationSequence",)
+
+MARKS = (
+    Mark("TemporalPositionIdentifier", _CONTENT, "TemporalPositionIndex", is_time=True),
+    Mark("TriggerTime", _CARDIAC, "NominalCardiacTriggerDelayTime", is_time=True),
+    Mark(
+        "NominalPercentageOfCardiacPhase",
+        _CARDIAC,
+        "NominalPercentageOfCardiacPhase",
+        is_time=True,
+    ),
+    Mark("FrameReferenceTime", is_time=True),
+    Mark("EchoTime", ("MREchoSequence",), "EffectiveEchoTime"),
+    Mark("InversionTime"),
+    Mark("FlipAngle"),
+    Mark("DiffusionBValue", ("MRDiffusionSequence",), "DiffusionBValue"),
+    Mark("AcquisitionNumber", _CONTENT, "FrameAcquisitionNumber"),
+    Mark("ImageType", ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence"), "FrameType"),
+    Mark("AcquisitionTime", _CONTENT, "FrameAcquisitionDateTime", is_time=True),
+)
+"""What may tell apart images of one position, the plainest first."""
+
 _KEYWORDS = (
     *METADATA,
+    *(mark.keyword for mark in MARKS),
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -62,6 +120,9 @@ _KEYWORDS = (
     "ImagerPixelSpacing",
     "NominalScannedPixelSpacing",
     "SpacingBetweenSlices",
+    "FrameIncrementPointer",
+    "GridFrameOffsetVector",
+    "SequenceOfUltrasoundRegions",
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
@@ -87,11 +148,15 @@ class Plane:
     spacing: tuple[float, float] | None = None
 
 
+Marks = tuple[str | None, ...]
+
+
 @dataclass(frozen=True, slots=True)
 class Header:
     """A DICOM file without its pixels; blank tags are None.
 
-    `planes` has one entry a frame.
+    `planes` and `marks` have one entry a frame; `marks` holds the values of `MARKS`, which
+    may tell a time of day: they serve to part images and are never shown.
     """
 
     path: str
@@ -101,7 +166,9 @@ class Header:
     frames: int
     is_localizer: bool
     planes: tuple[Plane, ...] = field(repr=False)
+    marks: tuple[Marks, ...] = field(repr=False)
     modality: str | None = None
+    sop_class: str | None = None
     series_number: int = -1
     instance_number: int = -1
     sop_uid: str | None = None
@@ -141,9 +208,11 @@ def _header(path: str, dataset: FileDataset, notes: Sequence[object]) -> Header:
         columns=integer(dataset, "Columns"),
         samples=integer(dataset, "SamplesPerPixel", 1),
         frames=frames,
-        is_localizer="LOCALIZER" in (text(dataset, "ImageType") or "").upper().split("\\"),
+        is_localizer=not LOCALIZERS.isdisjoint(_image_type(dataset)),
         planes=_planes(dataset, frames),
+        marks=_marks(dataset, frames),
         modality=text(dataset, "Modality"),
+        sop_class=text(dataset, "SOPClassUID"),
         series_number=integer(dataset, "SeriesNumber", -1),
         instance_number=integer(dataset, "InstanceNumber", -1),
         sop_uid=text(dataset, "SOPInstanceUID"),
@@ -157,6 +226,10 @@ def _header(path: str, dataset: FileDataset, notes: Sequence[object]) -> Header:
         metadata={name: found[:64] for name in METADATA if (found := text(dataset, name))},
         warnings=(*_guess_warning(syntax, guessed), *conformance_warning(notes)),
     )
+
+
+def _image_type(dataset: Dataset) -> list[str]:
+    return (text(dataset, "ImageType") or "").upper().split("\\")
 
 
 def _guess_warning(syntax: UID, guessed: bool) -> tuple[ScanWarning, ...]:
@@ -191,7 +264,45 @@ def _planes(dataset: Dataset, frames: int) -> tuple[Plane, ...]:
         planes = tuple(_frame_plane(group) for group in groups)
         return planes + (Plane(),) * (frames - len(planes))
     plane = _plane(dataset)
-    return (plane,) if frames == 1 else (Plane(spacing=plane.spacing),) * frames
+    if frames == 1:
+        return (plane,)
+    return _grid_planes(dataset, plane, frames) or (Plane(spacing=plane.spacing),) * frames
+
+
+def _grid_planes(dataset: Dataset, plane: Plane, frames: int) -> tuple[Plane, ...]:
+    """The planes of a dose grid; none where the frames are no grid.
+
+    Offsets that begin with 0 count along the normal from the first frame; those of an
+    axial grid may also be the z coordinates themselves.
+
+    References
+    ----------
+    DICOM PS3.3 C.8.8.3.2, Grid Frame Offset Vector
+    """
+    offsets = numbers(dataset, "GridFrameOffsetVector", frames)
+    if offsets is None or plane.position is None or plane.orientation is None:
+        return ()
+    row, column = np.reshape(plane.orientation, (2, 3))
+    normal = np.cross(row, column)
+    along = np.array(offsets) - (offsets[0] if offsets[0] else 0.0)
+    if offsets[0] and normal[2] < 0:
+        along = -along  # z coordinates grow against the normal
+    places = np.array(plane.position) + along[:, np.newaxis] * normal
+    return tuple(Plane(tuple(place), plane.orientation, plane.spacing) for place in places.tolist())
+
+
+def _marks(dataset: Dataset, frames: int) -> tuple[Marks, ...]:
+    """The values of `MARKS` of every frame, None where absent."""
+    groups = functional_groups(dataset)[:frames]
+    if not groups:
+        return (tuple(text(dataset, mark.keyword) for mark in MARKS),) * frames
+    marks = tuple(tuple(_frame_mark(group, mark) for mark in MARKS) for group in groups)
+    return marks + ((None,) * len(MARKS),) * (frames - len(marks))
+
+
+def _frame_mark(groups: Sequence[Dataset], mark: Mark) -> str | None:
+    found = (macro(groups, sequence) for sequence in mark.sequences)
+    return next((text(each, mark.frame_keyword) for each in found if each is not None), None)
 
 
 def _frame_plane(groups: Sequence[Dataset]) -> Plane:
@@ -224,7 +335,26 @@ def _spacing(dataset: Dataset) -> tuple[float, float] | None:
         found = numbers(dataset, keyword, 2)
         if found is not None and min(found) > 0:
             return found[0], found[1]
-    return None
+    return _ultrasound_spacing(dataset)
+
+
+def _ultrasound_spacing(dataset: Dataset) -> tuple[float, float] | None:
+    """Distance of rows and of columns in the only 2-D region of an ultrasound image.
+
+    References
+    ----------
+    DICOM PS3.3 C.8.5.5, US Region Calibration: spatial format 1 is 2-D, unit 3 is cm
+    """
+    regions = value(dataset, "SequenceOfUltrasoundRegions") or ()
+    flat = [region for region in regions if integer(region, "RegionSpatialFormat") == 1]
+    if len(flat) != 1:
+        return None
+    units = [integer(flat[0], f"PhysicalUnits{axis}Direction") for axis in "XY"]
+    steps = [numbers(flat[0], f"PhysicalDelta{axis}", 1) for axis in "YX"]
+    if units != [3, 3] or not all(steps):
+        return None
+    y, x = (abs(step[0]) * 10 for step in steps if step)
+    return (y, x) if min(y, x) > 0 else None
 
 
 def _slice_step(dataset: Dataset) -> float | None:

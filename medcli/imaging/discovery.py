@@ -1,19 +1,26 @@
-"""Files, folders and patterns → the scans in them, found by content and not read yet."""
+"""Files, folders, archives and patterns → the scans in them, found by content, not read yet."""
 
 from __future__ import annotations
 
 import glob
 import os
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
 from typing import Literal
 
 from medcli.errors import ScanError
-from medcli.imaging.files import open_file, os_failure
-from medcli.imaging.formats import HEAD_BYTES, IMAGE_SUFFIXES, has_suffix, kind_of
-from medcli.records import Case, Failure, Kind
+from medcli.imaging.files import MEMBER, os_failure, read_head
+from medcli.imaging.formats import (
+    HEAD_BYTES,
+    IMAGE_SUFFIXES,
+    Content,
+    has_suffix,
+    header_of_pair,
+    kind_of,
+)
+from medcli.records import Case, Failure
 
-SKIPPED = ("no_pixels", "unsupported_transfer_syntax")
+SKIPPED = ("no_pixels", "unsupported_transfer_syntax", "nested_archive")
 """Codes of files that are sound, but no scan medcli reads."""
 
 Found = Case | Failure
@@ -26,7 +33,8 @@ def find_scans(inputs: Iterable[str], *, explicit: bool = True) -> list[Found]:
     Parameters
     ----------
     inputs :
-        files, folders (searched to any depth) and patterns such as ``*/ct``
+        files, folders and zip archives (searched to any depth), their members
+        (``a.zip!/inner``), DICOMDIRs and patterns such as ``*/ct``
     explicit :
         whether a person named these inputs; what is no image has then failed
         where it is a file of its own, and is skipped in any other case
@@ -35,8 +43,10 @@ def find_scans(inputs: Iterable[str], *, explicit: bool = True) -> list[Found]:
     -------
     one `Case` a scan and one `Failure` for each file that is part of none. In a folder,
     DICOM files form series, every picture and volume is a scan of its own, and hidden
-    files and medcli's own outputs are passed over. A file named by itself is always a
-    scan of its own. `scan_id` is unique within the answer.
+    files and medcli's own outputs are passed over; an archive is searched like a folder,
+    archives inside it are not. A DICOMDIR named by itself stands for the files it refers
+    to; in a folder they are found anyway. Any other file named by itself is a scan of its
+    own. `scan_id` is unique within the answer.
     """
     found: list[Found] = []
     for name in inputs:
@@ -49,23 +59,47 @@ def _find(name: str, explicit: bool) -> Iterable[Found]:
     if os.path.isdir(name):
         return _find_in_folder(name)
     if os.path.lexists(name) or not glob.has_magic(name) or "\0" in name:
-        return [_single(name, explicit)]
+        return _find_by_name(name, explicit)
     matches = sorted(glob.glob(name, recursive=True))
     if not matches:
         return [_failure(name, ScanError("not_found", f"{name}: matches nothing"))]
     return [found for match in matches for found in _find(match, explicit)]
 
 
+def _find_by_name(name: str, explicit: bool) -> Iterable[Found]:
+    """The scans of a file, of an archive, of a folder in one, or of a DICOMDIR."""
+    try:
+        content = _content(name)
+        if content == "archive" and not _is_member(name):
+            return _at_least_one(name, _find_in_archive(name))
+        if content == "directory":
+            return _at_least_one(name, _find_by_directory(name))
+        return [_single(content, name, explicit)]
+    except ScanError as error:
+        inside = list(_find_in_member(name)) if error.code == "not_found" else []
+        return inside or [_failure(name, error)]
+
+
 def _find_in_folder(root: str) -> Iterator[Found]:
     """The scans of a folder and those below it; a failure of its own where there are none."""
-    any_case = any_failed = False
+    return _at_least_one(root, _find_below(root))
+
+
+def _find_below(root: str) -> Iterator[Found]:
     for folder in _walk(root):
-        for found in [folder] if isinstance(folder, Failure) else _folder_scans(*folder):
-            any_case |= isinstance(found, Case)
-            any_failed |= isinstance(found, Failure) and found.status == "failed"
-            yield found
+        yield from [folder] if isinstance(folder, Failure) else _folder_scans(*folder)
+
+
+def _at_least_one(root: str, found: Iterable[Found]) -> Iterator[Found]:
+    """What was found in `root`; a failure of its own where that is nothing at all."""
+    any_case = any_failed = False
+    for each in found:
+        any_case |= isinstance(each, Case)
+        any_failed |= isinstance(each, Failure) and each.status == "failed"
+        yield each
     if not any_case and not any_failed:
-        message = f"{root}: no scan was found in this folder"
+        where = "folder" if os.path.isdir(root) else "file"
+        message = f"{root}: no scan was found in this {where}"
         yield _failure(root, ScanError("no_scans", message, "Name a folder with images"))
 
 
@@ -90,7 +124,7 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]] | Failure]:
             continue
         names = {entry.name for entry in visible}
         identity = (status.st_dev, status.st_ino)
-        if identity in seen or {"model.json", "graph.onnx"} <= names or "catalogue.sqlite" in names:
+        if identity in seen or _is_own_output(names):
             continue
         seen.add(identity)
         yield folder, [entry.path for entry in visible if _is_file(entry)]
@@ -111,28 +145,115 @@ def _is_file(entry: os.DirEntry[str]) -> bool:
         return False
 
 
+def _is_own_output(names: Collection[str]) -> bool:
+    """Whether the names in a folder are those of a model package or a gallery."""
+    return {"model.json", "graph.onnx"} <= set(names) or "catalogue.sqlite" in names
+
+
+def _find_in_archive(archive: str, folder: str = "") -> Iterator[Found]:
+    """The scans of a zip archive, or of those of its members that lie in `folder`."""
+    from medcli.imaging.archive import members
+
+    try:
+        folders = _folders_of([name for name in members(archive) if _lies_in(name, folder)])
+    except ScanError as error:
+        yield _failure(archive, error)
+        return
+    for inner, names in folders:
+        paths = [f"{archive}{MEMBER}{name}" for name in names]
+        yield from _folder_scans(f"{archive}{MEMBER}{inner}" if inner else archive, paths)
+
+
+def _lies_in(name: str, folder: str) -> bool:
+    return not folder or name.startswith(folder.rstrip("/") + "/")
+
+
+def _folders_of(names: Iterable[str]) -> list[tuple[str, list[str]]]:
+    """The names of an archive by folder, sorted; hidden ones and own outputs left out."""
+    folders: dict[str, list[str]] = {}
+    for name in sorted(names):
+        parts = name.split("/")
+        if not any(part.startswith(".") and part.strip(".") for part in parts):
+            folders.setdefault("/".join(parts[:-1]), []).append(name)
+    own = [
+        folder
+        for folder, inside in folders.items()
+        if _is_own_output([name.rpartition("/")[2] for name in inside])
+    ]
+    return [
+        (folder, inside)
+        for folder, inside in sorted(folders.items(), key=lambda item: item[0].split("/"))
+        if not any(f"{folder}/".startswith(f"{each}/") for each in own)
+    ]
+
+
+def _find_in_member(path: str) -> Iterable[Found]:
+    """The scans of ``a.zip!/folder``; none where it is no folder of an archive."""
+    if MEMBER not in path:
+        return ()
+    from medcli.imaging.archive import split_path
+
+    parts = split_path(path)
+    return _find_in_archive(*parts) if parts else ()
+
+
+def _nothing_in(archive: str) -> Failure:
+    """What is said of an archive without visible members that lies in a folder."""
+    message = f"{archive}: nothing was found in this archive"
+    return Failure(archive, "no_scans", message, "skipped", files=(archive,))
+
+
+def _is_member(path: str) -> bool:
+    if MEMBER not in path:
+        return False
+    from medcli.imaging.archive import split_path
+
+    return split_path(path) is not None
+
+
+def _find_by_directory(path: str) -> list[Found]:
+    """The scans that a DICOMDIR refers to, and each file that it names in vain."""
+    from medcli.imaging.dicom_directory import referenced_files
+    from medcli.imaging.dicom_groups import group_files
+
+    try:
+        there, missing = referenced_files(path)
+    except ScanError as error:
+        return [_failure(path, error)]
+    cases, errors = group_files(there)
+    return [*cases, *(_failure(each, error) for each, error in (errors | missing).items())]
+
+
 def _folder_scans(folder: str, paths: Sequence[str]) -> list[Found]:
     """The scans among the files of one folder, in the order of their first file."""
-    found: dict[str, Found] = {}  # by first file
+    found: dict[str, list[Found]] = {}  # by first file
     dicom: list[str] = []
+    parts: set[str] = set()  # data files of a header
     for path in paths:
         try:
-            if _kind(path) == "dicom":
-                dicom.append(path)
-            else:
-                found[path] = _single(path, explicit=False)
+            content = _content(path)
         except ScanError as error:
-            found[path] = _failure(path, error)
+            found[path] = [_failure(path, error)]
+            continue
+        if content == "dicom":
+            dicom.append(path)
+        elif content == "archive" and not _is_member(path):
+            found[path] = list(_find_in_archive(path)) or [_nothing_in(path)]
+        else:
+            single = _single(content, path, explicit=False)
+            found[path] = [single]
+            parts |= set(single.files) - {path}
     if dicom:
         from medcli.imaging.dicom_groups import group_files
 
         cases, errors = group_files(dicom, folder)
-        found |= {case.files[0]: case for case in cases}
-        found |= {path: _failure(path, error) for path, error in errors.items()}
-    return [found[path] for path in paths if path in found]
+        for case in cases:
+            found.setdefault(case.files[0], []).append(case)
+        found |= {path: [_failure(path, error)] for path, error in errors.items()}
+    return [each for path in paths if path not in parts for each in found.get(path, ())]
 
 
-def _kind(path: str) -> Kind | None:
+def _content(path: str) -> Content | None:
     """What `path` is read as, by its first bytes.
 
     Raises
@@ -140,29 +261,30 @@ def _kind(path: str) -> Kind | None:
     ScanError : not_found, unreadable, not_an_image (no regular file), truncated
         (an image by its name, but empty)
     """
-    with open_file(path) as file:
-        try:
-            head = file.read(HEAD_BYTES)
-        except OSError as error:
-            raise os_failure(path, error) from error
+    head = read_head(path, HEAD_BYTES)
     if not head and has_suffix(path, IMAGE_SUFFIXES):
         raise ScanError("truncated", f"{path}: the file is empty", "Copy it again")
     return kind_of(path, head)
 
 
-def _single(path: str, explicit: bool) -> Found:
-    """A file as a scan of its own."""
-    try:
-        kind = _kind(path)
-    except ScanError as error:
-        return _failure(path, error)
-    if kind == "dicom":
+def _single(content: Content | None, path: str, explicit: bool) -> Found:
+    """A file whose content is known as a scan of its own."""
+    if content == "dicom" or content == "directory":
         from medcli.imaging.dicom_groups import group_files
 
         cases, errors = group_files([path], path)
         return cases[0] if cases else _failure(path, errors[path])
-    if kind == "volume" or kind == "picture":
-        return Case(path, (path,), kind, scan_id=path)
+    if content == "volume":
+        from medcli.imaging.volume import files_of_volume
+
+        return Case(path, files_of_volume(path), "volume", scan_id=path)
+    if content == "picture":
+        return Case(path, (path,), "picture", scan_id=path)
+    if content == "archive":
+        message = f"{path}: an archive inside an archive is not opened"
+        return _failure(path, ScanError("nested_archive", message, "Unpack it first"))
+    if header := header_of_pair(path) if explicit else None:
+        return _single("volume", header, explicit)
     claims = has_suffix(path, IMAGE_SUFFIXES)
     what = "named like an image, but its content is none" if claims else "not an image"
     message = f"{path}: {what}"

@@ -1,4 +1,7 @@
-"""Opening files: regular files only, the operating system's refusals as `ScanError`."""
+"""Opening files: regular files only, the operating system's refusals as `ScanError`.
+
+A path ``a.zip!/inner`` means a member of a zip archive; see `medcli.imaging.archive`.
+"""
 
 from __future__ import annotations
 
@@ -9,14 +12,26 @@ from typing import BinaryIO
 from medcli.errors import ScanError
 from medcli.imaging.isolation.inside import BYTES_PER_SECOND, ask_for_time
 
+MEMBER = "!/"
+"""What stands between the path of an archive and the name of a member."""
+
 
 def open_file(path: str) -> BinaryIO:
     """Open a regular file for reading; pipes and devices are refused without a wait.
 
+    A member of an archive is inflated into memory, within bounds.
+
     Raises
     ------
-    ScanError : not_found, unreadable, not_an_image (no regular file)
+    ScanError : not_found, unreadable, not_an_image (no regular file); of a member also
+        what `medcli.imaging.archive.open_member` raises
     """
+    if MEMBER in path:
+        from medcli.imaging.archive import open_member
+
+        member = open_member(path)
+        if member is not None:
+            return member
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
@@ -27,6 +42,26 @@ def open_file(path: str) -> BinaryIO:
         raise os_failure(path, error) from error
     except ValueError as error:  # a null character
         raise os_failure(path, FileNotFoundError()) from error
+
+
+def read_head(path: str, count: int) -> bytes:
+    """The first `count` bytes of a file; of a member of an archive no more is inflated.
+
+    Raises
+    ------
+    ScanError : as `open_file`
+    """
+    if MEMBER in path:
+        from medcli.imaging.archive import open_member
+
+        member = open_member(path, count)
+        if member is not None:
+            return member.read()
+    with open_file(path) as file:
+        try:
+            return file.read(count)
+        except OSError as error:
+            raise os_failure(path, error) from error
 
 
 def os_failure(path: str, error: OSError) -> ScanError:

@@ -1,7 +1,8 @@
-"""Which format a file has, by its content; names decide for volumes only."""
+"""Which format a file has, by its content; names decide where a content tells nothing."""
 
 from __future__ import annotations
 
+import os
 import re
 import struct
 from pathlib import PurePath
@@ -9,13 +10,14 @@ from typing import Literal
 
 from medcli.records import Kind
 
-HEAD_BYTES = 132
-VOLUME_SUFFIXES = (".nii", ".nii.gz", ".nrrd", ".nhdr", ".mha", ".mhd")
+HEAD_BYTES = 512
+VOLUME_SUFFIXES = (".nii", ".nii.gz", ".hdr", ".nrrd", ".nhdr", ".mha", ".mhd")
 IMAGE_SUFFIXES = (
     *VOLUME_SUFFIXES, ".dcm", ".dicom", ".png", ".jpg", ".jpeg", ".tif", ".tiff", ".bmp",
 )  # fmt: skip
 
 PictureFormat = Literal["png", "jpeg", "tiff", "bmp"]
+Content = Kind | Literal["archive", "directory"]
 
 _PICTURE_MAGIC: tuple[tuple[bytes, PictureFormat], ...] = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -26,20 +28,56 @@ _PICTURE_MAGIC: tuple[tuple[bytes, PictureFormat], ...] = (
     (b"MM\0+", "tiff"),
 )
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
+_ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # the second begins an empty archive
+NIFTI_SIZES = (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c")  # 348 and 540
+_DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 
 
-def kind_of(path: str, head: bytes) -> Kind | None:
+def kind_of(path: str, head: bytes) -> Content | None:
     """What to read a file as, from its name and first `HEAD_BYTES`; None if it is no image.
 
-    SimpleITK goes by names, so a volume must carry one of `VOLUME_SUFFIXES`.
+    Only files named ``.zip`` are archives: many a document is a zip file too. NIfTI and
+    NRRD are known by their content, the other volumes by one of `VOLUME_SUFFIXES`.
     """
     if head[128:132] == b"DICM":  # whatever its preamble says: it may be a TIFF header
-        return "dicom"
+        return "directory" if _DIRECTORY_CLASS in head[132:] else "dicom"
     if picture_format(head):
         return "picture"
-    if has_suffix(path, VOLUME_SUFFIXES) and head:
+    if head.startswith(_ZIP_MAGIC):
+        return "archive" if has_suffix(path, (".zip",)) else None
+    if _is_volume(path, head):
         return "volume"
     return "dicom" if looks_like_dicom(head) else None
+
+
+def _is_volume(path: str, head: bytes) -> bool:
+    """Whether a file is a volume, or the header of one."""
+    if has_suffix(path, (".hdr",)):  # a name of many formats
+        return head.startswith(NIFTI_SIZES)
+    if has_suffix(path, (".mnc",)):
+        return is_minc(head)
+    named = bool(head) and has_suffix(path, VOLUME_SUFFIXES)
+    return named or is_nifti(head) or head.startswith(b"NRRD000")
+
+
+def is_minc(head: bytes) -> bool:
+    """Whether the first bytes are those of HDF5, which holds MINC-2."""
+    return head.startswith(b"\x89HDF\r\n\x1a\n")
+
+
+def is_nifti(head: bytes) -> bool:
+    """Whether the first bytes are those of a NIfTI file, of version 1 or 2."""
+    return head.startswith(NIFTI_SIZES) and (
+        head[344:348] in (b"n+1\0", b"ni1\0") or head[4:8] in (b"n+2\0", b"ni2\0")
+    )
+
+
+def header_of_pair(path: str) -> str | None:
+    """The header ``x.hdr`` that lies beside ``x.img``, None where there is none."""
+    if not has_suffix(path, (".img", ".img.gz")):
+        return None
+    stem = path[: path.lower().rindex(".img")]
+    return next((name for name in (f"{stem}.hdr", f"{stem}.HDR") if os.path.isfile(name)), None)
 
 
 def has_suffix(path: str, suffixes: tuple[str, ...]) -> bool:

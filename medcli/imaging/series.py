@@ -28,7 +28,7 @@ def read_series(case: Case) -> Scan:
     """
     headers = [read_header(path) for path in case.files]
     leave_to_worker(header.transfer_syntax for header in headers)
-    stack = stack_slices(headers, case.series_uid)
+    stack = stack_slices(headers, case.series_uid, case.time_point)
     first = stack.slices[0].header
     check_budget(case.path, (len(stack.slices), first.rows, first.columns, first.samples))
     pixels, images = _decode(stack)
@@ -53,6 +53,7 @@ def read_series(case: Case) -> Scan:
         series_uid=first.series_uid,
         metadata=first.metadata,
         warnings=(
+            *case.warnings,
             *stack.warnings,
             *_merged([header.warnings for header in headers]),
             *_merged([image.warnings for image in images.values()]),

@@ -6,12 +6,15 @@ Pure geometry, no files are read here. The rules, in this order:
 2. localizers are dropped where the series has other slices: localizer
 3. of slices that differ in size, orientation (by more than 1°), pixel spacing (1 %) or in
    having a position, the largest group stays: mixed_series
-4. the rest is sorted by position along the slice normal, or by InstanceNumber where
+4. slices that all lie at one position and differ in time stay as a stack in time: time_points
+5. where positions repeat and a tag of `MARKS` tells the slices apart, one part is read, by
+   default the first: first_time_point (`medcli.imaging.dicom_groups` parts files before)
+6. the rest is sorted by position along the slice normal, or by InstanceNumber where
    there are no positions: no_positions
-5. of slices at one position the first by InstanceNumber stays: duplicate_slice
-6. the spacing is the median step; longer steps are named as gap (over 1.5 times) or
+7. of slices at one position the first by InstanceNumber stays: duplicate_slice
+8. the spacing is the median step; longer steps are named as gap (over 1.5 times) or
    uneven_spacing (over 1 % + 0.01 mm off), and nothing is resampled
-7. a drift of more than 0.5° against the normal is named (tilt) and kept in the affine
+9. a drift of more than 0.5° against the normal is named (tilt) and kept in the affine
 """
 
 from __future__ import annotations
@@ -24,13 +27,16 @@ from pathlib import PurePath
 
 import numpy as np
 
-from medcli.imaging.dicom_header import Header, Plane
+from medcli.errors import ScanError
+from medcli.imaging.dicom_header import MARKS, Header, Mark, Plane
 from medcli.records import ScanWarning
 
 SAME_DIRECTION = math.cos(math.radians(1.0))
 SAME_POSITION_MM = 1e-3
 GAP = 1.5
 TILT_DEGREES = 0.5
+STRAYS = 2
+"""So few slices beside a larger stack are strays of it, and no stack of their own."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,6 +46,10 @@ class Slice:
     header: Header = field(repr=False)
     frame: int
     plane: Plane
+
+    def mark(self, mark: Mark) -> str:
+        """The value of one of `MARKS`, blank where absent."""
+        return self.header.marks[self.frame][MARKS.index(mark)] or ""
 
     @property
     def name(self) -> str:
@@ -58,28 +68,50 @@ class Stack:
     warnings: tuple[ScanWarning, ...]
 
 
-def stack_slices(headers: Sequence[Header], series_uid: str | None = None) -> Stack:
-    """Order the frames of `headers` along their normal; slice 0 has the smallest projection.
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """Slices parted so that positions repeat less; `mark` tells the parts apart, None for one."""
 
-    The normal is the row direction × the column direction, so that array index
-    (z, y, x) → LPS is right-handed.
-    """
-    slices = [
+    slices: tuple[tuple[Slice, ...], ...] = field(repr=False)
+    mark: Mark | None
+
+
+def slices_of(headers: Sequence[Header]) -> list[Slice]:
+    """Every frame of every file."""
+    return [
         Slice(header, frame, plane)
         for header in headers
         for frame, plane in enumerate(header.planes)
     ]
-    slices, mixed = _one_series(slices, series_uid)
+
+
+def stack_slices(
+    headers: Sequence[Header], series_uid: str | None = None, time_point: int | None = None
+) -> Stack:
+    """Order the frames of `headers` along their normal; slice 0 has the smallest projection.
+
+    The normal is the row direction × the column direction, so that array index
+    (z, y, x) → LPS is right-handed.
+
+    Raises
+    ------
+    ScanError : not_found, where there is no such `time_point`
+    """
+    slices, mixed = _one_series(slices_of(headers), series_uid)
     slices, localizers = _without_localizers(slices)
     slices, odd = _largest_group(slices)
     dropped = _warning("mixed_series", "dropped because they do not fit the others", mixed + odd)
     if slices[0].plane.position is None or slices[0].plane.orientation is None:
         return _unplaced(slices, (*localizers, *dropped))
+    parts = part_repeats(slices)
+    if time_point is None and is_cine(parts):
+        return _cine(parts, (*localizers, *dropped))
+    slices, chosen = _one_part(parts, time_point)
     ordered, duplicates = _ordered(slices)
     z, irregular = _spacing(ordered)
     affine, tilt = _affine(ordered, z)
     y, x = ordered[0].plane.spacing or (None, None)
-    warnings = (*localizers, *dropped, *duplicates, *irregular, *tilt)
+    warnings = (*localizers, *dropped, *chosen, *duplicates, *irregular, *tilt)
     return Stack(tuple(ordered), (z, y, x), affine, warnings)
 
 
@@ -181,6 +213,83 @@ def _projections(slices: Sequence[Slice]) -> np.ndarray:
     positions = np.array([each.plane.position for each in slices], dtype=float)
     along: np.ndarray = positions @ _directions(slices[0].plane)[2]
     return along
+
+
+def part_repeats(slices: Sequence[Slice], marks: Sequence[Mark] = MARKS) -> Parts:
+    """Part placed slices of one orientation whose positions repeat, by what tells them apart.
+
+    A mark parts them where it has no more values than a position has slices at most (else
+    it tells slices apart, such as a time of acquisition), where each part repeats less, and
+    where no part is of `STRAYS` only. Parts stand in the order of the mark's values.
+    """
+    most = _most_at_one_position(slices)
+    for number, mark in enumerate(marks if most > 1 else ()):
+        groups: dict[str, list[Slice]] = {}
+        for each in slices:
+            groups.setdefault(each.mark(mark), []).append(each)
+        sizes = [len(group) for group in groups.values()]
+        few = 1 < len(groups) <= most and (min(sizes) > STRAYS or min(sizes) == max(sizes))
+        if few and all(_most_at_one_position(group) < most for group in groups.values()):
+            ordered = [groups[value] for value in sorted(groups, key=_by_number)]
+            finer = [part_repeats(group, marks[number + 1 :]).slices for group in ordered]
+            return Parts(tuple(part for parts in finer for part in parts), mark)
+    return Parts((tuple(slices),), None)
+
+
+def is_cine(parts: Parts) -> bool:
+    """Whether the parts are moments in time at one position."""
+    if parts.mark is None or not parts.mark.is_time:
+        return False
+    return (
+        all(len(part) == 1 for part in parts.slices)
+        and _positions([part[0] for part in parts.slices]) == 1
+    )
+
+
+def _by_number(value: str) -> tuple[float, str]:
+    """A sort key: numbers by their size, then what is none."""
+    try:
+        return float(value), value
+    except ValueError:
+        return math.inf, value
+
+
+def _position_numbers(slices: Sequence[Slice]) -> np.ndarray:
+    """(S,) which position along the normal each slice has, counting from 0."""
+    along = _projections(slices)
+    order = np.argsort(along, kind="stable")
+    numbers = np.empty(len(along), int)
+    numbers[order] = np.cumsum(np.diff(along[order], prepend=along[order[0]]) > SAME_POSITION_MM)
+    return numbers
+
+
+def _most_at_one_position(slices: Sequence[Slice]) -> int:
+    return int(np.bincount(_position_numbers(slices)).max())
+
+
+def _positions(slices: Sequence[Slice]) -> int:
+    return int(_position_numbers(slices).max()) + 1
+
+
+def _one_part(parts: Parts, time_point: int | None) -> tuple[list[Slice], Warnings]:
+    """The slices of the part asked for, else of the first, with a warning."""
+    count = len(parts.slices)
+    if not 0 <= (time_point or 0) < count:
+        message = f"{parts.slices[0][0].name}: there is no time point {time_point}"
+        raise ScanError("not_found", message, f"Choose one of 0 to {count - 1}")
+    if parts.mark is None or time_point is not None:
+        return list(parts.slices[time_point or 0]), ()
+    message = f"{count} slices at a position, told apart by {parts.mark.keyword}; the first of each"
+    return list(parts.slices[0]), (ScanWarning("first_time_point", f"{message} was read"),)
+
+
+def _cine(parts: Parts, warnings: Warnings) -> Stack:
+    """A stack in time: slices of one position, in the order of the mark."""
+    slices = tuple(part[0] for part in parts.slices)
+    affine, _ = _affine(slices[:1], None)
+    y, x = slices[0].plane.spacing or (None, None)
+    message = f"{len(slices)} moments at one position; they stand in the order of time"
+    return Stack(slices, (None, y, x), affine, (*warnings, ScanWarning("time_points", message)))
 
 
 def _ordered(slices: Sequence[Slice]) -> tuple[list[Slice], Warnings]:

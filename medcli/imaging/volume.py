@@ -1,17 +1,21 @@
-"""NIfTI, NRRD and MetaImage → `Scan`, by SimpleITK.
+"""NIfTI, Analyze, NRRD and MetaImage → `Scan`, by NumPy alone; MINC by `medcli.imaging.minc`.
 
-Volumes are reoriented to LPS by flips and swaps of axes (no resampling): array axis z
-runs to the head, y to the back, x to the patient's left, as in an axial CT series.
+Headers are checked against the file and the pixel budget before a voxel is read.
 """
 
 from __future__ import annotations
 
+import struct
+
 import numpy as np
-import SimpleITK as sitk
 
 from medcli.errors import ScanError
+from medcli.imaging.files import read_head
+from medcli.imaging.formats import has_suffix, is_minc
+from medcli.imaging.orientation import to_lps
 from medcli.imaging.values import compact, replace_nonfinite
-from medcli.imaging.volume_header import check_volume, nonfinite_voxels
+from medcli.imaging.volume_data import read_voxels
+from medcli.imaging.volume_header import VolumeHeader, damaged
 from medcli.records import Case, Scan, ScanWarning
 
 AIR_HU, TISSUE_HU = -900, 100
@@ -23,21 +27,23 @@ Warnings = tuple[ScanWarning, ...]
 def read_volume(case: Case) -> Scan:
     """Read one volume file, axial slices from the feet up.
 
-    These formats do not name the modality. A minimum of at most `AIR_HU` with a
-    maximum of at least `TISSUE_HU` is taken for CT, and said so by a warning.
+    Of several time points that of `Case.time_point` is read, by default the first, which
+    a warning says. These formats do not name the modality. A minimum of at most `AIR_HU`
+    with a maximum of at least `TISSUE_HU` is taken for CT, and said so by a warning.
 
     Raises
     ------
-    ScanError : the codes of `check_volume`, damaged_pixels, unsupported_pixels
+    ScanError : not_found, unreadable, damaged_header, truncated, crc, too_large,
+        unsupported_pixels
     """
     path = case.files[0]
-    header = check_volume(path)
-    image, noticed = _read(path, nonfinite_voxels(header))
-    voxels, reduced = _channels(sitk.GetArrayFromImage(image))
-    pixels, replaced = replace_nonfinite(compact(voxels))
+    header, voxels, chosen, decoder = _load(case)
+    stored, affine = to_lps(voxels, header.affine)
+    with np.errstate(all="ignore"):  # what is too large becomes infinite, and is replaced
+        pixels, replaced = replace_nonfinite(compact(_modality_values(stored, header)))
+    pixels = np.ascontiguousarray(pixels if pixels.ndim == 4 else pixels[..., np.newaxis])
     is_ct = pixels.min() <= AIR_HU and pixels.max() >= TISSUE_HU and pixels.shape[3] == 1
     assumed = ScanWarning("assumed_hu", "values like CT: taken as Hounsfield units")
-    x, y, z = image.GetSpacing()
     return Scan(
         pixels=pixels,
         path=case.path,
@@ -47,68 +53,122 @@ def read_volume(case: Case) -> Scan:
         format=header.format,
         modality="CT" if is_ct else None,
         unit="HU" if is_ct else "stored",
-        spacing_mm=(z if len(header.size) > 2 else None, y, x),
-        affine=_affine(image),
-        decoder=f"SimpleITK {sitk.Version.VersionString()}",
+        spacing_mm=_spacing(header, affine),
+        affine=affine,
+        decoder=decoder,
         patient_id=case.patient_id,
-        warnings=(*noticed, *reduced, *replaced, *((assumed,) if is_ct else ())),
+        warnings=(
+            *case.warnings,
+            *header.warnings,
+            *chosen,
+            *_first_channel(header),
+            *replaced,
+            *((assumed,) if is_ct else ()),
+        ),
     )
 
 
-def _read(path: str, nonfinite: np.ndarray | None) -> tuple[sitk.Image, Warnings]:
-    """A three-dimensional image oriented to LPS; of several time points the first.
+def _load(case: Case) -> tuple[VolumeHeader, np.ndarray, Warnings, str]:
+    """The header, the stored values of the time point, a warning about it, and the decoder."""
+    path = case.files[0]
+    if is_minc(read_head(path, 8)):
+        from medcli.imaging.minc import read_minc
 
-    `nonfinite` (z, y, x) marks voxels to be given back their NaN.
+        header, voxels, decoder = read_minc(path)
+        point, chosen = _time_point(case, header)
+        return header, voxels[..., point], chosen, decoder
+    header = read_volume_header(path)
+    point, chosen = _time_point(case, header)
+    return header, read_voxels(path, header, point), chosen, f"numpy {np.__version__}"
+
+
+def read_volume_header(path: str) -> VolumeHeader:
+    """Read the header of a volume file.
+
+    Raises
+    ------
+    ScanError : not_found, unreadable, damaged_header, truncated, crc, unsupported_pixels
     """
-    reader = sitk.ImageFileReader()
-    warnings: Warnings = ()
     try:
-        sitk.ProcessObject.SetGlobalWarningDisplay(False)  # quotes the file on stderr
-        reader.SetFileName(path)
-        reader.ReadImageInformation()
-        size = list(reader.GetSize())
-        if len(size) > 3:
-            if max(size[3:]) > 1:
-                message = f"{size[3]} time points; the first was read"
-                warnings = (ScanWarning("first_time_point", message),)
-            reader.SetExtractSize(size[:3] + [0] * (len(size) - 3))
-        image = reader.Execute()
-        if image.GetDimension() == 2:
-            image = sitk.JoinSeries([image])
-        if "complex" in image.GetPixelIDTypeAsString():
-            raise ScanError("unsupported_pixels", f"{path}: complex numbers")
-        if nonfinite is not None:
-            image = _with_nan(image, nonfinite)
-        return sitk.DICOMOrient(image, "LPS"), warnings
-    except ScanError:
-        raise
-    except Exception as error:  # SimpleITK raises RuntimeError for all; SWIG adds its own
-        raise ScanError(
-            "damaged_pixels", f"{path}: SimpleITK cannot read the volume", "Convert it again"
-        ) from error
+        with np.errstate(all="ignore"):  # absurd numbers are refused below
+            header = _read_header(path)
+    except (ValueError, KeyError, IndexError, TypeError, struct.error, OverflowError) as error:
+        raise damaged(path) from error
+    axes = header.affine[:3, :3]
+    if min(header.size) < 1 or not np.isfinite(header.affine).all() or not axes.any(axis=0).all():
+        raise damaged(path)
+    return header
 
 
-def _with_nan(image: sitk.Image, mask: np.ndarray) -> sitk.Image:
-    """The image with NaN where `mask` is set."""
-    restored = sitk.GetImageFromArray(np.where(mask, np.nan, sitk.GetArrayViewFromImage(image)))
-    restored.CopyInformation(image)
-    return restored
+def files_of_volume(path: str) -> tuple[str, ...]:
+    """The files of a volume: its own and the data file that its header names, if any."""
+    if not has_suffix(path, (".hdr", ".mhd", ".mha", ".nhdr", ".nrrd")):
+        return (path,)
+    try:
+        header = read_volume_header(path)
+        read_head(header.data_file, 1)
+    except ScanError:  # to be told by who reads the volume
+        return (path,)
+    return tuple(dict.fromkeys((path, header.data_file)))
 
 
-def _channels(voxels: np.ndarray) -> tuple[np.ndarray, Warnings]:
-    """(S, H, W[, C]) → (S, H, W, 1 or 3): bytes of three or four components are a colour."""
-    if voxels.ndim == 3:
-        return voxels[..., np.newaxis], ()
-    if voxels.dtype == np.uint8 and voxels.shape[3] in (3, 4):
-        return voxels[..., :3], ()
-    message = f"{voxels.shape[3]} values a voxel; the first was read"
-    return voxels[..., :1], (ScanWarning("first_channel", message),)
+def _read_header(path: str) -> VolumeHeader:
+    """The header by the format that content and name tell."""
+    if has_suffix(path, (".mha", ".mhd")):
+        from medcli.imaging.metaimage import read_metaimage_header
+
+        return read_metaimage_header(path)
+    if has_suffix(path, (".nrrd", ".nhdr")) or read_head(path, 4) == b"NRRD":
+        from medcli.imaging.nrrd import read_nrrd_header
+
+        return read_nrrd_header(path)
+    from medcli.imaging.nifti import read_nifti_header
+
+    return read_nifti_header(path)
 
 
-def _affine(image: sitk.Image) -> np.ndarray:
-    """(4, 4) array index (z, y, x) → LPS mm; ITK's physical space is LPS."""
-    direction = np.array(image.GetDirection()).reshape(3, 3)  # columns: x, y, z
-    affine = np.eye(4)
-    affine[:3, :3] = (direction * np.array(image.GetSpacing()))[:, ::-1]
-    affine[:3, 3] = image.GetOrigin()
-    return affine
+def _time_point(case: Case, header: VolumeHeader) -> tuple[int, Warnings]:
+    """The time point to be read, and a warning where the first was not asked for."""
+    count = header.time_points
+    if case.time_point is not None:
+        if not 0 <= case.time_point < count:
+            message = f"{case.path}: there is no time point {case.time_point}"
+            raise ScanError("not_found", message, f"Choose one of 0 to {count - 1}")
+        return case.time_point, ()
+    if count == 1:
+        return 0, ()
+    return 0, (ScanWarning("first_time_point", f"{count} time points; the first was read"),)
+
+
+def _first_channel(header: VolumeHeader) -> Warnings:
+    """A warning where a voxel has several values that are no colour."""
+    used = (*header.spatial, header.time, header.channel if header.is_colour else None)
+    values = [size for axis, size in enumerate(header.size) if axis not in used and size > 1]
+    if not values:
+        return ()
+    message = f"{int(np.prod(values))} values a voxel; the first was read"
+    return (ScanWarning("first_channel", message),)
+
+
+def _modality_values(stored: np.ndarray, header: VolumeHeader) -> np.ndarray:
+    """Stored values × slope + intercept; whole numbers stay whole, so that HU are exact."""
+    if header.slope == 1 and header.intercept == 0:
+        return stored
+    factors = np.array([header.slope, header.intercept])
+    small = stored.dtype.kind in "iu" and stored.dtype.itemsize <= 2
+    if small and not np.any(factors % 1) and np.abs(factors).max() < 2**14:
+        return stored.astype(np.int32) * int(header.slope) + int(header.intercept)
+    values: np.ndarray = stored * header.slope + header.intercept
+    return values.astype(np.float32)
+
+
+def _spacing(
+    header: VolumeHeader, affine: np.ndarray
+) -> tuple[float | None, float | None, float | None]:
+    """(z, y, x) mm in the order of the turned array; None where the header has none."""
+    stored = header.affine[:3, :3]
+    known: list[float | None] = []
+    for axis in range(3):
+        same = np.abs(stored.T @ affine[:3, axis]) / np.linalg.norm(stored, axis=0)
+        known.append(header.spacing[int(np.argmax(same))])
+    return known[0], known[1], known[2]

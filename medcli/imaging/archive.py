@@ -1,0 +1,180 @@
+"""Members of zip archives, read into memory within bounds; nothing is unpacked to disk.
+
+A member is named ``a.zip!/inner``. Its name is looked up as it stands in the archive and
+never as a path of the disk, so that ``../`` in it leads nowhere.
+
+References
+----------
+PKWARE APPNOTE.TXT 6.3.10, 4.3.7 local file header, 4.3.12 central directory
+"""
+
+from __future__ import annotations
+
+import io
+import os
+import struct
+import zipfile
+import zlib
+from collections.abc import Iterable, Mapping
+from functools import lru_cache
+from typing import BinaryIO, NamedTuple
+
+from medcli.errors import ScanError
+from medcli.imaging.files import MEMBER, open_file, os_failure
+from medcli.imaging.values import MAX_SAMPLES
+
+MEMBER_BYTES = 4 * MAX_SAMPLES
+"""Most bytes of one member, inflated."""
+
+ARCHIVE_BYTES = 2**36
+"""Most bytes of all members of an archive, inflated."""
+
+MAX_MEMBERS = 200_000
+
+_DEFLATE_RATIO = 1032
+"""Deflate cannot do better: who announces more lies."""
+
+_LOCAL_HEADER = 30
+_HEAD_PACKED = 2**16  # compressed bytes that are enough for the first bytes of a member
+
+
+class Member(NamedTuple):
+    """One file in an archive, as the central directory announces it."""
+
+    offset: int  # of its local header
+    packed: int  # bytes in the archive
+    size: int  # bytes inflated
+    crc: int
+    method: int
+    encrypted: bool
+
+
+def split_path(path: str) -> tuple[str, str] | None:
+    """``a.zip!/inner`` as (archive, member) where the first is a file, else None."""
+    start = path.find(MEMBER)
+    while start >= 0:
+        if os.path.isfile(path[:start]):
+            return path[:start], path[start + len(MEMBER) :]
+        start = path.find(MEMBER, start + 1)
+    return None
+
+
+def open_member(path: str, count: int | None = None) -> BinaryIO | None:
+    """The content of a member, or its first `count` bytes; None where `path` names none.
+
+    Raises
+    ------
+    ScanError : encrypted, unsupported_compression, too_large, truncated, crc,
+        damaged_header; what `members` raises
+    """
+    parts = split_path(path)
+    member = members(parts[0]).get(parts[1]) if parts else None
+    if parts is None or member is None:
+        return None
+    _check_member(path, member)
+    whole = count is None
+    wanted = member.size if count is None else min(count, member.size)
+    packed = _packed(parts[0], member, whole)
+    data = _inflate(path, packed, wanted) if member.method else packed[:wanted]
+    if len(data) < wanted:
+        raise ScanError("truncated", f"{path}: the archive ends before it does", "Copy it again")
+    if whole and zlib.crc32(data) != member.crc:
+        raise ScanError("crc", f"{path}: a checksum in the archive is wrong", "Copy it again")
+    return io.BytesIO(data)
+
+
+def members(archive: str) -> Mapping[str, Member]:
+    """The files of an archive by name, as it is on the disk now; folders are left out.
+
+    Raises
+    ------
+    ScanError : not_found, unreadable, truncated (no central directory), damaged_header,
+        too_large
+    """
+    with open_file(archive) as file:
+        status = os.fstat(file.fileno())
+    return _directory(archive, status.st_mtime_ns, status.st_size)
+
+
+@lru_cache(maxsize=4)  # it would be parsed again for every member
+def _directory(archive: str, modified: int, size: int) -> Mapping[str, Member]:
+    """The files of one version of an archive."""
+    try:
+        with open_file(archive) as file, zipfile.ZipFile(file) as content:
+            infos = [info for info in content.infolist() if not info.is_dir()]
+    except zipfile.BadZipFile as error:
+        if str(error) == "File is not a zip file":  # it has no end
+            message = f"{archive}: the archive ends early"
+            raise ScanError("truncated", message, "Copy it again") from error
+        raise _damaged(archive) from error
+    except OSError as error:
+        raise os_failure(archive, error) from error
+    except (NotImplementedError, ValueError, OverflowError, EOFError, struct.error) as error:
+        raise _damaged(archive) from error
+    _check_directory(archive, infos)
+    return {
+        info.filename: Member(
+            info.header_offset,
+            info.compress_size,
+            info.file_size,
+            info.CRC,
+            info.compress_type,
+            bool(info.flag_bits & 1),
+        )
+        for info in infos
+    }
+
+
+def _damaged(path: str) -> ScanError:
+    return ScanError("damaged_header", f"{path}: the archive is damaged", "Copy it again")
+
+
+def _check_directory(archive: str, infos: Iterable[zipfile.ZipInfo]) -> None:
+    """Refuse bombs: too many members, too much in all, one part of the file used twice."""
+    ordered = sorted(infos, key=lambda info: info.header_offset)
+    if len(ordered) > MAX_MEMBERS or sum(info.file_size for info in ordered) > ARCHIVE_BYTES:
+        raise ScanError(
+            "too_large", f"{archive}: more in it than the budget allows", "Unpack it first"
+        )
+    end = 0
+    for info in ordered:
+        if info.header_offset < end:
+            raise _damaged(archive)
+        end = info.header_offset + _LOCAL_HEADER + info.compress_size
+
+
+def _check_member(path: str, member: Member) -> None:
+    """Refuse what cannot or must not be inflated."""
+    if member.encrypted:
+        raise ScanError("encrypted", f"{path}: the archive is encrypted", "Unpack it first")
+    if member.method not in (zipfile.ZIP_STORED, zipfile.ZIP_DEFLATED):
+        message = f"{path}: a compression of the archive that medcli does not read"
+        raise ScanError("unsupported_compression", message, "Unpack it first")
+    if member.size > MEMBER_BYTES:
+        raise ScanError("too_large", f"{path}: inflates beyond {MEMBER_BYTES:,} bytes")
+    ratio = _DEFLATE_RATIO if member.method else 1
+    if member.size > ratio * member.packed:
+        raise _damaged(path)
+
+
+def _packed(archive: str, member: Member, whole: bool) -> bytes:
+    """The compressed bytes of a member, or as many as its first bytes need."""
+    with open_file(archive) as file:
+        try:
+            file.seek(member.offset)
+            local = file.read(_LOCAL_HEADER)
+            if len(local) < _LOCAL_HEADER or not local.startswith(b"PK\3\4"):
+                raise _damaged(archive)
+            file.seek(sum(struct.unpack_from("<2H", local, 26)), os.SEEK_CUR)  # name, extra
+            return file.read(member.packed if whole else min(member.packed, _HEAD_PACKED))
+        except OSError as error:
+            raise os_failure(archive, error) from error
+
+
+def _inflate(path: str, packed: bytes, wanted: int) -> bytes:
+    """The first `wanted` bytes of a raw deflate stream, fewer where it ends before."""
+    try:
+        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, max(1, wanted))
+    except zlib.error as error:
+        message = f"{path}: the compressed data are damaged"
+        raise ScanError("crc", message, "Copy it again") from error
