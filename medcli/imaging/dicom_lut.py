@@ -31,7 +31,7 @@ def descriptor(dataset: Dataset, keyword: str, *, signed: bool) -> tuple[int, in
     count, first, bits = (int(part) for part in found)
     if signed and first >= 2**15:
         first -= 2**16
-    return count % 2**16 or 2**16, first, bits
+    return count or 2**16, first, bits
 
 
 def entries(data: object, count: int, *, little_endian: bool) -> np.ndarray:
@@ -43,7 +43,7 @@ def entries(data: object, count: int, *, little_endian: bool) -> np.ndarray:
     """
     if not isinstance(data, bytes):
         found = np.asarray(data).astype(np.uint16).reshape(-1)
-    elif len(data) in (count, count + count % 2):
+    elif len(data) < 2 * count and len(data) in (count, count + count % 2):
         found = elements(data, 1, little_endian=little_endian)
     else:
         found = elements(data, 2, little_endian=little_endian)
