@@ -16,7 +16,7 @@ from dataclasses import replace
 
 import numpy as np
 from pydicom.dataset import FileDataset
-from pydicom.uid import ExplicitVRBigEndian
+from pydicom.uid import ExplicitVRBigEndian, UncompressedTransferSyntaxes
 
 from medcli.errors import ScanError
 from medcli.imaging.dicom_file import transfer_syntax
@@ -56,12 +56,13 @@ def standardise(path: str, dataset: FileDataset, image: Layout) -> Layout:
     ScanError : unsupported_pixels, truncated
     """
     syntax = transfer_syntax(dataset)[0]
+    native = syntax in UncompressedTransferSyntaxes
     odd = image.bits_allocated not in (1, 8, 16, 32, 64)
-    shared = image.photometric == "YBR_PARTIAL_422" and not syntax.is_encapsulated
+    shared = image.photometric == "YBR_PARTIAL_422" and native
     if not odd and not shared:
         return image
     data = value(dataset, "PixelData")
-    if syntax.is_encapsulated or syntax == ExplicitVRBigEndian or not isinstance(data, bytes):
+    if not native or syntax == ExplicitVRBigEndian or not isinstance(data, bytes):
         message = f"{path}: cells of {image.bits_allocated} bits in {syntax.name}"
         raise ScanError("unsupported_pixels", message, "Convert the file with another program")
     count = math.prod(image.shape)

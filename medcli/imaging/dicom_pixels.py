@@ -144,7 +144,7 @@ def _shift(dataset: FileDataset, allocated: int, stored: int) -> int:
     DICOM PS3.3 C.7.6.3: "High Bit … shall be one less than Bits Stored"
     """
     high = integer(dataset, "HighBit", stored - 1)
-    in_cells = transfer_syntax(dataset)[0] in (*_NATIVE, uid.RLELossless)
+    in_cells = transfer_syntax(dataset)[0] in (*uid.UncompressedTransferSyntaxes, uid.RLELossless)
     if not stored <= high < allocated or not in_cells or "PixelData" not in dataset:
         return 0
     warnings.warn("HighBit is not BitsStored - 1", stacklevel=2)  # counted by `quiet`

@@ -468,3 +468,23 @@ def test_enhanced_frames_have_their_own_rescale(make_dicom: Any) -> None:
     image = read_image(path)
     np.testing.assert_array_equal(image.pixels[0, ..., 0], GREY)
     np.testing.assert_array_equal(image.pixels[1, ..., 0], GREY.astype(int) * 2 - 5)
+
+
+@pytest.mark.parametrize("kept", ["Rows", "SOPClassUID"])
+def test_an_image_object_without_pixels_was_cut_even_where_its_header_ends_cleanly(
+    make_dicom: Any, kept: str
+) -> None:
+    gone = {name: None for name in ("PixelData", "Rows", "Columns", "SOPClassUID") if name != kept}
+    path = make_dicom(Modality="CT", **gone)
+    assert failure(path) == "truncated"
+
+
+def test_a_report_with_a_damaged_value_is_skipped_and_not_called_truncated(
+    make_dicom: Any,
+) -> None:
+    names = ("PixelData", "Rows", "Columns")
+    tags = {"SpecificCharacterSet": "ISO_IR 6", "ContentDate": "20260101"}
+    path = make_dicom("sr.dcm", Modality="SR", **dict.fromkeys(names), **tags)
+    data = Path(path).read_bytes()
+    Path(path).write_bytes(data.replace(b"ISO_IR 6", b"ISO_IRRR").replace(b"20260101", b"notadate"))
+    assert failure(path) == "no_pixels"
