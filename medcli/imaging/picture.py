@@ -1,7 +1,7 @@
 """PNG, JPEG, TIFF and BMP pictures → `Scan`; other formats are never opened.
 
-Rules (docs/pixels.md): grey of more than 8 bits stays whole; palettes, CMYK and YCbCr
-become RGB; transparency is laid on black; where white is 0 values are inverted; the EXIF
+Rules (docs/pixels.md): grey of more than 8 bits stays whole; palettes, CMYK, YCbCr
+and Lab become RGB; transparency is laid on black; where white is 0 values are inverted; the EXIF
 orientation is applied; of an animated or multi-page file the first frame counts.
 Radiographs are often saved as RGB, so a colour picture whose channels differ nowhere by
 more than `GREY_TOLERANCE` is grey.
