@@ -67,6 +67,8 @@ class Scan:
     window : (center, width) in `unit`, the file's first VOI window
     slice_files : source file of each slice, length S
     metadata : tags by allow-list only
+    padded : how many values of `pixels` are padding, which was not imaged; they hold the
+        smallest value of their file and count in no statistics
     """
 
     pixels: np.ndarray = field(repr=False)
@@ -88,6 +90,7 @@ class Scan:
     series_uid: str | None = field(default=None, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[ScanWarning, ...] = ()
+    padded: int = 0
 
 
 @dataclass(frozen=True, slots=True)

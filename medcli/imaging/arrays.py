@@ -1,7 +1,7 @@
 """Members of `.npz` archives in the MedMNIST layout → `Scan`.
 
 An archive holds arrays such as ``train_images``; member "train_images/17" is the
-item 17 of it: (28, 28) grey, (28, 28, 3) colour or (28, 28, 28) a volume.
+item 17 of it: (28, 28) or (28, 28, 1) grey, (28, 28, 3) colour, (28, 28, 28) a volume.
 """
 
 from __future__ import annotations
@@ -33,14 +33,7 @@ def read_member(case: Case) -> Scan:
     array = _load(path, name)
     if not index.isdecimal() or int(index) >= len(array):
         raise ScanError("not_found", f"{path}: there is no member {case.member}")
-    item = array[int(index)]
-    if item.ndim == 2:
-        stack = item[np.newaxis, :, :, np.newaxis]
-    elif item.ndim == 3:
-        stack = item[np.newaxis] if item.shape[2] == 3 else item[..., np.newaxis]
-    else:
-        raise ScanError("unsupported_pixels", f"{path}: {name} holds {item.ndim}-D items")
-    pixels, warnings = replace_nonfinite(compact(stack))
+    pixels, warnings = replace_nonfinite(compact(_stack(path, name, array[int(index)])))
     return Scan(
         pixels=pixels,
         path=case.path,
@@ -53,6 +46,17 @@ def read_member(case: Case) -> Scan:
         patient_id=case.patient_id,
         warnings=warnings,
     )
+
+
+def _stack(path: str, name: str, item: np.ndarray) -> np.ndarray:
+    """(S, H, W, C) of one item, by its shape."""
+    last = item.shape[-1]
+    if item.ndim == 2 and item.size:
+        return item[np.newaxis, :, :, np.newaxis]
+    if item.ndim == 3 and item.size and last not in (2, 4):  # 2 or 4: with transparency
+        return item[np.newaxis] if last in (1, 3) else item[..., np.newaxis]
+    shape = " × ".join(map(str, item.shape))
+    raise ScanError("unsupported_pixels", f"{path}: {name} holds items of {shape} values")
 
 
 def _load(path: str, name: str) -> np.ndarray:

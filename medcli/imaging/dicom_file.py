@@ -200,7 +200,11 @@ def _holds_pixels(file: BinaryIO, dataset: Dataset) -> bool:
 
 
 def _without_pixels(source: BinaryIO, path: str) -> ScanError:
-    """Tell an object that holds no image from an image that was cut before its pixels."""
+    """Tell an object that holds no image from an image that was cut before its pixels.
+
+    An image object without pixel data counts as cut even where its header ends cleanly:
+    the standard requires them, and a cut between two elements looks just so.
+    """
     source.seek(0)
     with quiet() as notes:
         dataset, _ = _parse(source, path)
@@ -209,7 +213,9 @@ def _without_pixels(source: BinaryIO, path: str) -> ScanError:
         )
         if class_uid is None and text(dataset, "SOPInstanceUID") is None:
             return damaged_header(path)
-        if integer(dataset, "Rows") or notes or _ends_within_element(source, dataset):
+        is_image = integer(dataset, "Rows") > 0 or "Image Storage" in UID(class_uid or "").name
+        ended_early = any("end of file" in str(note).lower() for note in notes)
+        if is_image or ended_early or _ends_within_element(source, dataset):
             message = f"{path}: the file ends before its pixel data"
             return ScanError("truncated", message, "Copy it again")
     return ScanError("no_pixels", f"{path}: a DICOM object without an image")

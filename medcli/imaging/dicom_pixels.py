@@ -6,6 +6,7 @@ What may end the process it runs in is not called outside of workers.
 from __future__ import annotations
 
 import math
+import warnings
 from dataclasses import dataclass
 from importlib.util import find_spec
 from typing import Any, cast
@@ -32,13 +33,20 @@ from medcli.imaging.dicom_tags import integer, text, value
 from medcli.imaging.isolation.inside import leave_to_worker
 from medcli.imaging.values import check_budget
 
-_COLOUR = ("RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT")
+_COLOUR = (
+    "RGB", "YBR_FULL", "YBR_FULL_422", "YBR_ICT", "YBR_RCT", "YBR_PARTIAL_422", "YBR_PARTIAL_420",
+)  # fmt: skip
 _GREY = ("MONOCHROME1", "MONOCHROME2", "PALETTE COLOR")
+_EIGHT_BITS_ONLY = tuple(name for name in _COLOUR if name.startswith(("YBR_FULL", "YBR_PARTIAL")))
 
 
 @dataclass(frozen=True, slots=True)
 class Layout:
-    """The Image Pixel module, checked (DICOM PS3.3 C.7.6.3)."""
+    """The Image Pixel module, checked (DICOM PS3.3 C.7.6.3).
+
+    `shift` is how many bits lie below the stored ones in their cell; the decoder leaves
+    them where they are.
+    """
 
     frames: int
     rows: int
@@ -48,6 +56,7 @@ class Layout:
     bits_allocated: int
     bits_stored: int
     signed: bool
+    shift: int = 0
 
     @property
     def shape(self) -> tuple[int, int, int, int]:
@@ -58,34 +67,75 @@ class Layout:
 def layout(path: str, dataset: FileDataset) -> Layout:
     """The pixel layout a header announces, refused before anything is decoded.
 
+    The dataset is left with the values that were checked, so that a decoder finds no
+    damaged or missing ones.
+
     Raises
     ------
     ScanError : damaged_header, unsupported_pixels, too_large
     """
-    samples = integer(dataset, "SamplesPerPixel", 1)
+    photometric = (text(dataset, "PhotometricInterpretation") or "").upper()
+    samples = integer(dataset, "SamplesPerPixel", 3 if photometric in _COLOUR else 1)
     bits_allocated = integer(dataset, "BitsAllocated")
+    bits_stored = integer(dataset, "BitsStored") or bits_allocated
     found = Layout(
         frames=max(1, integer(dataset, "NumberOfFrames", 1)),
         rows=integer(dataset, "Rows"),
         columns=integer(dataset, "Columns"),
         samples=samples,
-        photometric=text(dataset, "PhotometricInterpretation")
-        or ("RGB" if samples == 3 else "MONOCHROME2"),
+        photometric=photometric or ("RGB" if samples == 3 else "MONOCHROME2"),
         bits_allocated=bits_allocated,
-        bits_stored=integer(dataset, "BitsStored", bits_allocated),
+        bits_stored=bits_stored,
         signed=integer(dataset, "PixelRepresentation") == 1,
+        shift=_shift(dataset, bits_allocated, bits_stored),
     )
-    if min(found.rows, found.columns) < 1 or not 1 <= found.bits_stored <= max(1, bits_allocated):
+    if min(found.rows, found.columns) < 1 or not 0 < bits_stored <= bits_allocated:
         raise ScanError("damaged_header", f"{path}: the header gives no valid image size or depth")
-    expected = {1: _GREY, 3: _COLOUR}.get(samples, ())
-    if found.photometric not in expected or bits_allocated not in (1, 8, 16, 32, 64):
+    known = found.photometric in {1: _GREY, 3: _COLOUR}.get(samples, ())
+    fits = bits_allocated in (*range(1, 33), 64)
+    if not known or not fits or (found.photometric in _EIGHT_BITS_ONLY and bits_allocated != 8):
         raise ScanError(
             "unsupported_pixels",
             f"{path}: {samples} sample(s) of {bits_allocated} bits as {found.photometric}",
             "Convert the file with another program",
         )
     check_budget(path, found.shape)
+    describe(dataset, found)
     return found
+
+
+def describe(dataset: FileDataset, image: Layout) -> None:
+    """Write a layout into the Image Pixel module of a dataset."""
+    planar = integer(dataset, "PlanarConfiguration")
+    for keyword, kind, number in (
+        ("SamplesPerPixel", "US", image.samples),
+        ("PhotometricInterpretation", "CS", image.photometric),
+        ("NumberOfFrames", "IS", image.frames),
+        ("Rows", "US", image.rows),
+        ("Columns", "US", image.columns),
+        ("BitsAllocated", "US", image.bits_allocated),
+        ("BitsStored", "US", image.bits_stored + image.shift),
+        ("PixelRepresentation", "US", int(image.signed)),
+        ("PlanarConfiguration", "US", planar if planar in (0, 1) else 0),
+    ):
+        dataset.add_new(keyword, kind, number)
+
+
+def _shift(dataset: FileDataset, allocated: int, stored: int) -> int:
+    """Bits below the stored ones: HighBit tells in files older than the rule about it.
+
+    A codestream other than RLE holds the stored bits only.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.3: "High Bit … shall be one less than Bits Stored"
+    """
+    high = integer(dataset, "HighBit", stored - 1)
+    in_cells = transfer_syntax(dataset)[0] in (*uid.UncompressedTransferSyntaxes, uid.RLELossless)
+    if not stored <= high < allocated or not in_cells or "PixelData" not in dataset:
+        return 0
+    warnings.warn("HighBit is not BitsStored - 1", stacklevel=2)  # counted by `quiet`
+    return high + 1 - stored
 
 
 def stored_values(path: str, dataset: FileDataset, image: Layout) -> tuple[np.ndarray, str]:

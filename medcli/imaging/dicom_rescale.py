@@ -12,7 +12,9 @@ from dataclasses import dataclass
 import numpy as np
 from pydicom.dataset import Dataset
 
+from medcli.imaging.dicom_lut import descriptor, entries
 from medcli.imaging.dicom_tags import functional_groups, macro, numbers, text, value
+from medcli.imaging.values import compact
 from medcli.records import ScanWarning
 
 
@@ -43,8 +45,7 @@ class Rescale:
             whole: np.ndarray = stored * self.slope.astype(np.int32)
             whole += self.intercept.astype(np.int32)
             return whole
-        values: np.ndarray = stored * self.slope + self.intercept
-        return values.astype(np.float32)
+        return compact(stored * self.slope + self.intercept)
 
     def mirror(self, low: float, high: float) -> np.ndarray:
         """(F, 1, 1, 1) the sum of what the stored values `low` and `high` become."""
@@ -75,7 +76,7 @@ class Table:
 
 
 def modality_transform(
-    dataset: Dataset, frames: int, signed: bool
+    dataset: Dataset, frames: int, *, signed: bool, little_endian: bool
 ) -> tuple[Rescale | Table, tuple[ScanWarning, ...]]:
     """What turns the stored values of a file into modality values.
 
@@ -85,7 +86,7 @@ def modality_transform(
     """
     tables = value(dataset, "ModalityLUTSequence")
     if tables:
-        return _table(tables[0], signed), ()
+        return _table(tables[0], signed=signed, little_endian=little_endian), ()
     groups = functional_groups(dataset)[:frames]
     sources = [macro(group, "PixelValueTransformationSequence") or dataset for group in groups]
     if len(sources) != frames:
@@ -110,19 +111,8 @@ def _number(dataset: Dataset, keyword: str, default: float) -> float:
     return default if found is None else found[0]
 
 
-def _table(item: Dataset, signed: bool) -> Table:
-    """A Modality LUT whose data came as bytes (OW) or as numbers (US, SS)."""
-    descriptor, data = numbers(item, "LUTDescriptor", 3), value(item, "LUTData")
-    if descriptor is None or data is None:
-        raise ValueError("a lookup table without descriptor or data")
-    count, first, bits = (int(part) for part in descriptor)
-    count = count or 2**16
-    if isinstance(data, bytes):
-        entries = np.frombuffer(data, "u1" if len(data) <= count + 1 else "<u2")
-    else:
-        entries = np.asarray(data).astype(np.uint16)
-    if len(entries) < count:
-        raise ValueError("a lookup table shorter than its descriptor says")
-    if signed and first >= 2**15:  # the descriptor may be written in the other sign
-        first -= 2**16
-    return Table(entries[:count], first, bits, text(item, "ModalityLUTType"))
+def _table(item: Dataset, *, signed: bool, little_endian: bool) -> Table:
+    """The lookup table of an item of the Modality LUT Sequence."""
+    count, first, bits = descriptor(item, "LUTDescriptor", signed=signed)
+    table = entries(value(item, "LUTData"), count, little_endian=little_endian)
+    return Table(table, first, bits, text(item, "ModalityLUTType"))

@@ -60,12 +60,16 @@ def integer(dataset: Dataset, keyword: str, default: int = 0) -> int:
 def functional_groups(dataset: Dataset) -> list[list[Dataset]]:
     """For each frame of an enhanced object, where to look for its macros: itself, then shared.
 
+    As many as the object names, which may be fewer than its frames; none for other objects.
+
     References
     ----------
     DICOM PS3.3 C.7.6.16, Multi-frame Functional Groups Module
     """
     per_frame = value(dataset, "PerFrameFunctionalGroupsSequence") or []
     shared = list(value(dataset, "SharedFunctionalGroupsSequence") or [])[:1]
+    if shared and not per_frame:
+        return [shared] * max(1, integer(dataset, "NumberOfFrames", 1))
     return [[frame, *shared] for frame in per_frame]
 
 

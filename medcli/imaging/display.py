@@ -29,7 +29,8 @@ def display_slices(
     Yields
     ------
     uint8, (h, w) or (h, w, 3): seen through `window`, else the file's own window, else
-    0–255 for pictures, else percentiles over the scan; pixels drawn in true proportion
+    0–255 for pictures, else percentiles over the scan without its padding; pixels drawn
+    in true proportion
     """
     shown = _display_range(scan, window)
     shape = fitted_shape(scan.pixels.shape[1:3], edge, scan.spacing_mm[1:])
@@ -46,4 +47,4 @@ def _display_range(scan: Scan, window: Window | None) -> Range:
         return window_range(chosen)
     if scan.unit == "display":
         return 0.0, 255.0
-    return percentile_range(scan.pixels, PERCENTILES)
+    return percentile_range(scan.pixels, PERCENTILES, padded=scan.padded)

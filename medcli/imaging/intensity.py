@@ -46,14 +46,19 @@ def window_range(window: Window) -> Range:
     return middle - half, middle + half
 
 
-def percentile_range(pixels: np.ndarray, percentiles: tuple[float, float]) -> Range:
+def percentile_range(
+    pixels: np.ndarray, percentiles: tuple[float, float], *, padded: int = 0
+) -> Range:
     """The values at two percentiles; smallest and largest value where these coincide.
 
-    Above a million values every n-th is taken, n odd so that columns of an image do
-    not fall in step with it.
+    `padded` values, the smallest ones, are padding and do not count. Above a million
+    values every n-th is taken, n odd so that columns of an image do not fall in step
+    with it.
     """
     step = max(1, pixels.size // _SAMPLE) | 1
-    low, high = np.percentile(pixels.reshape(-1)[::step], percentiles)
+    hidden = padded / max(1, pixels.size - 1)
+    shares = [100 * hidden + (1 - hidden) * percent for percent in percentiles]
+    low, high = np.percentile(pixels.reshape(-1)[::step], shares)
     if low == high:
         low, high = pixels.min(), pixels.max()
     return float(low), float(high)
@@ -63,7 +68,8 @@ def value_range(scan: Scan, config: PreprocessConfig, window: Window | None = No
     """The values of `scan` that become 0 and 1 for the model.
 
     `window` if given; else the model's CT window for HU; 0–255 for pictures (unless
-    the model normalises grey ones by percentiles); else percentiles over the scan.
+    the model normalises grey ones by percentiles); else percentiles over the scan
+    without its padding.
     """
     if window is not None:
         return window_range(window)
@@ -72,7 +78,7 @@ def value_range(scan: Scan, config: PreprocessConfig, window: Window | None = No
     is_colour = scan.pixels.shape[3] == 3
     if scan.unit == "display" and (is_colour or config.pictures == "full_range"):
         return 0.0, 255.0
-    return percentile_range(scan.pixels, config.percentiles)
+    return percentile_range(scan.pixels, config.percentiles, padded=scan.padded)
 
 
 def scale(pixels: np.ndarray, ends: Range) -> np.ndarray:

@@ -1,15 +1,16 @@
 """PNG, JPEG, TIFF and BMP pictures → `Scan`; other formats are never opened.
 
-Rules: 16-bit grey stays whole; palettes, CMYK and other colour spaces become RGB;
-transparency is laid on black; the EXIF orientation is applied; of an animated or
-multi-page file the first frame counts. Radiographs are often saved as RGB, so a
-colour picture whose channels differ nowhere by more than `GREY_TOLERANCE` is grey.
+Rules (docs/pixels.md): grey of more than 8 bits stays whole; palettes, CMYK, YCbCr
+and Lab become RGB; transparency is laid on black; where white is 0 values are inverted; the EXIF
+orientation is applied; of an animated or multi-page file the first frame counts.
+Radiographs are often saved as RGB, so a colour picture whose channels differ nowhere by
+more than `GREY_TOLERANCE` is grey.
 """
 
 from __future__ import annotations
 
-import zlib
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from typing import Any
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -17,7 +18,8 @@ from PIL import __version__ as pillow_version
 
 from medcli.errors import ScanError
 from medcli.imaging.files import open_file
-from medcli.imaging.formats import HEAD_BYTES, picture_format
+from medcli.imaging.formats import HEAD_BYTES, PictureFormat, picture_format
+from medcli.imaging.picture_checks import check_picture, truncated
 from medcli.imaging.quiet import collected_warnings
 from medcli.imaging.values import check_budget, compact, replace_nonfinite
 from medcli.records import Case, Scan, ScanWarning
@@ -28,6 +30,8 @@ GREY_TOLERANCE = 2
 _FORMATS = ("PNG", "JPEG", "TIFF", "BMP")
 _DEEP = ("I", "I;16", "I;16B", "I;16L", "I;16N", "F")
 _TRANSPARENT = ("RGBA", "RGBa", "LA", "La", "PA")
+_BITS, _PHOTOMETRIC, _SAMPLE_FORMAT = 258, 262, 339  # TIFF tags
+_UNSIGNED, _SIGNED = 1, 2
 
 Warnings = tuple[ScanWarning, ...]
 
@@ -77,34 +81,43 @@ def _read(path: str) -> tuple[np.ndarray, str, Warnings]:
     """(H, W, C) pixels, format and warnings of one picture."""
     with open_file(path) as file:
         kind = picture_format(file.read(HEAD_BYTES))
-        file.seek(0)
         if kind is None:
             raise ScanError("not_an_image", f"{path}: neither PNG, JPEG, TIFF nor BMP")
-        noticed = _check_png(path, file.read()) if kind == "png" else ()
+        noticed = check_picture(path, file, kind)
         file.seek(0)
         try:
             # Pillow's warnings are notes on metadata; damage to pixels raises.
             with collected_warnings(), Image.open(file, formats=_FORMATS) as image:
                 check_budget(path, (*image.size, len(image.getbands())))
-                frames = _first_frame(image)
-                pixels = _values(ImageOps.exif_transpose(image))
+                frames = () if kind == "tiff" else _first_frame(image)
+                pixels = _values(path, image)
         except ScanError:
             raise
         except Exception as error:  # decoders of damaged pictures raise anything
-            raise _failure(path, error) from error
+            raise _failure(path, kind, error) from error
     values, replaced = replace_nonfinite(pixels)
     return values, kind, (*noticed, *frames, *replaced)
 
 
-def _failure(path: str, error: Exception) -> ScanError:
+def _failure(path: str, kind: PictureFormat, error: Exception) -> ScanError:
     """Pillow's exception as one of ours; it has no types of its own for these."""
+    words = str(error).lower()
     if isinstance(error, Image.DecompressionBombError | MemoryError):
         return ScanError("too_large", f"{path}: more pixels than the budget allows")
+    if "unsupported" in words or "not supported" in words:
+        return _unsupported(path)
     if isinstance(error, UnidentifiedImageError):
-        return ScanError("damaged_header", f"{path}: the header is damaged", "Copy it again")
-    if "truncated" in str(error).lower() or isinstance(error, EOFError):
-        return ScanError("truncated", f"{path}: the file ends early", "Copy it again")
+        # The directory of a TIFF was checked, so it is its layout that Pillow does not know.
+        damaged = ScanError("damaged_header", f"{path}: the header is damaged", "Copy it again")
+        return _unsupported(path) if kind == "tiff" else damaged
+    if "truncated" in words or isinstance(error, EOFError):
+        return truncated(path)
     return ScanError("damaged_pixels", f"{path}: the picture cannot be decoded", "Copy it again")
+
+
+def _unsupported(path: str) -> ScanError:
+    message = f"{path}: a number type or layout of pixels that is not read"
+    return ScanError("unsupported_pixels", message, "Save it as PNG")
 
 
 def _first_frame(image: Image.Image) -> Warnings:
@@ -118,16 +131,35 @@ def _first_frame(image: Image.Image) -> Warnings:
     return (ScanWarning("first_frame", "several frames or pages; the first was read"),)
 
 
-def _values(image: Image.Image) -> np.ndarray:
-    """(H, W, 1 or 3) values of a picture in any of Pillow's modes."""
+def _values(path: str, image: Image.Image) -> np.ndarray:
+    """(H, W, 1 or 3) values of a picture in any of Pillow's modes, upright."""
+    tags: Mapping[int, Any] = getattr(image, "tag_v2", {})  # of a TIFF
+    transparent = image.info.get("transparency")
+    image = ImageOps.exif_transpose(image)
     if image.mode in _DEEP:
-        return compact(np.asarray(image))[..., np.newaxis]
-    if image.mode in ("1", "L"):
-        return np.asarray(image.convert("L"))[..., np.newaxis]
-    if image.mode in _TRANSPARENT or "transparency" in image.info:
+        return compact(_deep(path, np.asarray(image), tags, transparent))[..., np.newaxis]
+    if tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0] == _SIGNED:  # Pillow takes them for unsigned
+        raise _unsupported(path)
+    if image.mode in _TRANSPARENT or transparent is not None:
         layer = image.convert("RGBA")
         image = Image.alpha_composite(Image.new("RGBA", layer.size, (0, 0, 0, 255)), layer)
+    if image.mode in ("1", "L"):
+        return np.asarray(image.convert("L"))[..., np.newaxis]
     return _grey_if_grey(np.asarray(image.convert("RGB")))
+
+
+def _deep(
+    path: str, values: np.ndarray, tags: Mapping[int, Any], transparent: object
+) -> np.ndarray:
+    """Grey (H, W) of more than 8 bits, larger is brighter, transparent pixels 0."""
+    bits, kind = tags.get(_BITS, (16,))[0], tags.get(_SAMPLE_FORMAT, (_UNSIGNED,))[0]
+    if bits == 32 and kind == _UNSIGNED:
+        values = values.view(np.uint32)  # Pillow takes them for signed
+    if tags.get(_PHOTOMETRIC) == 0:  # white is 0, which Pillow minds up to 8 bits only
+        if kind != _UNSIGNED:
+            raise _unsupported(path)
+        values = (1 << bits) - 1 - values.astype(np.int64)
+    return values if transparent is None else np.where(values == transparent, 0, values)
 
 
 def _grey_if_grey(colour: np.ndarray) -> np.ndarray:
@@ -135,26 +167,3 @@ def _grey_if_grey(colour: np.ndarray) -> np.ndarray:
     green = colour[..., 1:2]
     spread = np.maximum(colour, green) - np.minimum(colour, green)
     return green.copy() if spread.max(initial=0) <= GREY_TOLERANCE else colour
-
-
-def _check_png(path: str, data: bytes) -> Warnings:
-    """Walk through the chunks of a PNG: Pillow checks neither their CRC nor the end.
-
-    References
-    ----------
-    PNG (ISO/IEC 15948), 5.3 chunk layout
-    """
-    position, ended, reduced = 8, False, False
-    while not ended:
-        length = int.from_bytes(data[position : position + 4], "big")
-        end = position + 12 + length
-        if end > len(data):
-            raise ScanError("truncated", f"{path}: the file ends early", "Copy it again")
-        chunk = data[position + 4 : end - 4]
-        if zlib.crc32(chunk) != int.from_bytes(data[end - 4 : end], "big"):
-            raise ScanError("crc", f"{path}: a checksum is wrong", "Copy it again")
-        if chunk[:4] == b"IHDR":
-            reduced = chunk[12:13] == b"\x10" and chunk[13:14] != b"\0"
-        position, ended = end, chunk[:4] == b"IEND"
-    message = "16 bits a channel with colour or transparency reduced to 8"
-    return (ScanWarning("reduced_bits", message),) if reduced else ()

@@ -52,6 +52,7 @@ def read_series(case: Case) -> Scan:
         study_uid=first.study_uid,
         series_uid=first.series_uid,
         metadata=first.metadata,
+        padded=sum(images[each.header.path].padded[each.frame] for each in stack.slices),
         warnings=(
             *case.warnings,
             *stack.warnings,

@@ -36,12 +36,14 @@ def check_budget(path: str, dimensions: Iterable[int]) -> int:
 def compact(values: np.ndarray) -> np.ndarray:
     """`values` in the smallest of uint8 (if they came so), int16, uint16 and float32.
 
-    Integers beyond 16 bits become float32, which is exact up to 2**24.
+    Integers beyond 16 bits become float32, which is exact up to 2**24; floats beyond its
+    range become infinite.
     """
     if values.dtype == np.bool_ or values.dtype == np.uint8:
         return values.astype(np.uint8, copy=False)
     if values.dtype.kind not in "iu" or values.size == 0:
-        return values.astype(np.float32, copy=False)
+        with np.errstate(over="ignore"):
+            return values.astype(np.float32, copy=False)
     low, high = int(values.min()), int(values.max())
     for kind in (np.int16, np.uint16):
         limits = np.iinfo(kind)

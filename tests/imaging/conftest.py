@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 from pydicom.dataset import FileDataset, FileMetaDataset
 from pydicom.uid import (
+    BasicTextSRStorage,
     CTImageStorage,
     ExplicitVRLittleEndian,
     MRImageStorage,
@@ -27,7 +28,7 @@ def _write_dicom(
 ) -> str:
     """Write `pixels`, (H, W), (F, H, W) or (H, W, 3), as one DICOM file; None removes a tag."""
     modality = tags.get("Modality", "CT")
-    classes = {"CT": CTImageStorage, "MR": MRImageStorage}
+    classes = {"CT": CTImageStorage, "MR": MRImageStorage, "SR": BasicTextSRStorage}
     meta = FileMetaDataset()
     meta.TransferSyntaxUID = syntax
     meta.MediaStorageSOPClassUID = classes.get(modality, SecondaryCaptureImageStorage)

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import os
+import struct
+import zipfile
 from pathlib import Path
 from typing import Any
 
@@ -100,3 +102,51 @@ def test_the_budget_is_checked_before_inflating(
 ) -> None:
     monkeypatch.setattr(values, "MAX_SAMPLES", 100)
     assert failure(archive) == "too_large"
+
+
+@pytest.mark.parametrize("shape", [(0, 28), (28, 28, 2), (28, 28, 4), (9, 9, 9, 3), (0, 9, 9)])
+def test_items_of_a_shape_that_means_nothing_are_refused(
+    tmp_path: Path, shape: tuple[int, ...]
+) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, train_images=np.zeros((2, *shape), np.uint8))
+    assert failure(str(path)) == "unsupported_pixels"
+
+
+@pytest.mark.parametrize("shape", [(), (5,), (5, 28)])
+def test_arrays_without_items_are_refused(tmp_path: Path, shape: tuple[int, ...]) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, train_images=np.zeros(shape, np.uint8))
+    assert failure(str(path)) == "unsupported_pixels"
+
+
+def test_one_channel_is_grey_and_not_a_narrow_volume(tmp_path: Path) -> None:
+    path = tmp_path / "x.npz"
+    np.savez(path, train_images=GREY[..., np.newaxis])
+    np.testing.assert_array_equal(
+        read_scan(case(str(path), "train_images/1")).pixels, GREY[1][None, ..., None]
+    )
+
+
+@pytest.mark.parametrize(
+    ("dtype", "read"), [(">u2", np.int16), ("?", np.uint8), ("<f8", np.float32), ("<c8", None)]
+)
+def test_numbers_of_any_real_type_are_read(tmp_path: Path, dtype: str, read: Any) -> None:
+    path = tmp_path / "x.npz"
+    values = np.arange(2 * 3 * 4).reshape(2, 3, 4).astype(dtype)
+    np.savez(path, train_images=values)
+    if read is None:
+        assert failure(str(path)) == "unsupported_pixels"
+        return
+    pixels = read_scan(case(str(path), "train_images/0")).pixels
+    assert pixels.dtype == read
+    np.testing.assert_array_equal(pixels[0, ..., 0], values[0])
+
+
+def test_a_header_that_announces_more_than_there_is_ends_in_a_code(tmp_path: Path) -> None:
+    header = b"{'descr': '|u1', 'fortran_order': False, 'shape': (9, 9, 9), }"
+    member = b"\x93NUMPY\x01\x00" + struct.pack("<H", len(header)) + header + bytes(100)
+    path = tmp_path / "x.npz"
+    with zipfile.ZipFile(path, "w") as archive:
+        archive.writestr("train_images.npy", member)
+    assert failure(str(path)) == "damaged_header"

@@ -213,7 +213,7 @@ def test_sixteen_bit_colour_is_reduced_and_said_so(make_dicom: Any) -> None:
     colour = np.random.default_rng(1).integers(0, 2**16, (6, 8, 3), np.uint16)
     image = read_image(make_dicom("x.dcm", colour, Modality="OT"))
     assert [warning.code for warning in image.warnings] == ["reduced_bits"]
-    np.testing.assert_array_equal(image.pixels[0], colour // 256)
+    np.testing.assert_array_equal(image.pixels[0], np.rint(colour / 257))
 
 
 def test_eight_bits_without_window_or_rescale_are_meant_for_display(make_dicom: Any) -> None:
@@ -379,7 +379,7 @@ def test_the_pixel_budget_is_checked_before_decoding(
     ("tags", "code"),
     [
         ({"Rows": 0}, "damaged_header"),
-        ({"BitsAllocated": 12, "BitsStored": 12}, "unsupported_pixels"),
+        ({"BitsAllocated": 40, "BitsStored": 40}, "unsupported_pixels"),
         ({"BitsStored": 20}, "damaged_header"),
         ({"PhotometricInterpretation": "ARGB"}, "unsupported_pixels"),
         ({"SamplesPerPixel": 2}, "unsupported_pixels"),
@@ -468,3 +468,23 @@ def test_enhanced_frames_have_their_own_rescale(make_dicom: Any) -> None:
     image = read_image(path)
     np.testing.assert_array_equal(image.pixels[0, ..., 0], GREY)
     np.testing.assert_array_equal(image.pixels[1, ..., 0], GREY.astype(int) * 2 - 5)
+
+
+@pytest.mark.parametrize("kept", ["Rows", "SOPClassUID"])
+def test_an_image_object_without_pixels_was_cut_even_where_its_header_ends_cleanly(
+    make_dicom: Any, kept: str
+) -> None:
+    gone = {name: None for name in ("PixelData", "Rows", "Columns", "SOPClassUID") if name != kept}
+    path = make_dicom(Modality="CT", **gone)
+    assert failure(path) == "truncated"
+
+
+def test_a_report_with_a_damaged_value_is_skipped_and_not_called_truncated(
+    make_dicom: Any,
+) -> None:
+    names = ("PixelData", "Rows", "Columns")
+    tags = {"SpecificCharacterSet": "ISO_IR 6", "ContentDate": "20260101"}
+    path = make_dicom("sr.dcm", Modality="SR", **dict.fromkeys(names), **tags)
+    data = Path(path).read_bytes()
+    Path(path).write_bytes(data.replace(b"ISO_IR 6", b"ISO_IRRR").replace(b"20260101", b"notadate"))
+    assert failure(path) == "no_pixels"

@@ -1,0 +1,267 @@
+"""What becomes of depth, sign, transparency, ink, orientation and frames of a picture."""
+
+from __future__ import annotations
+
+import itertools
+import struct
+import zlib
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from PIL import Image
+
+from medcli.errors import ScanError
+from medcli.imaging.reader import read_scan
+
+RNG = np.random.default_rng(0)
+COLOUR = RNG.integers(0, 256, (4, 5, 3), np.uint8)
+UNSIGNED, SIGNED, FLOAT = 1, 2, 3
+WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, LAB = 0, 1, 2, 5, 8
+
+
+def tiff(
+    pixels: np.ndarray,
+    *,
+    photometric: int = BLACK_IS_ZERO,
+    order: str = "<",
+    bits: int | None = None,
+    data: bytes | None = None,
+    **fields: int,
+) -> bytes:
+    """A TIFF of one uncompressed strip, written by hand; `fields` as tag262=0."""
+    height, width, channels = pixels.shape if pixels.ndim == 3 else (*pixels.shape, 1)
+    kind = {"u": UNSIGNED, "i": SIGNED, "f": FLOAT}[pixels.dtype.kind]
+    strip = data or pixels.astype(pixels.dtype.newbyteorder(order)).tobytes()
+    depth = [bits or pixels.dtype.itemsize * 8] * channels
+    values = {256: [width], 257: [height], 258: depth, 259: [1], 262: [photometric], 273: [8]}
+    values |= {277: [channels], 278: [height], 279: [len(strip)], 339: [kind] * channels}
+    values |= {int(name[3:]): [value] for name, value in fields.items()}
+    directory, beyond = b"", b""
+    start = 8 + len(strip) + len(strip) % 2
+    after = start + 2 + 12 * len(values) + 4
+    for tag in sorted(values):
+        raw = struct.pack(f"{order}{len(values[tag])}H", *values[tag])
+        if len(raw) > 4:
+            beyond, raw = beyond + raw, struct.pack(f"{order}I", after + len(beyond))
+        directory += struct.pack(f"{order}HHI", tag, 3, len(values[tag])) + raw.ljust(4, b"\0")
+    head = (b"II*\0" if order == "<" else b"MM\0*") + struct.pack(f"{order}I", start)
+    body = (head + strip).ljust(start, b"\0")
+    return body + struct.pack(f"{order}H", len(values)) + directory + bytes(4) + beyond
+
+
+def png(lines: np.ndarray, depth: int, colour: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    """A PNG written by hand: `lines` are the bytes or big-endian words of each row."""
+    rows = lines.reshape(len(lines), -1)
+    width = lines.shape[1]
+    data = b"".join(b"\0" + row.tobytes() for row in rows)
+    header = struct.pack(">IIBBBBB", width, len(lines), depth, colour, 0, 0, 0)
+    parts = [(b"IHDR", header), *chunks, (b"IDAT", zlib.compress(data)), (b"IEND", b"")]
+    return b"\x89PNG\r\n\x1a\n" + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in parts
+    )
+
+
+@pytest.fixture
+def read(tmp_path: Path, file_case: Any) -> Any:
+    """Read the bytes of a picture file."""
+
+    def reader(data: bytes) -> Any:
+        (tmp_path / "x").write_bytes(data)
+        return read_scan(file_case(tmp_path / "x", "picture"))
+
+    return reader
+
+
+@pytest.mark.parametrize(
+    ("dtype", "order"),
+    [
+        *itertools.product([np.uint16, np.int16, np.int32, np.float32], ["<", ">"]),
+        (np.uint32, "<"),
+    ],
+)
+def test_numbers_of_a_tiff_stay_whole_in_both_byte_orders(
+    read: Any, order: str, dtype: Any
+) -> None:
+    low, high = (-9, 9) if dtype == np.float32 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    pixels = np.linspace(low, high, 20).astype(dtype).reshape(4, 5)
+    scan = read(tiff(pixels, order=order))
+    assert scan.unit == "stored"
+    np.testing.assert_array_equal(scan.pixels[0, ..., 0], pixels.astype(scan.pixels.dtype))
+    assert np.ptp(scan.pixels.astype(float)) == pytest.approx(np.ptp(pixels.astype(float)))
+
+
+def test_twelve_packed_bits_are_read(read: Any) -> None:
+    pixels = RNG.integers(0, 4096, (4, 6), np.uint16)
+    packed = b"".join(
+        int(f"{a:03x}{b:03x}", 16).to_bytes(3, "big") for a, b in pixels.reshape(-1, 2)
+    )
+    scan = read(tiff(pixels, bits=12, data=packed))
+    np.testing.assert_array_equal(scan.pixels[0, ..., 0], pixels)
+
+
+@pytest.mark.parametrize(("dtype", "top"), [(np.uint8, 255), (np.uint16, 65535)])
+def test_values_are_inverted_where_white_is_zero(read: Any, dtype: Any, top: int) -> None:
+    pixels = RNG.integers(0, top + 1, (4, 5)).astype(dtype)
+    scan = read(tiff(pixels, photometric=WHITE_IS_ZERO))
+    np.testing.assert_array_equal(scan.pixels[0, ..., 0], top - pixels)
+
+
+def test_not_a_number_in_a_tiff_is_replaced_and_counted(read: Any, codes: Any) -> None:
+    scan = read(tiff(np.array([[1.5, np.nan], [np.inf, -2]], np.float32)))
+    assert scan.pixels[0, ..., 0].tolist() == [[1.5, -2], [-2, -2]]
+    assert codes(scan) == ["nan_replaced"]
+
+
+@pytest.mark.parametrize(
+    "data",
+    [
+        tiff(np.ones((4, 5), np.float64)),
+        tiff(np.ones((4, 5), np.float16)),
+        tiff(np.ones((4, 5), np.int8)),
+        tiff(np.ones((4, 5), np.int16), photometric=WHITE_IS_ZERO),
+        tiff(np.ones((4, 5), np.uint32), order=">"),
+    ],
+    ids=["float64", "float16", "int8", "negative int16", "big-endian uint32"],
+)
+def test_layouts_that_pillow_misreads_or_cannot_are_unsupported(read: Any, data: bytes) -> None:
+    with pytest.raises(ScanError) as caught:
+        read(data)
+    assert caught.value.code == "unsupported_pixels"
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_deep_colour_of_a_tiff_is_reduced_and_said_so(read: Any, codes: Any, order: str) -> None:
+    deep = RNG.integers(0, 2**16, (4, 5, 3), np.uint16)
+    scan = read(tiff(deep, photometric=RGB, order=order))
+    np.testing.assert_allclose(scan.pixels[0], deep / 257, atol=1)
+    assert codes(scan) == ["reduced_bits"]
+
+
+def test_ink_becomes_light(read: Any) -> None:
+    ink = RNG.integers(0, 256, (4, 5, 4), np.uint8)
+    scan = read(tiff(ink, photometric=CMYK))
+    expected = (255 - ink[..., :3].astype(float)) * (255 - ink[..., 3:].astype(float)) / 255
+    np.testing.assert_allclose(scan.pixels[0], expected, atol=1)
+
+
+@pytest.mark.parametrize(
+    ("lab", "expected"),
+    [((255, 0, 0), (255, 255, 255)), ((128, 0, 0), (119, 119, 119)), ((136, 81, 70), (255, 0, 0))],
+)
+def test_lab_colour_becomes_rgb(read: Any, lab: tuple[int, ...], expected: tuple[int, ...]) -> None:
+    """White, L* of 50, and the red of sRGB: L* 53, a* 80, b* 67."""
+    scan = read(tiff(np.full((4, 5, 3), lab, np.uint8), photometric=LAB))
+    shown = np.broadcast_to(scan.pixels[0, 0, 0].astype(int), 3)  # grey has one channel
+    np.testing.assert_allclose(shown, expected, atol=5)
+
+
+@pytest.mark.parametrize("extra", [1, 2], ids=["premultiplied", "plain"])
+def test_transparency_is_laid_on_black_whether_multiplied_in_or_not(read: Any, extra: int) -> None:
+    alpha = np.full((4, 5, 1), 128, np.uint8)
+    shown = COLOUR * (128 / 255)
+    layer = np.rint(shown).astype(np.uint8) if extra == 1 else COLOUR
+    scan = read(tiff(np.dstack([layer, alpha]), photometric=RGB, tag338=extra))
+    np.testing.assert_allclose(scan.pixels[0], shown, atol=2)
+
+
+def test_grey_with_transparency_stays_grey(read: Any) -> None:
+    grey = RNG.integers(0, 256, (4, 5, 2), np.uint8)
+    scan = read(png(grey, 8, 4))
+    assert scan.pixels.shape == (1, 4, 5, 1)
+    np.testing.assert_allclose(scan.pixels[0, ..., 0], grey[..., 0] * (grey[..., 1] / 255), atol=1)
+
+
+@pytest.mark.parametrize("depth", [8, 16])
+def test_a_transparent_grey_level_becomes_black(read: Any, depth: int) -> None:
+    grey = np.arange(20).reshape(4, 5) * (2**depth // 20)
+    chosen = int(grey[1, 1])
+    lines = grey.astype(np.uint8 if depth == 8 else ">u2")
+    scan = read(png(lines, depth, 0, (b"tRNS", struct.pack(">H", chosen))))
+    np.testing.assert_array_equal(scan.pixels[0, ..., 0], np.where(grey == chosen, 0, grey))
+
+
+def test_a_palette_with_transparency_becomes_rgb_on_black(read: Any) -> None:
+    palette = RNG.integers(0, 256, (4, 3), np.uint8)
+    indices = RNG.integers(0, 4, (4, 5), np.uint8)
+    alpha = np.array([0, 128, 255, 255])
+    chunks = (b"PLTE", palette.tobytes()), (b"tRNS", bytes([0, 128]))
+    expected = (palette * (alpha[:, np.newaxis] / 255))[indices]
+    np.testing.assert_allclose(read(png(indices, 8, 3, *chunks)).pixels[0], expected, atol=1)
+
+
+TURNED = {
+    1: lambda image: image,
+    2: np.fliplr,
+    3: lambda image: np.rot90(image, 2),
+    4: np.flipud,
+    5: lambda image: image.swapaxes(0, 1),
+    6: lambda image: np.rot90(image, -1),
+    7: lambda image: np.rot90(image, 2).swapaxes(0, 1),
+    8: np.rot90,
+}
+
+
+@pytest.mark.parametrize("orientation", TURNED)
+@pytest.mark.parametrize("kind", ["tiff", "deep tiff", "png", "jpeg"])
+def test_every_orientation_is_applied_once(
+    read: Any, tmp_path: Path, kind: str, orientation: int
+) -> None:
+    smooth = np.add.outer(np.arange(16) * 9, np.arange(24) * 4).astype(np.uint8)
+    if kind.endswith("tiff"):
+        pixels = smooth.astype(np.uint16) * 200 if kind == "deep tiff" else smooth
+        data = tiff(pixels, tag274=orientation)
+    else:
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path, pixels = tmp_path / "saved", smooth
+        Image.fromarray(smooth).save(path, kind, exif=exif, **_fine(kind))
+        data = path.read_bytes()
+    turned = TURNED[orientation](pixels)
+    np.testing.assert_allclose(
+        read(data).pixels[0, ..., 0].astype(int), turned.astype(int), atol=3 * (kind == "jpeg")
+    )
+
+
+def _fine(kind: str) -> dict[str, Any]:
+    return {"quality": 98} if kind == "jpeg" else {}
+
+
+def test_progressive_jpeg_shows_what_baseline_shows(read: Any, tmp_path: Path) -> None:
+    picture = Image.fromarray(np.kron(COLOUR, np.ones((8, 8, 1), np.uint8)))
+    shown = []
+    for progressive in (False, True):
+        picture.save(tmp_path / "saved", "jpeg", quality=90, progressive=progressive)
+        shown.append(read((tmp_path / "saved").read_bytes()).pixels)
+    np.testing.assert_array_equal(*shown)
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "mpo"])
+def test_of_animations_pages_and_pairs_the_first_is_read(
+    read: Any, codes: Any, tmp_path: Path, kind: str
+) -> None:
+    """An MPO, as cameras write it, is a JPEG with more behind."""
+    first = np.add.outer(np.arange(16) * 9, np.arange(24) * 4).astype(np.uint8)
+    frames = [Image.fromarray(frame) for frame in (first, 255 - first)]
+    options = {"quality": 98} if kind == "mpo" else {}
+    frames[0].save(tmp_path / "saved", kind, save_all=True, append_images=frames[1:], **options)
+    scan = read((tmp_path / "saved").read_bytes())
+    np.testing.assert_allclose(scan.pixels[0, ..., 0].astype(int), first, atol=3 * (kind == "mpo"))
+    assert codes(scan) == ["first_frame"]
+
+
+@pytest.mark.parametrize("depth", [1, 2, 4])
+def test_few_grey_levels_span_black_to_white(read: Any, depth: int) -> None:
+    levels = np.arange(8) % 2**depth
+    bits = "".join(f"{level:0{depth}b}" for level in levels)
+    packed = np.frombuffer(int(bits, 2).to_bytes(depth, "big"), np.uint8)
+    data = png(packed.reshape(1, -1), depth, 0).replace(
+        struct.pack(">II", depth, 1), struct.pack(">II", 8, 1), 1
+    )
+    header = data.index(b"IHDR")
+    checked = data[header : header + 17]
+    data = data.replace(data[header + 17 : header + 21], struct.pack(">I", zlib.crc32(checked)), 1)
+    scan = read(data)
+    np.testing.assert_array_equal(scan.pixels[0, 0, :, 0], levels * 255 // (2**depth - 1))
