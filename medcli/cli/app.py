@@ -13,6 +13,7 @@ from medcli.cli.classify import classify
 from medcli.cli.demo import demo
 from medcli.cli.evaluate import evaluate
 from medcli.cli.index import app as index_app
+from medcli.cli.inspect import inspect
 from medcli.cli.output import hidden_error, show_error
 from medcli.cli.search import search
 from medcli.cli.train import train
@@ -32,6 +33,7 @@ app.command(rich_help_panel="Models")(evaluate)
 app.command(rich_help_panel="Models")(classify)
 app.add_typer(index_app, name="index", rich_help_panel="Archive")
 app.command(rich_help_panel="Archive")(search)
+app.command(rich_help_panel="Data")(inspect)
 
 
 def _version(value: bool) -> None:
