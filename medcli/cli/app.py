@@ -11,6 +11,7 @@ import typer
 
 from medcli.cli.classify import classify
 from medcli.cli.demo import demo
+from medcli.cli.doctor import doctor
 from medcli.cli.evaluate import evaluate
 from medcli.cli.index import app as index_app
 from medcli.cli.inspect import inspect
@@ -34,6 +35,7 @@ app.command(rich_help_panel="Models")(classify)
 app.add_typer(index_app, name="index", rich_help_panel="Archive")
 app.command(rich_help_panel="Archive")(search)
 app.command(rich_help_panel="Data")(inspect)
+app.command(rich_help_panel="Start")(doctor)
 
 
 def _version(value: bool) -> None:

@@ -137,7 +137,7 @@ def scan_facts(result: Inspection, names: Names) -> Table:
         "spacing": _spacing(result),
         "intensity": _intensity(result.intensity),
         "photometric": result.photometric,
-        "syntax": result.transfer_syntax,
+        "syntax": _syntax(result.transfer_syntax),
         "decoder": result.decoder,
         "sha256": result.sha256,
         "pixel sha256": result.pixel_sha256,
@@ -173,6 +173,14 @@ def scan_table(results: Sequence[Inspection], names: Names) -> Table:
 
 
 MIN_NAME = 20  # columns of a terminal that a path gets, at least
+
+
+def _syntax(uid: str | None) -> str | None:
+    """A transfer syntax by name, with its UID."""
+    from medcli.imaging.decoders import find_syntax
+
+    known = find_syntax(uid) if uid is not None else None
+    return f"{known.name} ({uid})" if known is not None else uid
 
 
 def _shape(result: Inspection) -> str:
