@@ -10,6 +10,7 @@ from typing import Annotated
 import typer
 
 from medcli.cli.classify import classify
+from medcli.cli.data import app as data_app
 from medcli.cli.demo import demo
 from medcli.cli.doctor import doctor
 from medcli.cli.evaluate import evaluate
@@ -35,6 +36,7 @@ app.command(rich_help_panel="Models")(classify)
 app.add_typer(index_app, name="index", rich_help_panel="Archive")
 app.command(rich_help_panel="Archive")(search)
 app.command(rich_help_panel="Data")(inspect)
+app.add_typer(data_app, name="data", rich_help_panel="Data")
 app.command(rich_help_panel="Start")(doctor)
 
 

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medcli.cli.classify import describe_model
-from medcli.cli.inputs import exit_status, found_scans
+from medcli.cli.inputs import exit_status, labelled_scans
 from medcli.cli.options import (
     AsJson,
     GalleryPath,
     HidePaths,
+    Labels,
     LockTimeout,
     Model,
     Overwrite,
@@ -50,10 +50,6 @@ Scans = Annotated[
         "the current folder.",
         show_default=False,
     ),
-]
-Labels = Annotated[
-    Literal["manifest", "folder"],
-    typer.Option(help="Where labels come from: the manifest, or the names of class folders."),
 ]
 
 
@@ -191,17 +187,10 @@ def _told(name: str, value: Any) -> str:
 
 
 def _labelled(scans: list[str] | None, labels: str, names: Names) -> list[Case | Failure]:
-    """The cases of the inputs, with the label of their class folder if that is asked for."""
-    from medcli.data.sources import class_folder_labels
-
+    """The cases of the inputs, by default of the current folder, with their labels."""
     if not scans:
         note("indexing the current folder" + ("" if names.hide else f", {Path.cwd()}"))
-    inputs = scans or ["."]
-    cases = found_scans(inputs)
-    if labels == "folder":
-        for root in filter(os.path.isdir, inputs):
-            cases = class_folder_labels(cases, root)
-    return cases
+    return labelled_scans(scans or ["."], labels)
 
 
 def _shown(failures: list[Failure], names: Names) -> Callable[[Failure], None]:

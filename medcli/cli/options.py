@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -56,6 +56,10 @@ WindowName = Annotated[
         help="Window center and width, as in -600/1500; by default the file's own.",
         show_default=False,
     ),
+]
+Labels = Annotated[
+    Literal["manifest", "folder"],
+    typer.Option(help="Where labels come from: the manifest, or the names of class folders."),
 ]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]

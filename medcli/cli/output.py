@@ -98,12 +98,12 @@ class Names:
         """What went wrong with an input."""
         if not self.hide:
             return failure.message
-        return f"{self.of(failure.path)}: {_meaning(failure.code)}"
+        return f"{self.of(failure.path)}: {meaning(failure.code)}"
 
     def warnings(self, warnings: Iterable[ScanWarning]) -> list[dict[str, str]]:
         """Warnings as JSON objects."""
         return [
-            {"code": each.code, "message": _meaning(each.code) if self.hide else each.message}
+            {"code": each.code, "message": meaning(each.code) if self.hide else each.message}
             for each in warnings
         ]
 
@@ -112,11 +112,11 @@ class Names:
         return None if self.hide else str(path)
 
 
-def _meaning(code: str) -> str:
+def meaning(code: str) -> str:
     """What a code means in general, without names."""
-    from medcli.codes import ERRORS, WARNINGS
+    from medcli.codes import ERRORS, FINDINGS, WARNINGS
 
-    return {**ERRORS, **WARNINGS}.get(code, code)
+    return {**ERRORS, **WARNINGS, **FINDINGS}.get(code, code)
 
 
 def hidden_error(error: MedcliError, arguments: Iterable[str]) -> tuple[str, str]:
@@ -126,7 +126,7 @@ def hidden_error(error: MedcliError, arguments: Iterable[str]) -> tuple[str, str
     stands for it.
     """
     if isinstance(error, ScanError):
-        return _meaning(error.code), ""
+        return meaning(error.code), ""
     if isinstance(error, ManifestError):
         return "the manifest or data set cannot be used", "Leave out --hide-paths to see why"
     message, hint = error.message, error.hint

@@ -18,18 +18,13 @@ def read_case(case: Case) -> Scan | Failure:
     try:
         return read_scan(case)
     except ScanError as error:
-        return failure_of(case, error)
-
-
-def failure_of(case: Case, error: ScanError) -> Failure:
-    """The record of a scan that could not be read."""
-    return Failure(
-        path=case.path,
-        code=error.code,
-        message=str(error),
-        files=case.files,
-        scan_id=case.scan_id,
-    )
+        return Failure(
+            path=case.path,
+            code=error.code,
+            message=str(error),
+            files=case.files,
+            scan_id=case.scan_id,
+        )
 
 
 def read_all(

@@ -9,7 +9,7 @@ from functools import lru_cache
 from typing import Literal
 
 from medcli.errors import ScanError
-from medcli.imaging.batch import failure_of, read_all
+from medcli.imaging.batch import read_all
 from medcli.imaging.files import open_file
 from medcli.imaging.hashing import file_sha256, files_sha256, pixel_sha256
 from medcli.records import Case, Failure, Scan, ScanWarning
@@ -91,7 +91,7 @@ def inspect_all(
         try:
             yield scan, inspect_scan(scan)
         except ScanError as error:  # the file changed since it was read
-            failure = failure_of(case, error)
+            failure = Failure(case.path, error.code, str(error), "failed", case.files, case.scan_id)
             yield failure, failure
 
 
