@@ -4,31 +4,46 @@ from __future__ import annotations
 
 import os
 from collections.abc import Sequence
-from typing import TYPE_CHECKING, Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from medcli.cli.inputs import exit_status, labelled_scans
-from medcli.cli.options import AsJson, HidePaths, Labels, Scans
+from medcli.cli.options import (
+    AsJson,
+    HidePaths,
+    Labels,
+    Overwrite,
+    Scans,
+    WindowName,
+    parse_window,
+)
 from medcli.cli.output import (
     Names,
     counting,
     failure_json,
+    keep_and_show,
     meaning,
     note,
     print_json,
     print_line,
     print_table,
+    say,
     shorten,
     show_failure,
+    show_warnings,
 )
 from medcli.cli.streams import visible
+from medcli.errors import ScanError, UsageError
+from medcli.records import Failure
 
 if TYPE_CHECKING:
     from rich.table import Table
     from rich.text import Text
 
     from medcli.data.check import Check, CheckedScan, Finding
+    from medcli.data.convert import ConvertedScan
 
 app = typer.Typer(help="Check and convert data sets.", no_args_is_help=True)
 
@@ -89,6 +104,94 @@ def summary(found: Check) -> str:
     parts += [f"{counts['warned']:,} with warnings"] if counts["warned"] else []
     parts += [f"{counts['failed']:,} failed"] if counts["failed"] else []
     return f"{counts['scans']:,} scan{'s' if counts['scans'] != 1 else ''}: {', '.join(parts)}"
+
+
+@app.command()
+def convert(
+    scans: Scans,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write.")
+    ],
+    to: Annotated[
+        Literal["nifti", "png", "npz"],
+        typer.Option("--to", help="Volumes, one picture a slice, or one MedMNIST archive."),
+    ],
+    window: WindowName = None,
+    bits: Annotated[
+        Literal["8", "16"],
+        typer.Option("--bits", help="Bits of a PNG; 16 keep whole numbers as they are."),
+    ] = "8",
+    size: Annotated[
+        int, typer.Option("--size", metavar="PX", min=8, max=1024, help="Side of an .npz picture.")
+    ] = 64,
+    labels: Labels = "manifest",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    hide_paths: HidePaths = False,
+) -> None:
+    """Write scans as NIfTI, PNG or .npz, with a manifest that keeps labels and patients.
+
+    Files are numbered, and so are patients that only the tags name. NIfTI keeps values and
+    geometry; PNG and .npz see them through a window.
+
+    Example: medcli data convert scans.csv -o nifti --to nifti
+    """
+    from medcli.data.convert import check_conversion, convert_scans
+
+    seen_through = parse_window(window)
+    if to == "nifti" and seen_through is not None:
+        raise UsageError("--window is for png and npz", "NIfTI keeps the values as they are")
+    if to != "png" and bits == "16":
+        raise UsageError("--bits 16 is for png", "NIfTI keeps all values, an .npz has 8 bits")
+    check_conversion(output, overwrite=overwrite)
+    names = Names(hide=hide_paths)
+    cases = labelled_scans(scans, labels)
+    failures: list[Failure] = []
+    try:
+        with counting("converting") as on_scan:
+            done = convert_scans(
+                cases,
+                output,
+                to,
+                window=seen_through,
+                bits=8 if bits == "8" else 16,
+                size=size,
+                overwrite=overwrite,
+                on_scan=on_scan,
+                on_failure=keep_and_show(failures, names),
+            )
+        results: Sequence[ConvertedScan | Failure] = done.results
+        for each in done.notes:
+            note(each)
+    except ScanError:  # none could be read, and each that failed was named
+        note("nothing was written")
+        results = failures
+    converted = [each for each in results if not isinstance(each, Failure)]
+    if as_json:
+        for result in results:
+            print_json(converted_json(result, names))
+    elif converted:
+        for scan in converted:
+            show_warnings(scan.path, scan.warnings, names)
+        say(f"{len(converted):,} scan{'s' if len(converted) != 1 else ''} converted")
+        if not hide_paths:
+            print_line(str(output))
+    raise typer.Exit(exit_status(failures, len(converted)))
+
+
+def converted_json(result: ConvertedScan | Failure, names: Names) -> dict[str, Any]:
+    """The object of one input; `outputs` are relative to the new folder."""
+    if isinstance(result, Failure):
+        return {**failure_json(result, names), "outputs": []}
+    return {
+        "path": names.of(result.path),
+        "scan_id": names.id_of(result.path, result.scan_id),
+        "files": names.files(result.path, result.files),
+        "status": "ok",
+        "warnings": names.warnings(result.warnings),
+        "error": None,
+        "outputs": list(result.outputs),
+    }
 
 
 LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -25,12 +25,12 @@ from medcli.cli.output import (
     counting,
     facts_table,
     failure_json,
+    keep_and_show,
     note,
     print_json,
     print_line,
     print_table,
     say,
-    show_failure,
     warn,
 )
 from medcli.errors import ScanError
@@ -94,7 +94,7 @@ def build(
                 overwrite=overwrite,
                 lock_timeout=lock_timeout,
                 on_scan=on_scan,
-                on_failure=_shown(failures, names),
+                on_failure=keep_and_show(failures, names),
             )
             stored = report.stored
     except ScanError:  # none could be read, and each that failed was named
@@ -132,7 +132,7 @@ def add(
         cases = _labelled(scans, labels, names)
         with counting("indexing") as on_scan:
             report = add_to_gallery(
-                opened, predictor, cases, on_scan=on_scan, on_failure=_shown(failures, names)
+                opened, predictor, cases, on_scan=on_scan, on_failure=keep_and_show(failures, names)
             )
     stored = report.stored
     show_report(target, stored, failures, as_json=as_json, names=names)
@@ -191,16 +191,6 @@ def _labelled(scans: list[str] | None, labels: str, names: Names) -> list[Case |
     if not scans:
         note("indexing the current folder" + ("" if names.hide else f", {Path.cwd()}"))
     return labelled_scans(scans or ["."], labels)
-
-
-def _shown(failures: list[Failure], names: Names) -> Callable[[Failure], None]:
-    """Show each failure when it is known, and keep it."""
-
-    def on_failure(failure: Failure) -> None:
-        failures.append(failure)
-        show_failure(failure, names)
-
-    return on_failure
 
 
 def show_report(

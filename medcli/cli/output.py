@@ -166,6 +166,16 @@ def show_failure(failure: Failure, names: Names) -> None:
         say(f"error: {names.failure(failure)} [{failure.code}]", "red")
 
 
+def keep_and_show(failures: list[Failure], names: Names) -> Callable[[Failure], None]:
+    """Show each failure when it is known, and append it to `failures`."""
+
+    def on_failure(failure: Failure) -> None:
+        failures.append(failure)
+        show_failure(failure, names)
+
+    return on_failure
+
+
 def show_skipped(failures: Iterable[Failure]) -> None:
     """How many inputs were skipped, by code; JSON names each."""
     codes = Counter(failure.code for failure in failures if failure.status == "skipped")
