@@ -1,8 +1,9 @@
 """The closed list of codes that tell a program what is wrong with a scan.
 
 `ERRORS` are the codes of `medcli.errors.ScanError` and `medcli.records.Failure`,
-`WARNINGS` those of `medcli.records.ScanWarning`. docs/codes.md shows both lists;
-tests hold the list, the document and the code together.
+`WARNINGS` those of `medcli.records.ScanWarning`, `FINDINGS` those that `medcli data check`
+adds to a scan as part of a data set. docs/codes.md shows the lists; tests hold the lists,
+the document and the code together.
 """
 
 from __future__ import annotations
@@ -60,4 +61,20 @@ WARNINGS = {
     "missing_class": "A class has no scan among those evaluated; means leave it out.",
     "unknown_patient": "Scans without a patient; each counts as a patient of its own.",
     "resamples_skipped": "Bootstrap resamples with one class only were left out of an interval.",
+}
+
+FINDINGS = {
+    "label_conflict": "The same pixels under another label.",
+    "patient_in_two_splits": "The patient has scans in another split.",
+    "copy_in_two_splits": "The same pixels in another split.",
+    "patient_in_two_classes": "The patient has scans of another class.",
+    "duplicate": "The same pixels as another scan.",
+    "constant": "Every pixel has one value.",
+    "blank": "Fewer than one pixel in a thousand differs from the background.",
+    "constant_slices": "Slices in which every pixel has one value.",
+    "tiny": "Fewer than 16 rows or columns.",
+    "odd_size": "Another size than nine in ten of the scans.",
+    "burned_in_text": "Text may stand in the pixels: the header says so, or it is a screen shot.",
+    "many_sizes": "Scans of several sizes, none of which is the rule.",
+    "mixed_photometric": "MONOCHROME1 among MONOCHROME2: stored inverted, read as the others.",
 }

@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 import medcli
-from medcli.codes import ERRORS, WARNINGS
+from medcli.codes import ERRORS, FINDINGS, WARNINGS
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(Path(medcli.__file__).parent.rglob("*.py"))
@@ -52,16 +52,18 @@ def test_every_warning_code_in_use_is_listed() -> None:
     assert used_codes(("ScanWarning", "_warning")) <= WARNINGS.keys()
 
 
-@pytest.mark.parametrize("code", sorted({*ERRORS, *WARNINGS} - {"timeout"}))
+@pytest.mark.parametrize("code", sorted({*ERRORS, *WARNINGS, *FINDINGS} - {"timeout"}))
 def test_every_listed_code_is_in_use(code: str) -> None:
     assert code in words_of_the_code()
 
 
-@pytest.mark.parametrize(("code", "meaning"), [*ERRORS.items(), *WARNINGS.items()])
+@pytest.mark.parametrize(
+    ("code", "meaning"), [*ERRORS.items(), *WARNINGS.items(), *FINDINGS.items()]
+)
 def test_the_document_lists_every_code_with_its_meaning(code: str, meaning: str) -> None:
     assert f"| `{code}` | {meaning} |" in (ROOT / "docs" / "codes.md").read_text()
 
 
 def test_the_document_lists_nothing_else() -> None:
     rows = [line for line in (ROOT / "docs" / "codes.md").read_text().splitlines() if "| `" in line]
-    assert len(rows) == len(ERRORS) + len(WARNINGS)
+    assert len(rows) == len(ERRORS) + len(WARNINGS) + len(FINDINGS)

@@ -10,9 +10,12 @@ from typing import Annotated
 import typer
 
 from medcli.cli.classify import classify
+from medcli.cli.data import app as data_app
 from medcli.cli.demo import demo
+from medcli.cli.doctor import doctor
 from medcli.cli.evaluate import evaluate
 from medcli.cli.index import app as index_app
+from medcli.cli.inspect import inspect
 from medcli.cli.output import hidden_error, show_error
 from medcli.cli.search import search
 from medcli.cli.train import train
@@ -33,6 +36,9 @@ app.command(rich_help_panel="Models")(evaluate)
 app.command(rich_help_panel="Models")(classify)
 app.add_typer(index_app, name="index", rich_help_panel="Archive")
 app.command(rich_help_panel="Archive")(search)
+app.command(rich_help_panel="Data")(inspect)
+app.add_typer(data_app, name="data", rich_help_panel="Data")
+app.command(rich_help_panel="Start")(doctor)
 
 
 def _version(value: bool) -> None:

@@ -2,19 +2,19 @@
 
 from __future__ import annotations
 
-import os
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any, Literal
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medcli.cli.classify import describe_model
-from medcli.cli.inputs import exit_status, found_scans
+from medcli.cli.inputs import exit_status, labelled_scans
 from medcli.cli.options import (
     AsJson,
     GalleryPath,
     HidePaths,
+    Labels,
     LockTimeout,
     Model,
     Overwrite,
@@ -25,12 +25,12 @@ from medcli.cli.output import (
     counting,
     facts_table,
     failure_json,
+    keep_and_show,
     note,
     print_json,
     print_line,
     print_table,
     say,
-    show_failure,
     warn,
 )
 from medcli.errors import ScanError
@@ -50,10 +50,6 @@ Scans = Annotated[
         "the current folder, by its manifest.csv where it has one.",
         show_default=False,
     ),
-]
-Labels = Annotated[
-    Literal["manifest", "folder"],
-    typer.Option(help="Where labels come from: the manifest, or the names of class folders."),
 ]
 
 
@@ -98,7 +94,7 @@ def build(
                 overwrite=overwrite,
                 lock_timeout=lock_timeout,
                 on_scan=on_scan,
-                on_failure=_shown(failures, names),
+                on_failure=keep_and_show(failures, names),
             )
             stored = report.stored
     except ScanError:  # none could be read, and each that failed was named
@@ -136,7 +132,7 @@ def add(
         cases = _labelled(scans, labels, names)
         with counting("indexing") as on_scan:
             report = add_to_gallery(
-                opened, predictor, cases, on_scan=on_scan, on_failure=_shown(failures, names)
+                opened, predictor, cases, on_scan=on_scan, on_failure=keep_and_show(failures, names)
             )
     stored = report.stored
     show_report(target, stored, failures, as_json=as_json, names=names)
@@ -191,15 +187,8 @@ def _told(name: str, value: Any) -> str:
 
 
 def _labelled(scans: list[str] | None, labels: str, names: Names) -> list[Case | Failure]:
-    """The cases of the inputs, with the label of their class folder if that is asked for."""
-    from medcli.data.sources import class_folder_labels
-
-    inputs = scans or [_here(labels, names)]
-    cases = found_scans(inputs)
-    if labels == "folder":
-        for root in filter(os.path.isdir, inputs):
-            cases = class_folder_labels(cases, root)
-    return cases
+    """The cases of the inputs, by default of the current folder, with their labels."""
+    return labelled_scans(scans or [_here(labels, names)], labels)
 
 
 def _here(labels: str, names: Names) -> str:
@@ -213,16 +202,6 @@ def _here(labels: str, names: Names) -> str:
         return "."
     note(f"indexing the scans that {manifest} names in {folder}; name . to take every scan there")
     return str(manifest)
-
-
-def _shown(failures: list[Failure], names: Names) -> Callable[[Failure], None]:
-    """Show each failure when it is known, and keep it."""
-
-    def on_failure(failure: Failure) -> None:
-        failures.append(failure)
-        show_failure(failure, names)
-
-    return on_failure
 
 
 def show_report(

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import sys
 from collections.abc import Sequence
 
@@ -16,6 +17,17 @@ def found_scans(inputs: Sequence[str]) -> list[Case | Failure]:
     from medcli.data.sources import gather_cases
 
     return gather_cases(inputs, stdin=sys.stdin)
+
+
+def labelled_scans(inputs: Sequence[str], labels: str) -> list[Case | Failure]:
+    """`found_scans`; with `labels` "folder" each has the name of its class folder as label."""
+    from medcli.data.sources import class_folder_labels
+
+    cases = found_scans(inputs)
+    if labels == "folder":
+        for root in filter(os.path.isdir, inputs):
+            cases = class_folder_labels(cases, root)
+    return cases
 
 
 def exit_status(failures: Sequence[Failure], answered: int) -> int:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+import math
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
+
+from medcli.errors import UsageError
 
 Scans = Annotated[
     list[str],
@@ -45,6 +48,19 @@ GalleryPath = Annotated[
         show_default=False,
     ),
 ]
+WindowName = Annotated[
+    str | None,
+    typer.Option(
+        "--window",
+        metavar="C/W",
+        help="Window center and width, as in -600/1500; by default the file's own.",
+        show_default=False,
+    ),
+]
+Labels = Annotated[
+    Literal["manifest", "folder"],
+    typer.Option(help="Where labels come from: the manifest, or the names of class folders."),
+]
 AsJson = Annotated[bool, typer.Option("--json", help="One JSON object a line on stdout.")]
 Overwrite = Annotated[bool, typer.Option("--overwrite", help="Replace what exists.")]
 HidePaths = Annotated[
@@ -55,3 +71,21 @@ LockTimeout = Annotated[
     float,
     typer.Option(metavar="SECONDS", min=0, help="How long to wait while another process writes."),
 ]
+
+
+def parse_window(text: str | None) -> tuple[float, float] | None:
+    """`-600/1500` as (center, width).
+
+    Raises
+    ------
+    UsageError : anything else, or a width below 1
+    """
+    if text is None:
+        return None
+    try:
+        center, width = (float(part) for part in text.split("/"))
+    except ValueError:
+        center, width = math.nan, math.nan
+    if not (math.isfinite(center) and 1 <= width < math.inf):
+        raise UsageError(f"--window {text}: no window", "Give center/width, as in -600/1500")
+    return center, width

@@ -98,12 +98,12 @@ class Names:
         """What went wrong with an input."""
         if not self.hide:
             return failure.message
-        return f"{self.of(failure.path)}: {_meaning(failure.code)}"
+        return f"{self.of(failure.path)}: {meaning(failure.code)}"
 
     def warnings(self, warnings: Iterable[ScanWarning]) -> list[dict[str, str]]:
         """Warnings as JSON objects."""
         return [
-            {"code": each.code, "message": _meaning(each.code) if self.hide else each.message}
+            {"code": each.code, "message": meaning(each.code) if self.hide else each.message}
             for each in warnings
         ]
 
@@ -112,11 +112,11 @@ class Names:
         return None if self.hide else str(path)
 
 
-def _meaning(code: str) -> str:
+def meaning(code: str) -> str:
     """What a code means in general, without names."""
-    from medcli.codes import ERRORS, WARNINGS
+    from medcli.codes import ERRORS, FINDINGS, WARNINGS
 
-    return {**ERRORS, **WARNINGS}.get(code, code)
+    return {**ERRORS, **WARNINGS, **FINDINGS}.get(code, code)
 
 
 def hidden_error(error: MedcliError, arguments: Iterable[str]) -> tuple[str, str]:
@@ -126,7 +126,7 @@ def hidden_error(error: MedcliError, arguments: Iterable[str]) -> tuple[str, str
     stands for it.
     """
     if isinstance(error, ScanError):
-        return _meaning(error.code), ""
+        return meaning(error.code), ""
     if isinstance(error, ManifestError):
         return "the manifest or data set cannot be used", "Leave out --hide-paths to see why"
     message, hint = error.message, error.hint
@@ -164,6 +164,16 @@ def show_failure(failure: Failure, names: Names) -> None:
     """One line on stderr for an input that failed; what is skipped is counted at the end."""
     if failure.status == "failed":
         say(f"error: {names.failure(failure)} [{failure.code}]", "red")
+
+
+def keep_and_show(failures: list[Failure], names: Names) -> Callable[[Failure], None]:
+    """Show each failure when it is known, and append it to `failures`."""
+
+    def on_failure(failure: Failure) -> None:
+        failures.append(failure)
+        show_failure(failure, names)
+
+    return on_failure
 
 
 def show_skipped(failures: Iterable[Failure]) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Hashable, Iterable, Mapping, Sequence
 
 from medcli.records import Case
 
@@ -41,3 +41,23 @@ def identical_pixels(
 
 def _patients(cases: Iterable[Case]) -> set[str]:
     return {case.patient_id for case in cases if case.patient_id is not None}
+
+
+def alike(keys: Sequence[Hashable | None]) -> list[tuple[int, ...]]:
+    """Positions that have one key in common, two or more together; None is like no other."""
+    places: defaultdict[Hashable, list[int]] = defaultdict(list)
+    for place, key in enumerate(keys):
+        if key is not None:
+            places[key].append(place)
+    return [tuple(group) for group in places.values() if len(group) > 1]
+
+
+def torn(
+    groups: Iterable[tuple[int, ...]], values: Sequence[Hashable | None]
+) -> list[tuple[int, ...]]:
+    """The groups of positions that have two or more `values`; None is no value."""
+    return [
+        group
+        for group in groups
+        if len({values[place] for place in group if values[place] is not None}) > 1
+    ]

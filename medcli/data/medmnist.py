@@ -122,8 +122,8 @@ def read_archive(path: str | Path, class_names: Sequence[str] | None = None) -> 
 
     Parameters
     ----------
-    class_names : names of class 0, 1, …; by default those of the set in the file's name,
-        else the digits themselves
+    class_names : names of class 0, 1, …; by default those of an array `class_names`, else
+        of the set in the file's name, else the digits themselves
 
     Raises
     ------
@@ -136,6 +136,8 @@ def read_archive(path: str | Path, class_names: Sequence[str] | None = None) -> 
     try:
         with zipfile.ZipFile(path) as archive:
             arrays = set(archive.namelist())
+            if class_names is None and "class_names.npy" in arrays:
+                names = tuple(map(str, _labels(archive, "class_names.npy").reshape(-1)))
             present = [split for split in SPLITS if f"{split}_images.npy" in arrays]
             counts = {split: _length(archive, f"{split}_images.npy") for split in present}
             digits = {

@@ -95,9 +95,12 @@ MARKS = (
 )
 """What may tell apart images of one position, the plainest first."""
 
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and what lies below it
+
 _KEYWORDS = (
     *METADATA,
     *(mark.keyword for mark in MARKS),
+    "BurnedInAnnotation",
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -223,7 +226,8 @@ def _header(path: str, dataset: FileDataset, notes: Sequence[object]) -> Header:
         transfer_syntax=str(syntax),
         patient_id=_patient_id(dataset),
         slice_step=_slice_step(dataset),
-        metadata={name: found[:64] for name in METADATA if (found := text(dataset, name))},
+        metadata={name: found[:64] for name in METADATA if (found := text(dataset, name))}
+        | _burned_in(dataset),
         warnings=(*_guess_warning(syntax, guessed), *conformance_warning(notes)),
     )
 
@@ -237,6 +241,22 @@ def _guess_warning(syntax: UID, guessed: bool) -> tuple[ScanWarning, ...]:
         return ()
     message = f"the header names no transfer syntax; read as {syntax.name}"
     return (ScanWarning("transfer_syntax_assumed", message),)
+
+
+def _burned_in(dataset: Dataset) -> dict[str, str]:
+    """Whether text may stand in the pixels, as YES or NO; empty where nothing says so.
+
+    By BurnedInAnnotation, else YES for a secondary capture: a screen shot or a scanned film.
+
+    References
+    ----------
+    DICOM PS3.3 C.7.6.1.1; PS3.3 A.8
+    """
+    told = (text(dataset, "BurnedInAnnotation") or "").upper()
+    if told not in ("YES", "NO"):
+        sop_class = f"{text(dataset, 'SOPClassUID')}."
+        told = "YES" if sop_class.startswith(f"{_SECONDARY_CAPTURE}.") else ""
+    return {"BurnedInAnnotation": told} if told else {}
 
 
 def _patient_id(dataset: Dataset) -> str | None:

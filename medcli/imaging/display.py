@@ -32,7 +32,7 @@ def display_slices(
     0–255 for pictures, else percentiles over the scan without its padding; pixels drawn
     in true proportion
     """
-    shown = _display_range(scan, window)
+    shown = display_range(scan, window)
     shape = fitted_shape(scan.pixels.shape[1:3], edge, scan.spacing_mm[1:])
     for index in indices:
         unit = scale(scan.pixels[index : index + 1], shown)
@@ -40,7 +40,7 @@ def display_slices(
         yield levels[..., 0] if levels.shape[2] == 1 else levels
 
 
-def _display_range(scan: Scan, window: Window | None) -> Range:
+def display_range(scan: Scan, window: Window | None = None) -> Range:
     """The values shown as black and as white."""
     chosen = window or scan.window
     if chosen is not None and chosen[1] >= 1:

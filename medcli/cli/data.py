@@ -1,0 +1,244 @@
+"""`medcli data`: check a data set, convert it."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any, Literal
+
+import typer
+
+from medcli.cli.inputs import exit_status, labelled_scans
+from medcli.cli.options import (
+    AsJson,
+    HidePaths,
+    Labels,
+    Overwrite,
+    Scans,
+    WindowName,
+    parse_window,
+)
+from medcli.cli.output import (
+    Names,
+    counting,
+    failure_json,
+    keep_and_show,
+    meaning,
+    note,
+    print_json,
+    print_line,
+    print_table,
+    say,
+    shorten,
+    show_failure,
+    show_warnings,
+)
+from medcli.cli.streams import visible
+from medcli.errors import ScanError, UsageError
+from medcli.records import Failure
+
+if TYPE_CHECKING:
+    from rich.table import Table
+    from rich.text import Text
+
+    from medcli.data.check import Check, CheckedScan, Finding
+    from medcli.data.convert import ConvertedScan
+
+app = typer.Typer(help="Check and convert data sets.", no_args_is_help=True)
+
+
+@app.command()
+def check(
+    scans: Scans,
+    labels: Labels = "manifest",
+    as_json: AsJson = False,
+    hide_paths: HidePaths = False,
+) -> None:
+    """Name what is wrong with a folder or manifest, and what to do about it.
+
+    Reads every scan: damaged and blank ones, gaps in series, copies, patients in two
+    classes or splits, text that may be burned in. With --json one object a scan.
+
+    Example: medcli data check scans/ --labels folder
+    """
+    from medcli.data.check import check_scans
+
+    names = Names(hide=hide_paths)
+    cases = labelled_scans(scans, labels)
+    with counting("checking") as on_scan:
+        found = check_scans(
+            cases, on_scan=on_scan, on_failure=lambda failure: show_failure(failure, names)
+        )
+    if as_json:
+        for scan in found.scans:
+            print_json(checked_json(scan, names))
+    else:
+        if found.findings:
+            print_table(finding_table(found, names))
+            print_line("")
+        print_line(summary(found))
+        _tell_of_manifests(scans, names)
+    failures = [scan.failure for scan in found.scans if scan.failure is not None]
+    raise typer.Exit(exit_status(failures, found.counts["scans"] - found.counts["failed"]))
+
+
+def checked_json(scan: CheckedScan, names: Names) -> dict[str, Any]:
+    """The object of one input."""
+    if scan.failure is not None:
+        return failure_json(scan.failure, names)
+    return {
+        "path": names.of(scan.path),
+        "scan_id": names.id_of(scan.path, scan.scan_id),
+        "files": names.files(scan.path, scan.files),
+        "status": scan.status,
+        "warnings": names.warnings(scan.warnings),
+        "error": None,
+    }
+
+
+def summary(found: Check) -> str:
+    """`1,204 scans: 1,190 good, 9 with warnings, 5 failed`."""
+    counts = found.counts
+    parts = [f"{counts['good']:,} good"]
+    parts += [f"{counts['warned']:,} with warnings"] if counts["warned"] else []
+    parts += [f"{counts['failed']:,} failed"] if counts["failed"] else []
+    return f"{counts['scans']:,} scan{'s' if counts['scans'] != 1 else ''}: {', '.join(parts)}"
+
+
+@app.command()
+def convert(
+    scans: Scans,
+    output: Annotated[
+        Path, typer.Option("--output", "-o", metavar="FOLDER", help="The folder to write.")
+    ],
+    to: Annotated[
+        Literal["nifti", "png", "npz"],
+        typer.Option("--to", help="Volumes, one picture a slice, or one MedMNIST archive."),
+    ],
+    window: WindowName = None,
+    bits: Annotated[
+        Literal["8", "16"],
+        typer.Option("--bits", help="Bits of a PNG; 16 keep whole numbers as they are."),
+    ] = "8",
+    size: Annotated[
+        int, typer.Option("--size", metavar="PX", min=8, max=1024, help="Side of an .npz picture.")
+    ] = 64,
+    labels: Labels = "manifest",
+    overwrite: Overwrite = False,
+    as_json: AsJson = False,
+    hide_paths: HidePaths = False,
+) -> None:
+    """Write scans as NIfTI, PNG or .npz, with a manifest that keeps labels and patients.
+
+    Files are numbered, and so are patients that only the tags name. NIfTI keeps values and
+    geometry; PNG and .npz see them through a window.
+
+    Example: medcli data convert scans.csv -o nifti --to nifti
+    """
+    from medcli.data.convert import check_conversion, convert_scans
+
+    seen_through = parse_window(window)
+    if to == "nifti" and seen_through is not None:
+        raise UsageError("--window is for png and npz", "NIfTI keeps the values as they are")
+    if to != "png" and bits == "16":
+        raise UsageError("--bits 16 is for png", "NIfTI keeps all values, an .npz has 8 bits")
+    check_conversion(output, overwrite=overwrite)
+    names = Names(hide=hide_paths)
+    cases = labelled_scans(scans, labels)
+    failures: list[Failure] = []
+    try:
+        with counting("converting") as on_scan:
+            done = convert_scans(
+                cases,
+                output,
+                to,
+                window=seen_through,
+                bits=8 if bits == "8" else 16,
+                size=size,
+                overwrite=overwrite,
+                on_scan=on_scan,
+                on_failure=keep_and_show(failures, names),
+            )
+        results: Sequence[ConvertedScan | Failure] = done.results
+        for each in done.notes:
+            note(each)
+    except ScanError:  # none could be read, and each that failed was named
+        note("nothing was written")
+        results = failures
+    converted = [each for each in results if not isinstance(each, Failure)]
+    if as_json:
+        for result in results:
+            print_json(converted_json(result, names))
+    elif converted:
+        for scan in converted:
+            show_warnings(scan.path, scan.warnings, names)
+        say(f"{len(converted):,} scan{'s' if len(converted) != 1 else ''} converted")
+        if not hide_paths:
+            print_line(str(output))
+    raise typer.Exit(exit_status(failures, len(converted)))
+
+
+def converted_json(result: ConvertedScan | Failure, names: Names) -> dict[str, Any]:
+    """The object of one input; `outputs` are relative to the new folder."""
+    if isinstance(result, Failure):
+        return {**failure_json(result, names), "outputs": []}
+    return {
+        "path": names.of(result.path),
+        "scan_id": names.id_of(result.path, result.scan_id),
+        "files": names.files(result.path, result.files),
+        "status": "ok",
+        "warnings": names.warnings(result.warnings),
+        "error": None,
+        "outputs": list(result.outputs),
+    }
+
+
+LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
+SHOWN = 3  # scans, or groups of them, that are named of a finding
+MARGIN = 18  # columns of a terminal before the words of a finding
+
+
+def finding_table(found: Check, names: Names) -> Table:
+    """For each finding how grave it is, how many scans it concerns, which, and what to do."""
+    from rich.table import Table
+    from rich.text import Text
+
+    table = Table.grid(padding=(0, 2, 0, 0))
+    table.add_column(no_wrap=True)
+    table.add_column(justify="right", no_wrap=True)
+    table.add_column(overflow="fold")
+    readable = found.counts["scans"] - found.counts["failed"]
+    for finding in found.findings:
+        level = Text(finding.level, style=LEVEL_STYLES[finding.level])
+        shown = () if finding.count == readable > SHOWN else finding.groups
+        words = _told(finding, shown, names)
+        table.add_row(level, f"{finding.count:,}", words)
+    return table
+
+
+def _told(finding: Finding, groups: Sequence[tuple[str, ...]], names: Names) -> Text:
+    """Message and code, the first of the scans in `groups`, and the advice, line by line."""
+    from rich.text import Text
+
+    from medcli.cli.console import stdout
+
+    message = meaning(finding.code) if names.hide else finding.message
+    lines = [Text(visible(f"{message.rstrip('.')} [{finding.code}]"))]
+    for group in groups[:SHOWN]:
+        room = max(24, (stdout().width - MARGIN) // min(len(group), SHOWN) - 2)
+        paths = [shorten(names.of(path), room) for path in group[:SHOWN]]
+        more = f" and {len(group) - SHOWN} more" if len(group) > SHOWN else ""
+        lines.append(Text(visible(", ".join(paths) + more), style="dim"))
+    if len(groups) > SHOWN:
+        lines.append(Text(f"and {len(groups) - SHOWN:,} more", style="dim"))
+    lines.append(Text(f"→ {finding.advice}"))
+    return Text("\n").join(lines)
+
+
+def _tell_of_manifests(inputs: Sequence[str], names: Names) -> None:
+    """A manifest inside a folder was not read: only one that is named brings labels."""
+    for folder in filter(os.path.isdir, inputs):
+        manifest = os.path.join(folder, "manifest.csv")
+        if os.path.isfile(manifest):
+            note(f"labels and patients stand in {names.of(manifest)}: check that too")

@@ -1,0 +1,289 @@
+"""What is wrong with a data set: each scan by itself, and the scans among each other."""
+
+from __future__ import annotations
+
+from collections import Counter, defaultdict
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass, field, replace
+from typing import Literal
+
+import numpy as np
+
+from medcli.codes import ERRORS, FINDINGS, WARNINGS
+from medcli.data.advice import ADVICE, LOOK, NOTES
+from medcli.data.audit import alike, torn
+from medcli.imaging.batch import read_all
+from medcli.imaging.hashing import pixel_sha256
+from medcli.records import Case, Failure, Scan, ScanWarning
+
+Group = tuple[int, ...]  # positions of scans that belong together
+Level = Literal["error", "warning", "note"]
+Found = tuple[str, list[Group], str]  # code, scans, and what is to be added to its meaning
+
+MEANINGS = {**ERRORS, **WARNINGS, **FINDINGS}
+LEVELS: tuple[Level, ...] = ("error", "warning", "note")
+TINY = 16  # rows or columns
+RULE_SHARE = 0.9  # a size that so many scans have is the rule
+BLANK_SHARE = 0.001  # of the pixels that may differ in a blank picture
+NAMED = 3  # of the scans that belong to one, so many are named in its warning
+_SAMPLE = 2**20  # pixels looked at for the background
+
+
+@dataclass(frozen=True, slots=True)
+class CheckedScan:
+    """One input: whether it could be read, and what was noticed about it.
+
+    `warnings` are those of the reader and what the check found.
+    """
+
+    path: str
+    scan_id: str | None
+    files: tuple[str, ...]
+    status: Literal["ok", "failed", "skipped"]
+    warnings: tuple[ScanWarning, ...] = ()
+    failure: Failure | None = None
+
+    @property
+    def is_good(self) -> bool:
+        """Whether it was read and nothing but notes is to be said of it."""
+        return self.status == "ok" and all(each.code in NOTES for each in self.warnings)
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing to know about the data set, with the scans it concerns.
+
+    Attributes
+    ----------
+    message : what is so, in plain words
+    advice : what to do next
+    groups : paths; those of one group belong together, as copies or scans of one patient do
+    """
+
+    code: str
+    level: Level
+    message: str
+    advice: str
+    groups: tuple[tuple[str, ...], ...]
+
+    @property
+    def count(self) -> int:
+        """How many scans it concerns."""
+        return sum(map(len, self.groups))
+
+
+@dataclass(frozen=True, slots=True)
+class Check:
+    """The state of a data set: every input in its order, then what is to be known."""
+
+    scans: tuple[CheckedScan, ...]
+    findings: tuple[Finding, ...]
+
+    @property
+    def counts(self) -> dict[str, int]:
+        """Scans in all, good ones, ones with warnings, failed ones; skipped files beside them."""
+        status = Counter(scan.status for scan in self.scans)
+        good = sum(scan.is_good for scan in self.scans)
+        return {
+            "scans": status["ok"] + status["failed"],
+            "good": good,
+            "warned": status["ok"] - good,
+            "failed": status["failed"],
+            "skipped": status["skipped"],
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class _Seen:
+    """What is remembered of an input once its pixels are gone; a failure has no `case`."""
+
+    scan: CheckedScan
+    case: Case | None = None
+    patient: str | None = field(default=None, repr=False)
+    pixels: str | None = None  # hash; None for a constant picture, which is like any other
+    size: tuple[int, int] | None = None
+    photometric: str | None = None
+    own: tuple[str, ...] = ()  # codes of findings about the scan by itself
+
+
+def check_scans(
+    cases: Sequence[Case | Failure],
+    *,
+    on_scan: Callable[[int, int], None] = lambda done, total: None,
+    on_failure: Callable[[Failure], None] = lambda failure: None,
+) -> Check:
+    """Read every scan once and say what is wrong; only a few words of each are kept.
+
+    Parameters
+    ----------
+    cases : as from `medcli.data.sources.gather_cases`
+    on_scan : called with (done, total)
+    on_failure : called with what could not be read, as soon as it is known
+    """
+    seen: list[_Seen] = []
+    for case, scan in read_all(cases):
+        seen.append(_look_at(case, scan))
+        if isinstance(scan, Failure):
+            on_failure(scan)
+        on_scan(len(seen), len(cases))
+    found = [each for each in _findings(seen) if each[1]]
+    scans = _with_findings(seen, found)
+    told = [*_failures(scans), *(_finding(scans, *each) for each in found), *_reader_warnings(seen)]
+    return Check(tuple(scans), tuple(sorted(told, key=lambda finding: LEVELS.index(finding.level))))
+
+
+def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
+    """One input, judged by itself."""
+    if isinstance(scan, Failure):
+        return _Seen(CheckedScan(scan.path, scan.scan_id, scan.files, scan.status, failure=scan))
+    assert isinstance(case, Case)
+    flat = [bool(image.min() == image.max()) for image in scan.pixels]
+    _, rows, columns, _ = scan.pixels.shape
+    constant = all(flat) and scan.pixels.min() == scan.pixels.max()
+    rules = {
+        "constant": constant,
+        "blank": not constant and _is_blank(scan.pixels),
+        "constant_slices": any(flat) and not constant,
+        "tiny": min(rows, columns) < TINY,
+        "burned_in_text": scan.metadata.get("BurnedInAnnotation") == "YES",
+    }
+    return _Seen(
+        scan=CheckedScan(scan.path, scan.scan_id, scan.files, "ok", scan.warnings),
+        case=case,
+        patient=scan.patient_id,
+        pixels=None if constant else pixel_sha256(scan),
+        size=(rows, columns),
+        photometric=scan.photometric,
+        own=tuple(code for code, applies in rules.items() if applies),
+    )
+
+
+def _is_blank(pixels: np.ndarray) -> bool:
+    """Whether hardly a pixel differs from the most common value; large scans are sampled."""
+    sample = pixels.reshape(-1, pixels.shape[3])[:: max(1, pixels.size // _SAMPLE) | 1]
+    background = np.median(sample, axis=0)
+    return bool((sample != background).any(axis=1).mean() < BLANK_SHARE)
+
+
+def _findings(seen: Sequence[_Seen]) -> Iterator[Found]:
+    """Every finding with the groups of scans it concerns, the gravest first."""
+    copies = alike([each.pixels for each in seen])
+    patients = alike([each.patient for each in seen])
+    labels = [each.case.label if each.case else None for each in seen]
+    splits = [each.case.split if each.case else None for each in seen]
+    yield "label_conflict", torn(copies, labels), ""
+    yield "patient_in_two_splits", torn(patients, splits), ""
+    yield "copy_in_two_splits", torn(copies, splits), ""
+    yield "patient_in_two_classes", torn(patients, labels), ""
+    yield "duplicate", copies, ""
+    for code in ("constant", "blank", "constant_slices", "tiny", "burned_in_text"):
+        yield code, [(place,) for place, each in enumerate(seen) if code in each.own], ""
+    yield from _sizes(seen)
+    yield "mixed_photometric", _inverted(seen), ""
+    nobody = [place for place, each in enumerate(seen) if each.case and each.patient is None]
+    yield "unknown_patient", [(place,) for place in nobody], ""
+
+
+def _sizes(seen: Sequence[_Seen]) -> Iterator[Found]:
+    """Scans that differ from a size that is the rule; where none is, all of them together."""
+    sizes = Counter(each.size for each in seen if each.size is not None)
+    if len(sizes) < 2:
+        return
+    usual, count = sizes.most_common(1)[0]
+    if count >= RULE_SHARE * sizes.total():
+        odd = [place for place, each in enumerate(seen) if each.size not in (None, usual)]
+        yield "odd_size", [(place,) for place in odd], f"{usual[0]}×{usual[1]}"
+        return
+    ends = " to ".join(f"{rows}×{columns}" for rows, columns in (min(sizes), max(sizes)))
+    measured = tuple(place for place, each in enumerate(seen) if each.size is not None)
+    yield "many_sizes", [measured], f"{len(sizes)}, from {ends}"
+
+
+def _inverted(seen: Sequence[_Seen]) -> list[Group]:
+    """The scans in MONOCHROME1, where others are in MONOCHROME2."""
+    found: defaultdict[str | None, list[Group]] = defaultdict(list)
+    for place, each in enumerate(seen):
+        found[each.photometric].append((place,))
+    return found["MONOCHROME1"] if found["MONOCHROME2"] else []
+
+
+def _with_findings(seen: Sequence[_Seen], found: Sequence[Found]) -> list[CheckedScan]:
+    """The scans, with what was found among their warnings."""
+    more: defaultdict[int, list[ScanWarning]] = defaultdict(list)
+    for code, groups, _ in found:
+        for group in groups:
+            for place in group:
+                more[place].append(ScanWarning(code, _about(code, seen, group, place)))
+    return [
+        replace(each.scan, warnings=(*each.scan.warnings, *more[place]))
+        for place, each in enumerate(seen)
+    ]
+
+
+def _about(code: str, seen: Sequence[_Seen], group: Group, place: int) -> str:
+    """The meaning of a code, and the first of the other scans in a group."""
+    meaning = MEANINGS[code].rstrip(".")
+    if len(group) == 1 or code in NOTES:
+        return meaning
+    named = [seen[other].scan.path for other in group[: NAMED + 1] if other != place][:NAMED]
+    more = len(group) - 1 - len(named)
+    return f"{meaning}: {', '.join(named)}" + (f" and {more} more" if more else "")
+
+
+def _finding(
+    scans: Sequence[CheckedScan], code: str, groups: Sequence[Group], detail: str
+) -> Finding:
+    level: Level = "note" if code in NOTES else "warning"
+    message = MEANINGS[code].rstrip(".") + (f" ({detail})." if detail else ".")
+    paths = tuple(tuple(scans[place].path for place in group) for group in groups)
+    return Finding(code, level, message, ADVICE.get(code, LOOK), paths)
+
+
+def _reader_warnings(seen: Sequence[_Seen]) -> list[Finding]:
+    """What the reader noticed, by code: warnings, then notes."""
+    paths: defaultdict[str, list[str]] = defaultdict(list)
+    for each in seen:
+        for code in dict.fromkeys(warning.code for warning in each.scan.warnings):
+            paths[code].append(each.scan.path)
+    return [
+        Finding(
+            code,
+            "note" if code in NOTES else "warning",
+            MEANINGS[code],
+            ADVICE.get(code, LOOK),
+            tuple((path,) for path in paths[code]),
+        )
+        for code in sorted(paths, key=lambda code: (code in NOTES, -len(paths[code]), code))
+    ]
+
+
+def _failures(scans: Sequence[CheckedScan]) -> list[Finding]:
+    """What could not be read, by code and, where a file tells it, by the way out."""
+    alike_failures: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
+    for scan in scans:
+        if scan.failure is not None and scan.status == "failed":
+            alike_failures[_words(scan.failure)].append(scan.path)
+    return [
+        Finding(code, "error", message, advice, tuple((path,) for path in paths))
+        for (code, message, advice), paths in sorted(
+            alike_failures.items(), key=lambda item: -len(item[1])
+        )
+    ]
+
+
+def _words(failure: Failure) -> tuple[str, str, str]:
+    """Code, message and advice; a missing decoder is named by the reader with its install line."""
+    code = failure.code
+    if code == "decoder_missing":
+        told = next(
+            (
+                failure.message.removeprefix(f"{file}: ")
+                for file in (failure.path, *failure.files)
+                if failure.message.startswith(f"{file}: ")
+            ),
+            "",
+        )
+        message, _, install = told.partition(". pip ")
+        if install:
+            return code, f"{message[:1].upper()}{message[1:]}.", f"pip {install}"
+    return code, MEANINGS[code], ADVICE.get(code, LOOK)

@@ -1,0 +1,177 @@
+"""Slices side by side with their numbers, a scale bar and a line of facts, as one PNG."""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medcli.report.pictures import encode_png, montage
+
+if TYPE_CHECKING:
+    from PIL.Image import Image
+    from PIL.ImageDraw import ImageDraw
+    from PIL.ImageFont import FreeTypeFont, ImageFont
+
+GAP = 4  # pixels between cells
+MARGIN = 8
+BACKGROUND = 40  # grey level; a black picture stands out from it
+TEXT_SIZE = 14
+LINE = 19  # pixels from one line of text to the next
+BAR_SHARE = 0.3  # of a cell, at most, that a scale bar takes
+_INK, _SHADE = 235, 0
+
+
+@dataclass(frozen=True, slots=True)
+class Panel:
+    """The pictures of one scan.
+
+    Parameters
+    ----------
+    title, facts : two lines above the pictures
+    pictures : uint8 (h, w) or (h, w, 3), the longer side as long as a cell
+    captions : one a picture
+    mm_per_pixel : of the pictures, None where unknown: no scale bar then
+    """
+
+    title: str
+    facts: str
+    pictures: Sequence[np.ndarray] = field(repr=False)
+    captions: Sequence[str]
+    mm_per_pixel: float | None = None
+
+
+def contact_sheet(panels: Sequence[Panel], *, columns: int, side: int) -> bytes:
+    """A PNG of all panels, side by side as long as they fit, then one row under the other.
+
+    Parameters
+    ----------
+    columns : pictures in a row, at most
+    side : of a square cell, pixels
+
+    Raises
+    ------
+    ValueError : no panel, or one without pictures
+    """
+    if not panels:
+        raise ValueError("a contact sheet needs a panel")
+    drawn = [_panel(panel, columns, side) for panel in panels]
+    colour = any(sheet.ndim == 3 for sheet in drawn)
+    alike = [_as_colour(sheet) if colour else sheet for sheet in drawn]
+    rows = [_joined(row, axis=1) for row in _rows(alike, columns * (side + GAP) + 2 * MARGIN)]
+    return encode_png(_joined(rows, axis=0))
+
+
+def _rows(sheets: Sequence[np.ndarray], width: int) -> list[list[np.ndarray]]:
+    """Pictures in rows of at most `width` pixels."""
+    rows: list[list[np.ndarray]] = []
+    for sheet in sheets:
+        if rows and sum(each.shape[1] for each in rows[-1]) + sheet.shape[1] <= width:
+            rows[-1].append(sheet)
+        else:
+            rows.append([sheet])
+    return rows
+
+
+def _joined(sheets: Sequence[np.ndarray], axis: int) -> np.ndarray:
+    """Pictures side by side (axis 1) or one under the other (0), on one background."""
+    other = 1 - axis
+    longest = max(sheet.shape[other] for sheet in sheets)
+    filled = []
+    for sheet in sheets:
+        missing = [(0, 0)] * sheet.ndim
+        missing[other] = (0, longest - sheet.shape[other])
+        filled.append(np.pad(sheet, missing, constant_values=BACKGROUND))
+    return np.concatenate(filled, axis=axis)
+
+
+def _as_colour(sheet: np.ndarray) -> np.ndarray:
+    return np.repeat(sheet[..., np.newaxis], 3, axis=2) if sheet.ndim == 2 else sheet
+
+
+def bar_length_mm(available_mm: float) -> float:
+    """The longest of 1, 2, 5, 10, 20, 50 … mm (or parts of a mm) that fits."""
+    power = 10.0 ** math.floor(math.log10(available_mm))
+    return next(step * power for step in (5, 2, 1) if step * power <= available_mm * (1 + 1e-9))
+
+
+def _panel(panel: Panel, columns: int, side: int) -> np.ndarray:
+    """Two lines of text over the pictures of one scan: uint8, (h, w) or (h, w, 3)."""
+    from PIL import Image, ImageDraw
+
+    cells = montage(panel.pictures, columns, side=side, gap=GAP, background=BACKGROUND)
+    head = MARGIN + 2 * LINE
+    shape = (head + len(cells) + MARGIN, cells.shape[1] + 2 * MARGIN, *cells.shape[2:])
+    canvas = np.full(shape, BACKGROUND, np.uint8)
+    canvas[head : head + len(cells), MARGIN : MARGIN + cells.shape[1]] = cells
+    image = Image.fromarray(canvas)
+    pen, font = ImageDraw.Draw(image), _font()
+    for line, text in enumerate((panel.title, panel.facts)):
+        fitted = _fitted(text, font, cells.shape[1], keep_end=line == 0)
+        _write(pen, (MARGIN, MARGIN // 2 + line * LINE), fitted, font, image)
+    in_row = min(columns, len(panel.pictures))
+    for place, caption in enumerate(panel.captions):
+        left = MARGIN + place % in_row * (side + GAP)
+        top = head + place // in_row * (side + GAP)
+        _write(pen, (left + 4, top + 2), caption, font, image)
+        if panel.mm_per_pixel is not None:
+            _scale_bar(pen, (left, top), side, panel.mm_per_pixel, font, image)
+    return np.asarray(image)
+
+
+def _scale_bar(
+    pen: ImageDraw,
+    corner: tuple[int, int],
+    side: int,
+    mm_per_pixel: float,
+    font: FreeTypeFont | ImageFont,
+    image: Image,
+) -> None:
+    """A bar of a round length at the foot of a cell, its length above it."""
+    length = bar_length_mm(BAR_SHARE * side * mm_per_pixel)
+    pixels = round(length / mm_per_pixel)
+    left, foot = corner[0] + 6, corner[1] + side - 7
+    pen.rectangle((left - 1, foot - 1, left + pixels, foot + 3), fill=_level(_SHADE, image))
+    pen.rectangle((left, foot, left + pixels - 1, foot + 2), fill=_level(_INK, image))
+    _write(pen, (left, foot - LINE), f"{length:g} mm", font, image)
+
+
+def _write(
+    pen: ImageDraw,
+    place: tuple[int, int],
+    text: str,
+    font: FreeTypeFont | ImageFont,
+    image: Image,
+) -> None:
+    """Text that can be read on any background."""
+    pen.text(
+        place,
+        text,
+        font=font,
+        fill=_level(_INK, image),
+        stroke_width=1,
+        stroke_fill=_level(_SHADE, image),
+    )
+
+
+def _level(grey: int, image: Image) -> int | tuple[int, int, int]:
+    return grey if image.mode == "L" else (grey, grey, grey)
+
+
+def _fitted(text: str, font: FreeTypeFont | ImageFont, width: int, *, keep_end: bool) -> str:
+    """`text` in the letters that Pillow's own font has, cut to `width` pixels."""
+    plain = text.encode("ascii", "replace").decode("ascii")
+    shown = plain
+    while plain and font.getlength(shown) > width:
+        plain = plain[1:] if keep_end else plain[:-1]
+        shown = f"…{plain}" if keep_end else f"{plain}…"
+    return shown
+
+
+def _font() -> FreeTypeFont | ImageFont:
+    from PIL import ImageFont
+
+    return ImageFont.load_default(TEXT_SIZE)
