@@ -1,6 +1,6 @@
 """`python -m medcli`."""
 
-from medcli.cli.app import main
+from medcli.cli.start import main
 
 if __name__ == "__main__":
     main()

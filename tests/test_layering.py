@@ -69,7 +69,7 @@ def loaded_after(code: str) -> set[str]:
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (
         f"import sys; sys.argv = ['medcli', *{arguments!r}]\n"
-        "from medcli.cli.app import main\n"
+        "from medcli.cli.start import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code\n"
     )
     assert loaded_after(code) == set()

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import os
-import sys
 from collections.abc import Sequence
 from typing import Annotated
 
@@ -20,7 +18,6 @@ from medcli.cli.output import hidden_error, show_error
 from medcli.cli.search import search
 from medcli.cli.train import train
 from medcli.errors import MedcliError, StorageError, UsageError
-from medcli.imaging.decoders import keep_gdcm_out
 
 EXIT_INTERRUPTED = 130
 
@@ -59,12 +56,6 @@ def _root(
     pass
 
 
-def main() -> None:
-    """The console script."""
-    keep_gdcm_out()  # workers decode
-    sys.exit(run(sys.argv[1:]))
-
-
 def run(arguments: Sequence[str]) -> int:
     """Run one command line; return its exit status, which is that of `medcli.errors`.
 
@@ -73,9 +64,6 @@ def run(arguments: Sequence[str]) -> int:
     from medcli.cli.streams import prepare_streams
 
     prepare_streams()
-    # Typer checks values with pydantic, which would read the metadata of every installed
-    # package in search of plugins.
-    os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     try:
         status = app(args=list(arguments), prog_name="medcli", standalone_mode=False)
     except MedcliError as error:

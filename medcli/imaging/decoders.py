@@ -159,20 +159,20 @@ def is_isolated(uid: str) -> bool:
     return uid not in NATIVE
 
 
-def keep_gdcm_out() -> None:
-    """Let pydicom come up without GDCM, which it loads if it can: a tenth of a second.
+def keep_out(*modules: str) -> None:
+    """Forbid the import of libraries that pydicom loads if it can and this process will not need.
 
-    In a process of medcli's own only, since other code in it will not find GDCM either.
+    In a process of medcli's own only, since other code in it will not find them either.
     """
-    modules = cast("dict[str, object]", sys.modules)
-    modules.setdefault("gdcm", None)  # Python's way to forbid an import
+    for name in modules:
+        cast("dict[str, object]", sys.modules).setdefault(name, None)  # as Python documents
 
 
-def let_gdcm_in() -> None:
-    """Undo `keep_gdcm_out`."""
-    modules = cast("dict[str, object]", sys.modules)
-    if modules.get("gdcm", sys) is None:
-        del modules["gdcm"]
+def let_in(*modules: str) -> None:
+    """Undo `keep_out`."""
+    for name in modules:
+        if sys.modules.get(name, sys) is None:
+            del sys.modules[name]
 
 
 def decoder_matrix() -> list[DecoderRow]:

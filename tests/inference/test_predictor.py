@@ -240,7 +240,7 @@ def test_classifying_a_dicom_imports_no_torch(tiny_run: Path, sample_folder: Pat
     arguments = ["classify", str(sample_folder / "scan.dcm"), "--model", str(tiny_run), "--json"]
     code = (
         f"import sys; sys.argv = ['medcli', *{arguments!r}]\n"
-        "from medcli.cli.app import main\n"
+        "from medcli.cli.start import main\n"
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "print('torch' in sys.modules, file=sys.stderr)\n"
     )

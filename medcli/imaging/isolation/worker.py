@@ -10,7 +10,7 @@ import os
 import sys
 
 from medcli.errors import ScanError
-from medcli.imaging.decoders import keep_gdcm_out, let_gdcm_in
+from medcli.imaging.decoders import keep_out, let_in
 from medcli.imaging.isolation.inside import enter_worker, start_clock, stop_clock
 from medcli.imaging.isolation.wire import WireError, receive, send
 from medcli.imaging.reader import read_here
@@ -29,10 +29,10 @@ def main() -> None:
     nowhere = os.open(os.devnull, os.O_RDWR)
     for stream in (0, 1, 2):  # decoders print into them
         os.dup2(nowhere, stream)
-    keep_gdcm_out()
+    keep_out("gdcm")  # loading it takes a tenth of a second
     import pydicom  # noqa: F401
 
-    let_gdcm_in()  # where a file needs it
+    let_in("gdcm")  # where a file needs it
     limit_memory(MEMORY_LIMIT)
     enter_worker()
     try:
