@@ -214,6 +214,11 @@ def read_in_worker(case: Case, batch: Batch | None = None) -> Scan:
     return _shared_pool().read(case, batch or Batch())
 
 
+def close_workers() -> None:
+    """End the workers that wait; a program does so when it exits anyhow."""
+    _shared_pool().close()
+
+
 _shared: Pool | None = None
 _sharing = threading.Lock()
 
