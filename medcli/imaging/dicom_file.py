@@ -123,10 +123,9 @@ def _parse(
 
     With `keywords` only those, up to the pixels.
     """
-    header_only = keywords is not None
+    header_only, source = keywords is not None, file
     try:
         syntax, start = _meta(file)
-        source = file
         if syntax == DEFLATED:
             source = _inflated(file, path, start, header_only=header_only)
         elif not header_only and _size(file) > 4 * MAX_SAMPLES + HEADER_BYTES:
@@ -140,6 +139,8 @@ def _parse(
     except ScanError:
         raise
     except Exception as error:  # a damaged file can raise anything, RecursionError included
+        if not isinstance(error, RecursionError) and not source.read(1):
+            raise _ends_early(path, "its header does") from error
         raise damaged_header(path) from error
     if syntax == DEFLATED:
         dataset.file_meta.TransferSyntaxUID = UID(DEFLATED)
@@ -211,18 +212,24 @@ def _holds_pixels(file: BinaryIO, dataset: Dataset) -> bool:
 
 
 def _without_pixels(source: BinaryIO, path: str) -> ScanError:
-    """Tell an object that holds no image from an image that was cut before its pixels."""
+    """Tell an object that holds no image from an image that was cut before its pixels.
+
+    An image object without pixel data counts as cut even where its header ends cleanly:
+    the standard requires them, and a cut between two elements looks just so.
+    """
     source.seek(0)
     with quiet() as notes:
         dataset, _ = _parse(source, path)
+        cut = _ends_within_element(source, dataset)  # before values are converted
         class_uid = text(dataset, "SOPClassUID") or text(
             dataset.file_meta, "MediaStorageSOPClassUID"
         )
-        if class_uid is None and text(dataset, "SOPInstanceUID") is None:
+        if dataset and class_uid is None and text(dataset, "SOPInstanceUID") is None:
             return damaged_header(path)
-        if integer(dataset, "Rows") or notes or _ends_within_element(source, dataset):
-            message = f"{path}: the file ends before its pixel data"
-            return ScanError("truncated", message, "Copy it again")
+        is_image = integer(dataset, "Rows") > 0 or "Image Storage" in UID(class_uid or "").name
+        ended_early = any("end of file" in str(note).lower() for note in notes)
+        if cut or is_image or ended_early:
+            return _ends_early(path, "its pixel data")
     return ScanError("no_pixels", f"{path}: a DICOM object without an image")
 
 
@@ -233,6 +240,10 @@ def _ends_within_element(source: BinaryIO, dataset: FileDataset) -> bool:
     if not isinstance(last, RawDataElement):
         return last is None
     return last.value_tell + last.length != source.seek(0, os.SEEK_END)
+
+
+def _ends_early(path: str, what: str) -> ScanError:
+    return ScanError("truncated", f"{path}: the file ends before {what}", "Copy it again")
 
 
 def damaged_header(path: str) -> ScanError:
