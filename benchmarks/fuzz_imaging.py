@@ -183,8 +183,12 @@ def _small_files(folder: Path) -> list[Path]:
 
 def sound_files(paths: Sequence[Path]) -> dict[str, str]:
     """Path → SHA-256 of its pixels, for the files that are read as scans of their own."""
-    found = find_scans(map(str, paths))
-    return {scan.path: pixel_sha256(scan) for _, scan in read_all(found) if isinstance(scan, Scan)}
+    names = set(map(str, paths))
+    return {
+        scan.path: pixel_sha256(scan)
+        for _, scan in read_all(find_scans(sorted(names)))
+        if isinstance(scan, Scan) and scan.path in names
+    }
 
 
 def write_mutants(
@@ -205,23 +209,26 @@ def write_mutants(
 
 
 def read_back(inputs: Sequence[Outcome]) -> list[Outcome]:
-    """How each input ends when all are read as one batch."""
+    """How each input ends when all are read as one batch; its first answer counts."""
     ended = {each.name: each for each in inputs}
     found: list[Case | Failure] = []
+    asked: list[str] = []  # the input behind each of `found`
     for each in inputs:
         start = time.monotonic()
         found += find_scans([each.name])
+        asked += [each.name] * (len(found) - len(asked))
         ended[each.name] = replace(each, seconds=time.monotonic() - start)
     start = time.monotonic()
-    for case, scan in read_all(found):
+    for name, (_, scan) in zip(asked, read_all(found), strict=True):
         seconds, start = time.monotonic() - start, time.monotonic()
-        for name in {case.path, *case.files} & ended.keys():
-            ended[name] = replace(
-                ended[name],
-                code=scan.code if isinstance(scan, Failure) else "ok",
-                pixels=pixel_sha256(scan) if isinstance(scan, Scan) else "",
-                seconds=max(seconds, ended[name].seconds),
-            )
+        if ended[name].code != "unaccounted":
+            continue
+        ended[name] = replace(
+            ended[name],
+            code=scan.code if isinstance(scan, Failure) else "ok",
+            pixels=pixel_sha256(scan) if isinstance(scan, Scan) else "",
+            seconds=max(seconds, ended[name].seconds),
+        )
     return list(ended.values())
 
 
