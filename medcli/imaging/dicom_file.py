@@ -31,6 +31,8 @@ from medcli.records import ScanWarning
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
+_SIZES = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames")
+
 HEADER_BYTES = 2**26
 """Of a deflated file so much is inflated in search of its pixels."""
 
@@ -121,12 +123,11 @@ def _parse(
 
     With `keywords` only those, up to the pixels.
     """
-    header_only = keywords is not None
+    header_only, source = keywords is not None, file
     try:
         syntax, start = _meta(file)
-        source = file
         if syntax == DEFLATED:
-            source = _inflated(file, path, start, HEADER_BYTES if header_only else None)
+            source = _inflated(file, path, start, header_only=header_only)
         elif not header_only and _size(file) > 4 * MAX_SAMPLES + HEADER_BYTES:
             raise ScanError("too_large", f"{path}: the file is larger than any image may be")
         dataset = dcmread(
@@ -138,6 +139,8 @@ def _parse(
     except ScanError:
         raise
     except Exception as error:  # a damaged file can raise anything, RecursionError included
+        if not isinstance(error, RecursionError) and not source.read(1):
+            raise _ends_early(path, "its header does") from error
         raise damaged_header(path) from error
     if syntax == DEFLATED:
         dataset.file_meta.TransferSyntaxUID = UID(DEFLATED)
@@ -160,35 +163,44 @@ def _meta(file: BinaryIO) -> tuple[str | None, int]:
     return syntax, start
 
 
-def _inflated(file: BinaryIO, path: str, start: int, limit: int | None) -> BinaryIO:
-    """A deflated file as pydicom reads it without inflating: that knows no limit.
+def _inflated(file: BinaryIO, path: str, start: int, *, header_only: bool) -> BinaryIO:
+    """A deflated file as pydicom reads it without inflating it, since pydicom knows no limit.
 
-    Inflation ends at `limit` bytes if there is one, and is refused beyond the budget.
+    The header may take `HEADER_BYTES`, the pixels what it announces.
 
     Raises
     ------
     ScanError : too_large, truncated, damaged_header
     """
+    limit = start + HEADER_BYTES
+    if not header_only:
+        limit += _announced_bytes(_parse(file, path, list(_SIZES))[0])
+        file.seek(0)
     meta = file.read(start)
     plain = ExplicitVRLittleEndian.encode().ljust(len(DEFLATED), b"\0")
-    whole = io.BytesIO(meta.replace(DEFLATED.encode(), plain))
-    whole.seek(0, os.SEEK_END)
-    inflater, size = zlib.decompressobj(-zlib.MAX_WBITS), 0
-    chunk = file.read(2**16)
+    inflated = io.BytesIO(meta.replace(DEFLATED.encode(), plain))
+    inflated.seek(start)
+    inflater, chunk = zlib.decompressobj(-zlib.MAX_WBITS), file.read(2**16)
     try:
-        while chunk and not inflater.eof and (limit is None or size < limit):
-            part = inflater.decompress(chunk, 2**20)
-            size += len(part)
-            if size > 4 * MAX_SAMPLES:
-                raise ScanError("too_large", f"{path}: inflates beyond {4 * MAX_SAMPLES:,} bytes")
-            whole.write(part)
+        while chunk and not inflater.eof and inflated.tell() <= limit:
+            inflated.write(inflater.decompress(chunk, 2**20))
             chunk = inflater.unconsumed_tail or file.read(2**16)
     except zlib.error as error:
         raise damaged_header(path) from error
     if not inflater.eof and not chunk:
         raise ScanError("truncated", f"{path}: the deflated data end early", "Copy it again")
-    whole.seek(0)
-    return whole
+    if inflated.tell() > limit and not header_only:
+        message = f"{path}: inflates beyond {limit:,} bytes, more than its image"
+        raise ScanError("too_large", message)
+    inflated.seek(0)
+    return inflated
+
+
+def _announced_bytes(header: Dataset) -> int:
+    """Bytes of the pixels that a header announces, within the budget."""
+    rows, columns, bits = (integer(header, name) for name in _SIZES[:3])
+    samples, frames = (integer(header, name, 1) for name in _SIZES[3:])
+    return min(max(0, rows * columns * samples * frames * bits // 8), 4 * MAX_SAMPLES)
 
 
 def _holds_pixels(file: BinaryIO, dataset: Dataset) -> bool:
@@ -208,16 +220,16 @@ def _without_pixels(source: BinaryIO, path: str) -> ScanError:
     source.seek(0)
     with quiet() as notes:
         dataset, _ = _parse(source, path)
+        cut = _ends_within_element(source, dataset)  # before values are converted
         class_uid = text(dataset, "SOPClassUID") or text(
             dataset.file_meta, "MediaStorageSOPClassUID"
         )
-        if class_uid is None and text(dataset, "SOPInstanceUID") is None:
+        if dataset and class_uid is None and text(dataset, "SOPInstanceUID") is None:
             return damaged_header(path)
         is_image = integer(dataset, "Rows") > 0 or "Image Storage" in UID(class_uid or "").name
         ended_early = any("end of file" in str(note).lower() for note in notes)
-        if is_image or ended_early or _ends_within_element(source, dataset):
-            message = f"{path}: the file ends before its pixel data"
-            return ScanError("truncated", message, "Copy it again")
+        if cut or is_image or ended_early:
+            return _ends_early(path, "its pixel data")
     return ScanError("no_pixels", f"{path}: a DICOM object without an image")
 
 
@@ -228,6 +240,10 @@ def _ends_within_element(source: BinaryIO, dataset: FileDataset) -> bool:
     if not isinstance(last, RawDataElement):
         return last is None
     return last.value_tell + last.length != source.seek(0, os.SEEK_END)
+
+
+def _ends_early(path: str, what: str) -> ScanError:
+    return ScanError("truncated", f"{path}: the file ends before {what}", "Copy it again")
 
 
 def damaged_header(path: str) -> ScanError:

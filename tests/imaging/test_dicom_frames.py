@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import tracemalloc
 import zlib
 from collections.abc import Callable
 from pathlib import Path
@@ -27,6 +28,7 @@ from pydicom.uid import (
 from medcli.errors import ScanError
 from medcli.imaging.decoders import DEFLATED_FRAMES
 from medcli.imaging.dicom import read_image
+from medcli.imaging.dicom_header import read_header
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.isolation.inside import NeedsWorkerError
 from medcli.imaging.reader import read_scan
@@ -196,37 +198,42 @@ def test_deflated_frames_never_inflate_beyond_their_image(
     assert failure(encapsulated([data], DEFLATED_FRAMES)).code == code
 
 
-@pytest.mark.parametrize("inflated", [10**6, 10**8])
-def test_a_deflated_file_is_inflated_in_part_to_read_its_header(
-    make_dicom: Any, monkeypatch: pytest.MonkeyPatch, inflated: int
-) -> None:
-    from medcli.imaging import dicom_file
-    from medcli.imaging.dicom_header import read_header
-
-    path = make_dicom(Modality="CR")
+def deflated_file(path: str, surplus: int) -> str:
+    """The file deflated, with so many zeros behind its data."""
     dataset = pydicom.dcmread(path)
     dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
+    dataset.file_meta.FileMetaInformationVersion = bytes(100_000)  # the syntax stands behind it
     dataset.save_as(path, implicit_vr=False, little_endian=True)
     data = Path(path).read_bytes()
     start = 144 + int.from_bytes(data[140:144], "little")
     native = zlib.decompress(data[start:], -zlib.MAX_WBITS)
-    Path(path).write_bytes(data[:start] + deflate(native + bytes(inflated)))
-    monkeypatch.setattr(dicom_file, "HEADER_BYTES", 2**16)
+    Path(path).write_bytes(data[:start] + deflate(native + bytes(surplus)))
+    return path
+
+
+@pytest.mark.parametrize("surplus", [10**6, 3 * 10**7])
+def test_a_deflate_bomb_costs_no_more_than_a_header(
+    make_dicom: Any, monkeypatch: pytest.MonkeyPatch, surplus: int
+) -> None:
+    monkeypatch.setattr("medcli.imaging.dicom_file.HEADER_BYTES", 2**16)
+    path = deflated_file(make_dicom(Modality="CR"), surplus)
+    tracemalloc.start()
     header = read_header(path)
+    assert failure(path).code == "too_large"
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
     assert header.transfer_syntax == DeflatedExplicitVRLittleEndian
     assert (header.rows, header.columns) == (8, 10)
+    assert peak < 2**23
 
 
-def test_a_long_meta_header_does_not_hide_that_a_file_is_deflated(
+def test_a_deflated_image_may_be_larger_than_a_header(
     make_dicom: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("medcli.imaging.dicom_file.MAX_SAMPLES", 2**18)
-    path = make_dicom(pixels=np.zeros((1024, 1024), np.uint16))
-    dataset = pydicom.dcmread(path)
-    dataset.file_meta.TransferSyntaxUID = DeflatedExplicitVRLittleEndian
-    dataset.file_meta.FileMetaInformationVersion = bytes(100_000)
-    dataset.save_as(path, implicit_vr=False, little_endian=True)
-    assert failure(path).code == "too_large"
+    monkeypatch.setattr("medcli.imaging.dicom_file.HEADER_BYTES", 2**16)
+    zeros = np.zeros((512, 512), np.uint16)
+    path = deflated_file(make_dicom("x.dcm", zeros, Modality="CR"), 0)
+    np.testing.assert_array_equal(read_image(path).pixels[0, ..., 0], zeros)
 
 
 def test_gdcm_is_not_called_outside_of_workers(encapsulated: Any) -> None:

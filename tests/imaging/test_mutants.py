@@ -1,77 +1,120 @@
-"""A part of the fuzzing that runs with every test: damage ends in a listed code, never else."""
+"""A part of the fuzzing that runs with every test: damage ends in a listed code, never else.
+
+The mutants and the bombs are those of benchmarks/fuzz_imaging.py.
+"""
 
 from __future__ import annotations
 
+import importlib.util
 import random
+import sys
+import tracemalloc
 from collections import Counter
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
-import numpy as np
-import pydicom
 import pytest
-import SimpleITK as sitk
-from PIL import Image
-from pydicom.uid import RLELossless
 
 from medcli.codes import ERRORS
-from medcli.errors import ScanError
-from medcli.imaging.discovery import find_scans
-from medcli.imaging.reader import read_scan
-from medcli.records import Case
 
-MUTANTS = 60
+MUTANTS = 120
 
-
-@pytest.fixture(params=["raw.dcm", "rle.dcm", "x.nii.gz", "x.mha", "x.png", "x.jpg", "x.tif"])
-def whole_file(request: pytest.FixtureRequest, tmp_path: Path, write_dicom: Any) -> Path:
-    """A sound file of each kind, whose decoder is pure Python or hardened."""
-    path = tmp_path / request.param
-    grey = np.random.default_rng(0).integers(0, 255, (16, 24)).astype(np.uint8)
-    if path.suffix == ".dcm":
-        write_dicom(path, grey.astype(np.uint16), RescaleSlope=1, RescaleIntercept=-1024)
-        if path.stem == "rle":
-            dataset = pydicom.dcmread(path)
-            dataset.compress(RLELossless)
-            dataset.save_as(path)
-    elif path.suffix in (".gz", ".mha"):
-        sitk.WriteImage(sitk.GetImageFromArray(np.stack([grey] * 5)), str(path))
-    else:
-        Image.fromarray(grey).save(path)
-    return path
+BOMB_CODES = {
+    "jpeg2000_bomb": "too_large",
+    "jpeg_bomb": "too_large",
+    "rle_bomb": "truncated",
+    "nested_sequences": "damaged_header",
+    "nested_sequences_defined": "ok",
+    "zero_link": "not_an_image",
+    "pipe": "not_an_image",
+    "loop": "no_scans",
+    "link_to_itself": "unreadable",
+}
 
 
-def mutated(data: bytes, rng: random.Random) -> bytes:
-    """`data` cut short, with some bytes changed, or with a part taken out."""
-    kind, changed = rng.choice(("cut", "change", "change", "gap")), bytearray(data)
-    if kind == "cut":
-        return data[: rng.randrange(len(data))]
-    if kind == "gap":
-        start = rng.randrange(len(data))
-        del changed[start : start + rng.randrange(1, 100)]
-    else:
-        for _ in range(rng.choice((1, 3, 10))):
-            changed[rng.randrange(len(changed))] = rng.randrange(256)
-    return bytes(changed)
+@pytest.fixture(scope="module")
+def fuzz() -> ModuleType:
+    """The benchmark as a module."""
+    path = Path(__file__).parents[2] / "benchmarks" / "fuzz_imaging.py"
+    spec = importlib.util.spec_from_file_location("fuzz_imaging", path)
+    assert spec is not None
+    assert spec.loader is not None
+    module = importlib.util.module_from_spec(spec)
+    sys.modules["fuzz_imaging"] = module  # its dataclasses look themselves up
+    spec.loader.exec_module(module)
+    return module
 
 
-def outcome(path: Path) -> str:
-    (found,) = find_scans([str(path)])
-    if not isinstance(found, Case):
-        return found.code
-    try:
-        read_scan(found)
-    except ScanError as error:
-        return error.code
-    return "ok"
+@pytest.fixture(scope="module")
+def sound(fuzz: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    """Kind → the files made for it, with the digests of their pixels."""
+    made = fuzz.made_files(tmp_path_factory.mktemp("sound"))
+    return {kind: fuzz.sound_files(paths) for kind, paths in made.items()}
 
 
-def test_mutants_end_as_ok_or_with_a_listed_code(whole_file: Path) -> None:
-    data, rng = whole_file.read_bytes(), random.Random(7)
-    assert outcome(whole_file) == "ok"
-    seen: Counter[str] = Counter()
-    for _ in range(MUTANTS):
-        whole_file.write_bytes(mutated(data, rng))
-        seen[outcome(whole_file)] += 1
+def test_every_kind_of_file_to_be_damaged_is_read_while_it_is_sound(
+    fuzz: ModuleType, sound: dict[str, Any]
+) -> None:
+    assert {kind: len(originals) for kind, originals in sound.items()} == {
+        "dicom": 7,
+        "nifti": 2,
+        "pictures": 7,
+    }
+
+
+@pytest.mark.parametrize("kind", ["dicom", "nifti", "pictures"])
+def test_mutants_end_as_ok_or_with_a_listed_code(
+    fuzz: ModuleType, sound: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    written = fuzz.write_mutants(tmp_path, sound[kind], range(MUTANTS), seed=7)
+    ended = fuzz.read_back(written)
+    seen = Counter(each.code for each in ended)
+    assert sum(seen.values()) == MUTANTS
     assert set(seen) <= {"ok", *ERRORS}
-    assert seen["ok"] < MUTANTS
+    assert 0 < seen["ok"] < MUTANTS
+    assert max(each.seconds for each in ended) < fuzz.SLOW
+    noticed = [each for each in ended if each.must_be_noticed]
+    assert noticed
+    assert [each for each in noticed if each.is_silent_loss] == []
+
+
+@pytest.mark.parametrize("kind", ["dicom", "nifti", "pictures"])
+def test_a_cut_is_called_a_truncation(
+    fuzz: ModuleType, sound: dict[str, Any], tmp_path: Path, kind: str
+) -> None:
+    """Wherever it falls behind the first bytes, which tell what a file is."""
+    rng, cut = random.Random(1), []
+    for path, pixels in sound[kind].items():
+        data = Path(path).read_bytes()
+        for number in range(12):
+            target = tmp_path / f"{number}_{Path(path).name}"
+            target.write_bytes(data[: rng.randrange(140, len(data))])
+            cut.append(fuzz.Outcome(str(target), "cut", pixels))
+    ended = fuzz.read_back(cut)
+    whole = [each for each in ended if each.code == "ok"]
+    assert not [each for each in whole if each.is_silent_loss]
+    assert {each.code for each in ended} - {"ok"} <= {"truncated", "crc"}
+
+
+@pytest.mark.parametrize("name", BOMB_CODES)
+def test_bombs_cost_next_to_nothing(fuzz: ModuleType, tmp_path: Path, name: str) -> None:
+    path = getattr(fuzz, name)(tmp_path)
+    tracemalloc.start()
+    (ended,) = fuzz.read_back([fuzz.Outcome(str(path), "bomb", "")])
+    _, peak = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert ended.code == BOMB_CODES[name]
+    assert ended.seconds < fuzz.SLOW
+    assert peak < 2**25
+
+
+def test_mutants_are_the_same_in_every_run(
+    fuzz: ModuleType, sound: dict[str, Any], tmp_path: Path
+) -> None:
+    folders = [tmp_path / "a", tmp_path / "b"]
+    for folder in folders:
+        folder.mkdir()
+        fuzz.write_mutants(folder, sound["dicom"], range(10), seed=3)
+    one, two = ([p.read_bytes() for p in sorted(folder.iterdir())] for folder in folders)
+    assert one == two

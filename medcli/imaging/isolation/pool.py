@@ -25,11 +25,14 @@ from medcli.records import Case, Scan
 _PROGRAM = "medcli.imaging.isolation.worker"
 _LAST_BREATH = 1.0  # seconds between a worker's last word and its end
 _PIPE_BYTES = 2**20  # a slice at a time instead of 64 KiB; what Linux allows to all
-_SINGLE_THREADED = {
+_SETTINGS = {
     "OMP_NUM_THREADS": "1",
     "OPENBLAS_NUM_THREADS": "1",
     "ITK_GLOBAL_DEFAULT_NUMBER_OF_THREADS": "1",
     "MALLOC_ARENA_MAX": "2",  # each reserves 64 MiB of the limit
+    # Keep the pages of one slice for the next: fetching them anew took a third of the time.
+    "MALLOC_TRIM_THRESHOLD_": str(2**26),
+    "MALLOC_MMAP_THRESHOLD_": str(2**25),
 }
 
 
@@ -214,6 +217,11 @@ def read_in_worker(case: Case, batch: Batch | None = None) -> Scan:
     return _shared_pool().read(case, batch or Batch())
 
 
+def close_workers() -> None:
+    """End the workers that wait; a program does so when it exits anyhow."""
+    _shared_pool().close()
+
+
 _shared: Pool | None = None
 _sharing = threading.Lock()
 
@@ -229,9 +237,9 @@ def _shared_pool() -> Pool:
 
 
 def _environment() -> dict[str, str]:
-    """The environment of a worker: the modules of this process, and few threads."""
+    """The environment of a worker: the modules of this process, few threads."""
     modules = os.pathsep.join(os.path.abspath(folder) for folder in sys.path)
-    return {**os.environ, **_SINGLE_THREADED, "PYTHONPATH": modules}
+    return {**os.environ, **_SETTINGS, "PYTHONPATH": modules}
 
 
 def _widen(pipe: BinaryIO) -> None:

@@ -44,18 +44,17 @@ def main() -> None:
 
 
 def limit_memory(limit: int) -> None:
-    """Let allocations beyond `limit` bytes of address space fail, where the system can.
+    """Let allocations beyond `limit` bytes of address space fail, on Linux.
 
     macOS takes the limit and does not keep it.
     """
-    if sys.platform == "win32":
-        return
     import resource
 
-    _, hard = resource.getrlimit(resource.RLIMIT_AS)
-    soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
-    resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))  # a dump would hold patient data
+    if sys.platform == "linux":
+        _, hard = resource.getrlimit(resource.RLIMIT_AS)
+        soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
+        resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
 
 
 def answer(case: Case) -> Scan | list[str | bool]:
