@@ -102,6 +102,7 @@ def stack_slices(
     slices, odd = _largest_group(slices)
     dropped = _warning("mixed_series", "dropped because they do not fit the others", mixed + odd)
     if slices[0].plane.position is None or slices[0].plane.orientation is None:
+        _check_time_point(slices[0], 1, time_point)
         return _unplaced(slices, (*localizers, *dropped))
     parts = part_repeats(slices)
     if time_point is None and is_cine(parts):
@@ -274,13 +275,17 @@ def _positions(slices: Sequence[Slice]) -> int:
 def _one_part(parts: Parts, time_point: int | None) -> tuple[list[Slice], Warnings]:
     """The slices of the part asked for, else of the first, with a warning."""
     count = len(parts.slices)
-    if not 0 <= (time_point or 0) < count:
-        message = f"{parts.slices[0][0].name}: there is no time point {time_point}"
-        raise ScanError("not_found", message, f"Choose one of 0 to {count - 1}")
+    _check_time_point(parts.slices[0][0], count, time_point)
     if parts.mark is None or time_point is not None:
         return list(parts.slices[time_point or 0]), ()
     message = f"{count} slices at a position, told apart by {parts.mark.keyword}; the first of each"
     return list(parts.slices[0]), (ScanWarning("first_time_point", f"{message} was read"),)
+
+
+def _check_time_point(first: Slice, count: int, time_point: int | None) -> None:
+    if not 0 <= (time_point or 0) < count:
+        message = f"{first.name}: there is no time point {time_point}"
+        raise ScanError("not_found", message, f"Choose one of 0 to {count - 1}")
 
 
 def _cine(parts: Parts, warnings: Warnings) -> Stack:

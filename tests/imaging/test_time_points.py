@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -166,6 +169,39 @@ def enhanced(write_dicom: Any, path: Path, volume: np.ndarray, frames: list[Data
     (case,) = find_scans([str(path)])
     assert isinstance(case, Case)
     return case
+
+
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    angles=st.tuples(*[st.floats(-3, 3)] * 3),
+    order=st.permutations(range(4)),
+    step=st.floats(0.2, 8),
+    origin=st.tuples(*[st.floats(-300, 300)] * 3),
+)
+def test_an_enhanced_volume_reads_back_in_any_orientation_and_order(
+    tmp_path_factory: Any, write_dicom: Any, angles: Any, order: list[int], step: float, origin: Any
+) -> None:
+    values = np.random.default_rng(0).integers(0, 999, (4, 5, 6)).astype(np.uint16)
+    turn = np.reshape(sitk.Euler3DTransform((0, 0, 0), *angles).GetMatrix(), (3, 3))
+    row, column, normal = turn.T
+    frames = [
+        functional_group(
+            PlanePositionSequence={
+                "ImagePositionPatient": [round(float(x), 8) for x in origin + normal * step * place]
+            },
+            PlaneOrientationSequence={
+                "ImageOrientationPatient": [round(float(x), 8) for x in (*row, *column)]
+            },
+        )
+        for place in order
+    ]
+    path = tmp_path_factory.mktemp("x") / "x.dcm"
+    scan = read_scan(enhanced(write_dicom, path, values[order], frames))
+    np.testing.assert_array_equal(scan.pixels[..., 0], values)
+    assert scan.spacing_mm == pytest.approx((step, 0.5, 0.6), rel=1e-4)
+    assert scan.affine is not None
+    expected = np.column_stack([normal * step, column * 0.5, row * 0.6, origin])
+    np.testing.assert_allclose(scan.affine[:3], expected, atol=1e-4)
 
 
 def test_of_the_time_points_of_one_file_the_first_is_read_unless_one_is_chosen(
