@@ -131,6 +131,28 @@ def test_a_slice_taken_again_is_a_duplicate_and_no_scan(
     np.testing.assert_array_equal(scan.pixels[..., 0], volume)
 
 
+@pytest.mark.parametrize(("shift", "parted"), [(0.9, True), (1.25, False), (12.5, False)])
+def test_acquisitions_between_each_other_are_parted_where_they_are_uneven(
+    tmp_path: Path, write_ct_series: Any, hu_volume: Any, codes: Any, shift: float, parted: bool
+) -> None:
+    """Halfway between each other they are one even stack, side by side a longer one."""
+    volumes = [hu_volume(5, seed=seed) for seed in range(2)]
+    (tmp_path / "series").mkdir()
+    for number, volume in enumerate(volumes):
+        origin = (-100, -120, 50 + number * shift)
+        tags = {**COMMON, "AcquisitionNumber": number + 1}
+        for path in write_ct_series(tmp_path / "x", volume, origin=origin, **tags):
+            os.rename(path, tmp_path / "series" / f"{Path(path).name}-{number}")
+    scans = scans_in(tmp_path)
+    if parted:
+        assert [codes(scan) for scan in scans] == [["several_acquisitions"]] * 2
+        for scan, volume in zip(scans, volumes, strict=True):
+            np.testing.assert_array_equal(scan.pixels[..., 0], volume)
+            assert scan.spacing_mm[0] == pytest.approx(2.5)
+    else:
+        assert [(len(scan.pixels), codes(scan)) for scan in scans] == [(10, [])]
+
+
 def test_moments_at_one_position_are_a_stack_in_time(
     tmp_path: Path, write_volumes: Any, codes: Any
 ) -> None:
