@@ -22,6 +22,7 @@ from medcli.imaging.dicom_file import (
     read_tags,
     transfer_syntax,
 )
+from medcli.imaging.dicom_marks import MARKS, Marks, read_marks
 from medcli.imaging.dicom_tags import (
     Vector,
     functional_groups,
@@ -52,52 +53,8 @@ LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "SURVIEW", "REF_SURVIEW", "TOPOGRA
 """Values of ImageType that mark a localizer: the standard's own, and what makers write."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A tag that tells apart images of one position.
-
-    Parameters
-    ----------
-    keyword : in an image of one frame
-    sequences, frame_keyword : the functional group and its tag in an enhanced object
-    is_time : whether the images are moments in time, and no repetition of another kind
-
-    References
-    ----------
-    DICOM PS3.3 C.7.6.16.2.2, Frame Content; C.8.13.5.1, MR Echo and others
-    """
-
-    keyword: str
-    sequences: tuple[str, ...] = ()
-    frame_keyword: str = ""
-    is_time: bool = False
-
-
-_CONTENT, _CARDIAC = ("FrameContentSequence",), ("CardiacSynchronizationSequence",)
-
-MARKS = (
-    Mark("TemporalPositionIdentifier", _CONTENT, "TemporalPositionIndex", is_time=True),
-    Mark("TriggerTime", _CARDIAC, "NominalCardiacTriggerDelayTime", is_time=True),
-    Mark(
-        "NominalPercentageOfCardiacPhase",
-        _CARDIAC,
-        "NominalPercentageOfCardiacPhase",
-        is_time=True,
-    ),
-    Mark("FrameReferenceTime", is_time=True),
-    Mark("EchoTime", ("MREchoSequence",), "EffectiveEchoTime"),
-    Mark("InversionTime"),
-    Mark("FlipAngle"),
-    Mark("DiffusionBValue", ("MRDiffusionSequence",), "DiffusionBValue"),
-    Mark("AcquisitionNumber", _CONTENT, "FrameAcquisitionNumber"),
-    Mark("ImageType", ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence"), "FrameType"),
-    Mark("AcquisitionTime", _CONTENT, "FrameAcquisitionDateTime", is_time=True),
-)
-"""What may tell apart images of one position, the plainest first."""
-
 _KEYWORDS = (
     *METADATA,
-    *(mark.keyword for mark in MARKS),
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -120,9 +77,9 @@ _KEYWORDS = (
     "ImagerPixelSpacing",
     "NominalScannedPixelSpacing",
     "SpacingBetweenSlices",
-    "FrameIncrementPointer",
     "GridFrameOffsetVector",
     "SequenceOfUltrasoundRegions",
+    *(mark.keyword for mark in MARKS),
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
@@ -146,9 +103,6 @@ class Plane:
     position: Vector | None = None
     orientation: Vector | None = None
     spacing: tuple[float, float] | None = None
-
-
-Marks = tuple[str | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -210,7 +164,7 @@ def _header(path: str, dataset: FileDataset, notes: Sequence[object]) -> Header:
         frames=frames,
         is_localizer=not LOCALIZERS.isdisjoint(_image_type(dataset)),
         planes=_planes(dataset, frames),
-        marks=_marks(dataset, frames),
+        marks=read_marks(dataset, frames),
         modality=text(dataset, "Modality"),
         sop_class=text(dataset, "SOPClassUID"),
         series_number=integer(dataset, "SeriesNumber", -1),
@@ -289,20 +243,6 @@ def _grid_planes(dataset: Dataset, plane: Plane, frames: int) -> tuple[Plane, ..
         along = -along  # z coordinates grow against the normal
     places = np.array(plane.position) + along[:, np.newaxis] * normal
     return tuple(Plane(tuple(place), plane.orientation, plane.spacing) for place in places.tolist())
-
-
-def _marks(dataset: Dataset, frames: int) -> tuple[Marks, ...]:
-    """The values of `MARKS` of every frame, None where absent."""
-    groups = functional_groups(dataset)[:frames]
-    if not groups:
-        return (tuple(text(dataset, mark.keyword) for mark in MARKS),) * frames
-    marks = tuple(tuple(_frame_mark(group, mark) for mark in MARKS) for group in groups)
-    return marks + ((None,) * len(MARKS),) * (frames - len(marks))
-
-
-def _frame_mark(groups: Sequence[Dataset], mark: Mark) -> str | None:
-    found = (macro(groups, sequence) for sequence in mark.sequences)
-    return next((text(each, mark.frame_keyword) for each in found if each is not None), None)
 
 
 def _frame_plane(groups: Sequence[Dataset]) -> Plane:
