@@ -94,6 +94,7 @@ class Plane:
     position : LPS mm of the centre of the first pixel
     orientation : direction of a row (x, y, z), then of a column, LPS unit vectors
     spacing : mm between rows, between columns
+    in_patient : whether the coordinates are those of the patient, and not of the volume
 
     References
     ----------
@@ -103,6 +104,7 @@ class Plane:
     position: Vector | None = None
     orientation: Vector | None = None
     spacing: tuple[float, float] | None = None
+    in_patient: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -246,20 +248,33 @@ def _grid_planes(dataset: Dataset, plane: Plane, frames: int) -> tuple[Plane, ..
 
 
 def _frame_plane(groups: Sequence[Dataset]) -> Plane:
-    """The plane of one frame of an enhanced object."""
+    """The plane of one frame of an enhanced object.
+
+    An ultrasound volume may lie in a space of its own only (PS3.3 C.8.24.3.3, 3.4).
+    """
+    measures = macro(groups, "PixelMeasuresSequence")
+    spacing = None if measures is None else _spacing(measures)
     position = macro(groups, "PlanePositionSequence")
     orientation = macro(groups, "PlaneOrientationSequence")
-    measures = macro(groups, "PixelMeasuresSequence")
+    own_position = macro(groups, "PlanePositionVolumeSequence")
+    own_orientation = macro(groups, "PlaneOrientationVolumeSequence")
+    if position is None and own_position is not None and own_orientation is not None:
+        return Plane(
+            numbers(own_position, "ImagePositionVolume", 3),
+            _orientation(own_orientation, "ImageOrientationVolume"),
+            spacing,
+            in_patient=False,
+        )
     return Plane(
         None if position is None else numbers(position, "ImagePositionPatient", 3),
         None if orientation is None else _orientation(orientation),
-        None if measures is None else _spacing(measures),
+        spacing,
     )
 
 
-def _orientation(dataset: Dataset) -> Vector | None:
-    """ImageOrientationPatient where it is two perpendicular unit vectors (to 1 %)."""
-    found = numbers(dataset, "ImageOrientationPatient", 6)
+def _orientation(dataset: Dataset, keyword: str = "ImageOrientationPatient") -> Vector | None:
+    """The directions of rows and columns where they are perpendicular unit vectors (to 1 %)."""
+    found = numbers(dataset, keyword, 6)
     if found is None:
         return None
     row, column = found[:3], found[3:]

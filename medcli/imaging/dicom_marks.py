@@ -48,7 +48,12 @@ MARKS = (
         "NominalPercentageOfCardiacPhase",
         is_time=True,
     ),
-    Mark("FrameReferenceTime", is_time=True),
+    Mark(
+        "FrameReferenceTime",
+        ("TemporalPositionSequence",),
+        "TemporalPositionTimeOffset",
+        is_time=True,
+    ),
     Mark("EchoTime", ("MREchoSequence",), "EffectiveEchoTime"),
     Mark("InversionTime"),
     Mark("FlipAngle"),

@@ -374,7 +374,7 @@ def _affine(slices: Sequence[Slice], step: float | None) -> tuple[np.ndarray | N
     tilt: Warnings = ()
     if angle > TILT_DEGREES:
         tilt = (ScanWarning("tilt", f"the slices are sheared by {angle:.1f}° to their normal"),)
-    if plane.spacing is None:
+    if plane.spacing is None or not plane.in_patient:
         return None, tilt
     affine = np.eye(4)
     affine[:3, 0] = (normal + drift) * (step or 1.0)

@@ -251,6 +251,26 @@ def test_of_the_time_points_of_one_file_the_first_is_read_unless_one_is_chosen(
     assert caught.value.code == "not_found"
 
 
+def test_an_ultrasound_volume_in_a_space_of_its_own_has_spacing_and_no_affine(
+    tmp_path: Path, write_dicom: Any, codes: Any
+) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (6, 4, 5), np.uint8)
+    frames = [
+        functional_group(
+            PlanePositionVolumeSequence={"ImagePositionVolume": [0, 0, 1.5 * place]},
+            PlaneOrientationVolumeSequence={"ImageOrientationVolume": [1, 0, 0, 0, 1, 0]},
+            TemporalPositionSequence={"TemporalPositionTimeOffset": time},
+        )
+        for time in (20.0, 0.0)
+        for place in (1, 2, 0)
+    ]
+    scan = read_scan(enhanced(write_dicom, tmp_path / "x.dcm", values, frames))
+    np.testing.assert_array_equal(scan.pixels[..., 0], values[[5, 3, 4]])
+    assert scan.spacing_mm == (1.5, 0.5, 0.6)
+    assert scan.affine is None
+    assert codes(scan) == ["first_time_point"]
+
+
 def test_enhanced_frames_without_positions_stay_as_stored(tmp_path: Path, write_dicom: Any) -> None:
     values = np.random.default_rng(0).integers(0, 999, (3, 4, 5)).astype(np.uint16)
     frames = [functional_group(FrameContentSequence={"TemporalPositionIndex": 1})] * 3
