@@ -55,6 +55,7 @@ LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "SURVIEW", "REF_SURVIEW", "TOPOGRA
 
 _KEYWORDS = (
     *METADATA,
+    *(mark.keyword for mark in MARKS),
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -79,7 +80,6 @@ _KEYWORDS = (
     "SpacingBetweenSlices",
     "GridFrameOffsetVector",
     "SequenceOfUltrasoundRegions",
-    *(mark.keyword for mark in MARKS),
     "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence",
 )
