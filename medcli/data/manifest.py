@@ -1,8 +1,9 @@
 """Manifests: a CSV file that names scans, their labels and their patients.
 
-Columns ``path,label,patient_id[,scan_id,slice,split,…]`` and boxes
+Columns ``path,label,patient_id[,scan_id,slice,split,time_point,…]`` and boxes
 ``x0,y0,x1,y1``; what else there is stays with the case. Rows of one `scan_id`
-form one scan in the order of `slice`.
+form one scan in the order of `slice`. `time_point`, from 0, chooses one of a file that
+holds several; each is a scan of its own.
 """
 
 from __future__ import annotations
@@ -18,11 +19,14 @@ from pathlib import Path
 
 from medcli.errors import ManifestError, ScanError
 from medcli.imaging.discovery import find_scans
+from medcli.imaging.files import MEMBER
 from medcli.imaging.formats import VOLUME_SUFFIXES, has_suffix
 from medcli.records import Case, Kind
 
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
-_OWN_COLUMNS = frozenset({"path", "label", "patient_id", "scan_id", "slice", "split", *BOX_COLUMNS})
+_OWN_COLUMNS = frozenset(
+    {"path", "label", "patient_id", "scan_id", "slice", "split", "time_point", *BOX_COLUMNS}
+)
 
 SPLIT_NAMES = {
     "train": "train",
@@ -169,15 +173,15 @@ def _check_label_spelling(path: Path, rows: Iterable[_Row]) -> None:
 
 
 def _rows_by_scan(rows: Iterable[_Row], dropped: Counter[str]) -> list[list[_Row]]:
-    """Rows with one `scan_id` together; without one, rows with one `path` together."""
-    scans: defaultdict[tuple[str, str], list[_Row]] = defaultdict(list)
+    """Rows with one `scan_id` together; without one, rows with one `path` and time point."""
+    scans: defaultdict[tuple[str, ...], list[_Row]] = defaultdict(list)
     for row in rows:
         if not row.get("path"):
             dropped["no path"] += 1
         elif scan_id := row.get("scan_id"):
             scans["scan_id", scan_id].append(row)
         else:
-            scans["path", row.get("path")].append(row)
+            scans["path", row.get("path"), row.get("time_point")].append(row)
     return list(scans.values())
 
 
@@ -186,6 +190,8 @@ def _case(path: Path, rows: list[_Row], label: str | None, warnings: list[str]) 
     paths = [str(path.parent / name) for name in names]
     first = rows[0]
     is_stack = len(paths) > 1
+    time_point = _time_point(path, rows)
+    point = "" if time_point is None else f"#{time_point}"
     found = _look_at(paths[0], is_stack, warnings)
     columns = {
         name: value.strip()
@@ -198,13 +204,25 @@ def _case(path: Path, rows: list[_Row], label: str | None, warnings: list[str]) 
         path=paths[0],
         files=found.files if found and not is_stack else tuple(paths),
         kind=found.kind if found else _kind_by_name(paths[0]),
-        scan_id=first.get("scan_id") or Path(names[0]).as_posix(),
+        scan_id=first.get("scan_id") or f"{Path(names[0]).as_posix()}{point}",
         label=label,
         patient_id=_only_value(path, rows, "patient_id"),
         split=_split(path, rows),
         columns=columns,
         series_uid=found.series_uid if found and not is_stack else None,
+        time_point=time_point,
+        warnings=found.warnings if found and not is_stack else (),
     )
+
+
+def _time_point(path: Path, rows: list[_Row]) -> int | None:
+    value = _only_value(path, rows, "time_point")
+    if value is not None and not value.isdecimal():
+        raise ManifestError(
+            f"{path}, line {rows[0].number}: time_point {value!r} is no whole number",
+            "time points of a file count from 0",
+        )
+    return None if value is None else int(value)
 
 
 def _look_at(path: str, is_stack: bool, warnings: list[str]) -> Case | None:
@@ -212,7 +230,7 @@ def _look_at(path: str, is_stack: bool, warnings: list[str]) -> Case | None:
 
     A row is one scan: of a folder with several series the one with the most files counts.
     """
-    if not Path(path).exists():
+    if not Path(path).exists() and MEMBER not in path:
         return None
     found = [case for case in find_scans([path]) if isinstance(case, Case)]
     if len(found) > 1 and not is_stack:

@@ -22,6 +22,7 @@ from medcli.imaging.dicom_file import (
     read_tags,
     transfer_syntax,
 )
+from medcli.imaging.dicom_marks import MARKS, Marks, read_marks
 from medcli.imaging.dicom_tags import (
     Vector,
     functional_groups,
@@ -52,49 +53,6 @@ LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "SURVIEW", "REF_SURVIEW", "TOPOGRA
 """Values of ImageType that mark a localizer: the standard's own, and what makers write."""
 
 
-@dataclass(frozen=True, slots=True)
-class Mark:
-    """A tag that tells apart images of one position.
-
-    Parameters
-    ----------
-    keyword : in an image of one frame
-    sequences, frame_keyword : the functional group and its tag in an enhanced object
-    is_time : whether the images are moments in time, and no repetition of another kind
-
-    References
-    ----------
-    DICOM PS3.3 C.7.6.16.2.2, Frame Content; C.8.13.5.1, MR Echo and others
-    """
-
-    keyword: str
-    sequences: tuple[str, ...] = ()
-    frame_keyword: str = ""
-    is_time: bool = False
-
-
-_CONTENT, _CARDIAC = ("FrameContentSequence",), ("CardiacSynchronizationSequence",)
-
-MARKS = (
-    Mark("TemporalPositionIdentifier", _CONTENT, "TemporalPositionIndex", is_time=True),
-    Mark("TriggerTime", _CARDIAC, "NominalCardiacTriggerDelayTime", is_time=True),
-    Mark(
-        "NominalPercentageOfCardiacPhase",
-        _CARDIAC,
-        "NominalPercentageOfCardiacPhase",
-        is_time=True,
-    ),
-    Mark("FrameReferenceTime", is_time=True),
-    Mark("EchoTime", ("MREchoSequence",), "EffectiveEchoTime"),
-    Mark("InversionTime"),
-    Mark("FlipAngle"),
-    Mark("DiffusionBValue", ("MRDiffusionSequence",), "DiffusionBValue"),
-    Mark("AcquisitionNumber", _CONTENT, "FrameAcquisitionNumber"),
-    Mark("ImageType", ("MRImageFrameTypeSequence", "CTImageFrameTypeSequence"), "FrameType"),
-    Mark("AcquisitionTime", _CONTENT, "FrameAcquisitionDateTime", is_time=True),
-)
-"""What may tell apart images of one position, the plainest first."""
-
 _SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and what lies below it
 
 _KEYWORDS = (
@@ -123,7 +81,6 @@ _KEYWORDS = (
     "ImagerPixelSpacing",
     "NominalScannedPixelSpacing",
     "SpacingBetweenSlices",
-    "FrameIncrementPointer",
     "GridFrameOffsetVector",
     "SequenceOfUltrasoundRegions",
     "SharedFunctionalGroupsSequence",
@@ -140,6 +97,7 @@ class Plane:
     position : LPS mm of the centre of the first pixel
     orientation : direction of a row (x, y, z), then of a column, LPS unit vectors
     spacing : mm between rows, between columns
+    in_patient : whether the coordinates are those of the patient, and not of the volume
 
     References
     ----------
@@ -149,9 +107,7 @@ class Plane:
     position: Vector | None = None
     orientation: Vector | None = None
     spacing: tuple[float, float] | None = None
-
-
-Marks = tuple[str | None, ...]
+    in_patient: bool = True
 
 
 @dataclass(frozen=True, slots=True)
@@ -213,7 +169,7 @@ def _header(path: str, dataset: FileDataset, notes: Sequence[object]) -> Header:
         frames=frames,
         is_localizer=not LOCALIZERS.isdisjoint(_image_type(dataset)),
         planes=_planes(dataset, frames),
-        marks=_marks(dataset, frames),
+        marks=read_marks(dataset, frames),
         modality=text(dataset, "Modality"),
         sop_class=text(dataset, "SOPClassUID"),
         series_number=integer(dataset, "SeriesNumber", -1),
@@ -311,35 +267,34 @@ def _grid_planes(dataset: Dataset, plane: Plane, frames: int) -> tuple[Plane, ..
     return tuple(Plane(tuple(place), plane.orientation, plane.spacing) for place in places.tolist())
 
 
-def _marks(dataset: Dataset, frames: int) -> tuple[Marks, ...]:
-    """The values of `MARKS` of every frame, None where absent."""
-    groups = functional_groups(dataset)[:frames]
-    if not groups:
-        return (tuple(text(dataset, mark.keyword) for mark in MARKS),) * frames
-    marks = tuple(tuple(_frame_mark(group, mark) for mark in MARKS) for group in groups)
-    return marks + ((None,) * len(MARKS),) * (frames - len(marks))
-
-
-def _frame_mark(groups: Sequence[Dataset], mark: Mark) -> str | None:
-    found = (macro(groups, sequence) for sequence in mark.sequences)
-    return next((text(each, mark.frame_keyword) for each in found if each is not None), None)
-
-
 def _frame_plane(groups: Sequence[Dataset]) -> Plane:
-    """The plane of one frame of an enhanced object."""
+    """The plane of one frame of an enhanced object.
+
+    An ultrasound volume may lie in a space of its own only (PS3.3 C.8.24.3.3, 3.4).
+    """
+    measures = macro(groups, "PixelMeasuresSequence")
+    spacing = None if measures is None else _spacing(measures)
     position = macro(groups, "PlanePositionSequence")
     orientation = macro(groups, "PlaneOrientationSequence")
-    measures = macro(groups, "PixelMeasuresSequence")
+    own_position = macro(groups, "PlanePositionVolumeSequence")
+    own_orientation = macro(groups, "PlaneOrientationVolumeSequence")
+    if position is None and own_position is not None and own_orientation is not None:
+        return Plane(
+            numbers(own_position, "ImagePositionVolume", 3),
+            _orientation(own_orientation, "ImageOrientationVolume"),
+            spacing,
+            in_patient=False,
+        )
     return Plane(
         None if position is None else numbers(position, "ImagePositionPatient", 3),
         None if orientation is None else _orientation(orientation),
-        None if measures is None else _spacing(measures),
+        spacing,
     )
 
 
-def _orientation(dataset: Dataset) -> Vector | None:
-    """ImageOrientationPatient where it is two perpendicular unit vectors (to 1 %)."""
-    found = numbers(dataset, "ImageOrientationPatient", 6)
+def _orientation(dataset: Dataset, keyword: str = "ImageOrientationPatient") -> Vector | None:
+    """The directions of rows and columns where they are perpendicular unit vectors (to 1 %)."""
+    found = numbers(dataset, keyword, 6)
     if found is None:
         return None
     row, column = found[:3], found[3:]

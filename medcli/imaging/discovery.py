@@ -175,16 +175,16 @@ def _folders_of(names: Iterable[str]) -> list[tuple[str, list[str]]]:
         parts = name.split("/")
         if not any(part.startswith(".") and part.strip(".") for part in parts):
             folders.setdefault("/".join(parts[:-1]), []).append(name)
-    own = [
-        folder
-        for folder, inside in folders.items()
-        if _is_own_output([name.rpartition("/")[2] for name in inside])
-    ]
-    return [
-        (folder, inside)
-        for folder, inside in sorted(folders.items(), key=lambda item: item[0].split("/"))
-        if not any(f"{folder}/".startswith(f"{each}/") for each in own)
-    ]
+    kept: list[tuple[str, list[str]]] = []
+    own: str | None = None  # what lies below a folder follows it
+    for folder, inside in sorted(folders.items(), key=lambda item: item[0].split("/")):
+        if own is not None and f"{folder}/".startswith(own):
+            continue
+        if _is_own_output([name.rpartition("/")[2] for name in inside]):
+            own = f"{folder}/" if folder else ""
+        else:
+            kept.append((folder, inside))
+    return kept
 
 
 def _find_in_member(path: str) -> Iterable[Found]:

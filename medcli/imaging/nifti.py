@@ -89,6 +89,7 @@ def read_nifti_header(path: str) -> VolumeHeader:
         raise unsupported(path, f"NIfTI values of type {code}, intent {int(fields['intent'])}")
     name, values = _TYPES[code]
     size = tuple(int(each) for each in fields["dim"][1 : dimensions + 1])
+    size = (*size[:3], *(each or 1 for each in size[3:]))  # many leave unused axes at 0
     affine, spacing, warnings = _geometry(fields, kind)
     shift = 1 if code in _COLOUR else 0  # colours come first: red, green, blue of a voxel
     data_file, compression = (path, packed) if kind == "single" else _pair(path)
@@ -103,7 +104,7 @@ def read_nifti_header(path: str) -> VolumeHeader:
         affine=affine,
         spacing=spacing if dimensions > 2 else (*spacing[:2], None),
         data_file=data_file,
-        offset=_offset(path, float(fields["offset"])),
+        offset=_offset(path, fields, kind),
         compression=compression,
         offset_in_stream=True,
         time=3 + shift if dimensions > 3 else None,
@@ -161,8 +162,12 @@ def _pair(path: str) -> tuple[str, Compression]:
     raise ScanError("not_found", message, "Put both files into one folder")
 
 
-def _offset(path: str, offset: float) -> int:
-    if not 0 <= offset < 2**62:  # NaN fails here too
+def _offset(path: str, fields: np.void, kind: str) -> int:
+    """Bytes before the voxels in their file; in a single file 0 means right behind the header."""
+    offset, header = float(fields["offset"]), fields.dtype.itemsize if kind == "single" else 0
+    if offset == 0 and header:
+        return header + 4  # the header's extension flag
+    if not header <= offset < 2**62:  # NaN fails here too
         raise damaged(path)
     return int(offset)
 

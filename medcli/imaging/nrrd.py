@@ -56,6 +56,7 @@ _SIGNS = {  # of the world axes that turn a space into LPS
 }
 _SPATIAL_KINDS = ("domain", "space")
 _TIME_KINDS = ("time", "list")
+_UNKNOWN = "???"
 
 
 def read_nrrd_header(path: str) -> VolumeHeader:
@@ -127,24 +128,29 @@ def _at_the_end(header: VolumeHeader) -> VolumeHeader:
 def _axes(
     path: str, fields: dict[str, str], size: tuple[int, ...]
 ) -> tuple[tuple[int, ...], int | None, int | None]:
-    """Which axes are x, y, z, which one is time, and which holds the values of a voxel."""
-    kinds = [kind.lower() for kind in fields.get("kinds", "").split()] or ["???"] * len(size)
+    """Which axes are x, y, z, which one is time, and which holds the values of a voxel.
+
+    Axes in space have directions; without any they are the first three, or the three
+    behind a first one whose kind or size is that of a colour or a vector. A further axis
+    is time where its kind says so, or where it is the slowest and has no kind.
+    """
+    kinds = [kind.lower() for kind in fields.get("kinds", "").split()] or [_UNKNOWN] * len(size)
     vectors = _vectors(fields.get("space directions", ""))
+    if len(kinds) != len(size) or len(vectors) not in (0, len(size)):
+        raise damaged(path)
     if vectors:
-        spatial = tuple(axis for axis, vector in enumerate(vectors) if vector is not None)
+        spatial = [axis for axis, vector in enumerate(vectors) if vector is not None]
     else:
-        unlike = len(size) > 3 and (size[0] in (3, 4) or kinds[0] not in ("???", *_SPATIAL_KINDS))
-        spatial = tuple(range(1, 4) if unlike else range(min(3, len(size))))
-    if len(kinds) != len(size) or (vectors and len(vectors) != len(size)):
+        plain = kinds[0] in (_UNKNOWN, *_SPATIAL_KINDS)
+        first = 1 if len(size) > 3 and (size[0] in (3, 4) or not plain) else 0
+        spatial = list(range(first, min(first + 3, len(size))))
+    if not spatial:
         raise damaged(path)
-    if not 1 <= len(spatial) <= 4 or max(spatial) >= len(size):
-        raise damaged(path)
-    others = [axis for axis in range(len(size)) if axis not in spatial[:3]]
-    times = [axis for axis in others if kinds[axis] in (*_TIME_KINDS, *_SPATIAL_KINDS)]
-    values = [axis for axis in others if axis not in times]
-    trailing = [axis for axis in values if axis > max(spatial[:3]) and kinds[axis] == "???"]
-    time = next(iter([*times, *trailing]), None)
-    return spatial[:3], time, next((axis for axis in values if axis != time), None)
+    spatial, further = spatial[:3], [axis for axis in range(len(size)) if axis not in spatial[:3]]
+    time = next((axis for axis in further if kinds[axis] in (*_TIME_KINDS, *_SPATIAL_KINDS)), None)
+    if time is None and further and further[-1] > spatial[-1] and kinds[further[-1]] == _UNKNOWN:
+        time = further[-1]
+    return tuple(spatial), time, next((axis for axis in further if axis != time), None)
 
 
 def _vectors(text: str) -> list[np.ndarray | None]:

@@ -43,6 +43,7 @@ def write_nifti(
     units: int = 2,
     intent: int = 0,
     magic: bytes | None = None,
+    start: int | None = None,
 ) -> Path:
     """Write (…, z, y, x) voxels; fields stand where nifti1.h and nifti2.h put them."""
     kind = voxels.dtype.newbyteorder(order)
@@ -54,7 +55,7 @@ def write_nifti(
     qcode, quaternion = qform
     header = bytearray(348 if version == 1 else 540)
     magic = magic or (b"ni" if pair else b"n+") + str(version).encode()
-    start = 0 if pair else len(header) + 4
+    start = start if start is not None else 0 if pair else len(header) + 4
     put = [
         (0, "i", len(header)), (40, "8h", dim), (68, "h", intent), (70, "h", code),
         (72, "h", kind.itemsize * 8), (76, "8f", pixdim), (108, "3f", (start, slope, intercept)),
@@ -387,11 +388,23 @@ def test_a_lone_slice_keeps_its_plane_and_is_turned_as_it_is_looked_at(
         ({"size": (12, 3, 4)}, "truncated"),
         ({"size": (4000, 4000, 4000)}, "too_large"),
         ({"magic": b"xxx"}, "damaged_header"),
+        ({"start": 100}, "damaged_header"),
+        ({"start": -8}, "damaged_header"),
     ],
 )
 def test_what_cannot_be_read_is_named(tmp_path: Path, change: dict[str, Any], code: str) -> None:
     values = np.zeros((2, 3, 4), np.int16)
     assert failure(write_nifti(tmp_path / "x.nii", values, **change)) == code
+
+
+@pytest.mark.parametrize("version", [1, 2])
+def test_an_offset_of_zero_and_unused_axes_of_zero_are_common(
+    tmp_path: Path, hu_volume: Any, version: int
+) -> None:
+    volume = hu_volume()
+    size = (*volume.shape[::-1], 0)
+    scan = read(write_nifti(tmp_path / "x.nii", volume, version=version, start=0, size=size))
+    np.testing.assert_array_equal(scan.pixels[..., 0], volume)
 
 
 @pytest.mark.parametrize("version", [1, 2])

@@ -11,6 +11,9 @@ from typing import Any
 import numpy as np
 import pydicom
 import pytest
+import SimpleITK as sitk
+from hypothesis import given, settings
+from hypothesis import strategies as st
 from pydicom.dataset import Dataset
 from pydicom.sequence import Sequence
 
@@ -128,6 +131,28 @@ def test_a_slice_taken_again_is_a_duplicate_and_no_scan(
     np.testing.assert_array_equal(scan.pixels[..., 0], volume)
 
 
+@pytest.mark.parametrize(("shift", "parted"), [(0.9, True), (1.25, False), (12.5, False)])
+def test_acquisitions_between_each_other_are_parted_where_they_are_uneven(
+    tmp_path: Path, write_ct_series: Any, hu_volume: Any, codes: Any, shift: float, parted: bool
+) -> None:
+    """Halfway between each other they are one even stack, side by side a longer one."""
+    volumes = [hu_volume(5, seed=seed) for seed in range(2)]
+    (tmp_path / "series").mkdir()
+    for number, volume in enumerate(volumes):
+        origin = (-100, -120, 50 + number * shift)
+        tags = {**COMMON, "AcquisitionNumber": number + 1}
+        for path in write_ct_series(tmp_path / "x", volume, origin=origin, **tags):
+            os.rename(path, tmp_path / "series" / f"{Path(path).name}-{number}")
+    scans = scans_in(tmp_path)
+    if parted:
+        assert [codes(scan) for scan in scans] == [["several_acquisitions"]] * 2
+        for scan, volume in zip(scans, volumes, strict=True):
+            np.testing.assert_array_equal(scan.pixels[..., 0], volume)
+            assert scan.spacing_mm[0] == pytest.approx(2.5)
+    else:
+        assert [(len(scan.pixels), codes(scan)) for scan in scans] == [(10, [])]
+
+
 def test_moments_at_one_position_are_a_stack_in_time(
     tmp_path: Path, write_volumes: Any, codes: Any
 ) -> None:
@@ -168,6 +193,39 @@ def enhanced(write_dicom: Any, path: Path, volume: np.ndarray, frames: list[Data
     return case
 
 
+@settings(max_examples=15, deadline=None, derandomize=True)
+@given(
+    angles=st.tuples(*[st.floats(-3, 3)] * 3),
+    order=st.permutations(range(4)),
+    step=st.floats(0.2, 8),
+    origin=st.tuples(*[st.floats(-300, 300)] * 3),
+)
+def test_an_enhanced_volume_reads_back_in_any_orientation_and_order(
+    tmp_path_factory: Any, write_dicom: Any, angles: Any, order: list[int], step: float, origin: Any
+) -> None:
+    values = np.random.default_rng(0).integers(0, 999, (4, 5, 6)).astype(np.uint16)
+    turn = np.reshape(sitk.Euler3DTransform((0, 0, 0), *angles).GetMatrix(), (3, 3))
+    row, column, normal = turn.T
+    frames = [
+        functional_group(
+            PlanePositionSequence={
+                "ImagePositionPatient": [round(float(x), 8) for x in origin + normal * step * place]
+            },
+            PlaneOrientationSequence={
+                "ImageOrientationPatient": [round(float(x), 8) for x in (*row, *column)]
+            },
+        )
+        for place in order
+    ]
+    path = tmp_path_factory.mktemp("x") / "x.dcm"
+    scan = read_scan(enhanced(write_dicom, path, values[order], frames))
+    np.testing.assert_array_equal(scan.pixels[..., 0], values)
+    assert scan.spacing_mm == pytest.approx((step, 0.5, 0.6), rel=1e-4)
+    assert scan.affine is not None
+    expected = np.column_stack([normal * step, column * 0.5, row * 0.6, origin])
+    np.testing.assert_allclose(scan.affine[:3], expected, atol=1e-4)
+
+
 def test_of_the_time_points_of_one_file_the_first_is_read_unless_one_is_chosen(
     tmp_path: Path, write_dicom: Any, codes: Any
 ) -> None:
@@ -191,6 +249,26 @@ def test_of_the_time_points_of_one_file_the_first_is_read_unless_one_is_chosen(
     with pytest.raises(ScanError) as caught:
         read_scan(replace(case, time_point=2))
     assert caught.value.code == "not_found"
+
+
+def test_an_ultrasound_volume_in_a_space_of_its_own_has_spacing_and_no_affine(
+    tmp_path: Path, write_dicom: Any, codes: Any
+) -> None:
+    values = np.random.default_rng(0).integers(0, 255, (6, 4, 5), np.uint8)
+    frames = [
+        functional_group(
+            PlanePositionVolumeSequence={"ImagePositionVolume": [0, 0, 1.5 * place]},
+            PlaneOrientationVolumeSequence={"ImageOrientationVolume": [1, 0, 0, 0, 1, 0]},
+            TemporalPositionSequence={"TemporalPositionTimeOffset": time},
+        )
+        for time in (20.0, 0.0)
+        for place in (1, 2, 0)
+    ]
+    scan = read_scan(enhanced(write_dicom, tmp_path / "x.dcm", values, frames))
+    np.testing.assert_array_equal(scan.pixels[..., 0], values[[5, 3, 4]])
+    assert scan.spacing_mm == (1.5, 0.5, 0.6)
+    assert scan.affine is None
+    assert codes(scan) == ["first_time_point"]
 
 
 def test_enhanced_frames_without_positions_stay_as_stored(tmp_path: Path, write_dicom: Any) -> None:
