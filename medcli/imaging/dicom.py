@@ -89,13 +89,14 @@ def _image(dataset: FileDataset, stored: np.ndarray, shape: Layout, decoder: str
 
 
 def _eight_bits(colour: np.ndarray, bits: int) -> tuple[np.ndarray, Warnings]:
-    """Colour of any depth as uint8: 0 to 2**bits − 1 become 0 to 255."""
+    """Colour of any depth as uint8: the upper eight bits, fewer spread over 0 to 255."""
+    within = colour.clip(0, 2**bits - 1)
+    if bits > 8:
+        message = f"{bits} bits a channel reduced to 8"
+        return (within >> (bits - 8)).astype(np.uint8), (ScanWarning("reduced_bits", message),)
     if bits == 8:
-        return colour.clip(0, 255).astype(np.uint8), ()
-    top = 2**bits - 1
-    levels = np.rint(colour.clip(0, top) * (255 / top)).astype(np.uint8)
-    message = f"{bits} bits a channel reduced to 8"
-    return levels, (ScanWarning("reduced_bits", message),) if bits > 8 else ()
+        return within.astype(np.uint8, copy=False), ()
+    return np.rint(within * (255 / (2**bits - 1))).astype(np.uint8), ()
 
 
 def _grey_image(
