@@ -2,8 +2,8 @@
 
 Run: python tests/imaging/make_outcomes.py DATA [TABLE]
 
-Every file is read as a scan of its own. Read the difference before you commit the table:
-each line is a promise.
+Every file is read alone, as if in a folder of its own. Read the difference before you
+commit the table: each line is a promise.
 """
 
 from __future__ import annotations
@@ -11,6 +11,7 @@ from __future__ import annotations
 import csv
 import sys
 from pathlib import Path
+from tempfile import TemporaryDirectory
 
 from medcli.errors import ScanError
 from medcli.imaging.discovery import find_scans
@@ -23,13 +24,15 @@ COLUMNS = ("path", "outcome", "code", "shape", "unit")
 
 def outcome(path: Path) -> tuple[str, str, str, str]:
     """Outcome, code, shape (slices, rows, columns, channels) and unit of one file."""
-    (found,) = find_scans([str(path)])
-    if not isinstance(found, Case):
-        return found.status, found.code, "", ""
-    try:
-        scan = read_scan(found)
-    except ScanError as error:
-        return "failed", error.code, "", ""
+    with TemporaryDirectory() as folder:
+        Path(folder, path.name).symlink_to(path)
+        found = next(each for each in find_scans([folder]) if each.files)
+        if not isinstance(found, Case):
+            return found.status, found.code, "", ""
+        try:
+            scan = read_scan(found)
+        except ScanError as error:
+            return "failed", error.code, "", ""
     return "ok", "", "x".join(map(str, scan.pixels.shape)), scan.unit
 
 
