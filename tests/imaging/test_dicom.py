@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from openjpeg.utils import encode_array
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut, apply_modality_lut, convert_color_space
@@ -28,6 +29,8 @@ from medcli.errors import ScanError
 from medcli.imaging import dicom_pixels, values
 from medcli.imaging.dicom import read_image
 from medcli.imaging.dicom_header import read_header
+from medcli.imaging.discovery import find_scans
+from medcli.records import Failure
 
 GREY = np.arange(80, dtype=np.uint16).reshape(8, 10)
 
@@ -468,6 +471,30 @@ def test_enhanced_frames_have_their_own_rescale(make_dicom: Any) -> None:
     image = read_image(path)
     np.testing.assert_array_equal(image.pixels[0, ..., 0], GREY)
     np.testing.assert_array_equal(image.pixels[1, ..., 0], GREY.astype(int) * 2 - 5)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        uid.RTPlanStorage,
+        uid.RTStructureSetStorage,
+        uid.EncapsulatedPDFStorage,
+        uid.TwelveLeadECGWaveformStorage,
+        uid.GrayscaleSoftcopyPresentationStateStorage,
+        uid.KeyObjectSelectionDocumentStorage,
+        uid.EnhancedSRStorage,
+        uid.SpatialRegistrationStorage,
+        uid.RawDataStorage,
+    ],
+    ids=lambda storage: uid.UID(storage).name,
+)
+def test_objects_that_hold_no_image_are_skipped_with_the_reason(
+    make_dicom: Any, storage: str
+) -> None:
+    path = make_dicom(SOPClassUID=storage, PixelData=None, Rows=None, Columns=None)
+    (found,) = find_scans([path])
+    assert isinstance(found, Failure)
+    assert (found.status, found.code) == ("skipped", "no_pixels")
 
 
 @pytest.mark.parametrize("kept", ["Rows", "SOPClassUID"])
