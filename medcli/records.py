@@ -64,7 +64,8 @@ class Scan:
         looked at (0–255), "stored" for everything else
     spacing_mm : (z, y, x), each None where unknown
     affine : (4, 4) array index (z, y, x) → LPS mm, None where unknown
-    window : (center, width) in `unit`, the file's first VOI window
+    window : (center, width) in `unit`, the file's first VOI window as a LINEAR one
+        (docs/pixels.md)
     slice_files : source file of each slice, length S
     metadata : tags by allow-list only
     padded : how many values of `pixels` are padding, which was not imaged; they hold the

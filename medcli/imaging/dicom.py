@@ -35,18 +35,18 @@ class DicomImage:
     Parameters
     ----------
     pixels : (F, H, W, C) modality values, larger is brighter; colour is uint8 RGB
-    decoder : library and version that decoded the pixel data
     window : (center, width) in `unit`, the first VOI window of the file
     padded : how many pixels of each frame are padding; they hold the smallest value
         of all others. Colour has none
+    decoder : library and version that decoded the pixel data
     """
 
     pixels: np.ndarray = field(repr=False)
     unit: Unit
-    decoder: str
     window: Window | None
     padded: tuple[int, ...] = field(repr=False)
-    warnings: tuple[ScanWarning, ...] = ()
+    warnings: Warnings = ()
+    decoder: str = ""
 
 
 def read_image(path: str) -> DicomImage:
@@ -62,40 +62,41 @@ def read_image(path: str) -> DicomImage:
         stored, decoder = stored_values(path, dataset, shape)
         try:
             stored = stored >> shape.shift if shape.shift else stored
-            image = _image(dataset, stored, shape, decoder)
+            image = _image(dataset, stored, shape)
         except Exception as error:  # lookup tables of damaged files fail in many ways
             message = f"{path}: a lookup table or rescale value is damaged"
             raise ScanError("damaged_header", message) from error
-    return replace(image, warnings=(*image.warnings, *conformance_warning(notes)))
+    warnings = (*image.warnings, *conformance_warning(notes))
+    return replace(image, decoder=decoder, warnings=warnings)
 
 
-def _image(dataset: FileDataset, stored: np.ndarray, shape: Layout, decoder: str) -> DicomImage:
+def _image(dataset: FileDataset, stored: np.ndarray, shape: Layout) -> DicomImage:
     """Stored values (F, H, W, C) → modality values and what goes with them."""
-    little_endian = dataset.original_encoding[1] is not False
+    signed, little_endian = shape.signed, dataset.original_encoding[1] is not False
+    no_padding = (0,) * shape.frames
     if shape.photometric == "PALETTE COLOR":
-        signed = shape.signed
-        pixels = palette_colours(dataset, stored, signed=signed, little_endian=little_endian)
-        return DicomImage(pixels, "display", decoder, None, (0,) * shape.frames)
+        colours = palette_colours(dataset, stored, signed=signed, little_endian=little_endian)
+        return DicomImage(colours, "display", None, no_padding)
     if shape.samples == 3:
         colour = partial_to_rgb(stored) if shape.photometric.startswith("YBR_PART") else stored
         pixels, reduced = _eight_bits(colour, shape.bits_stored)
-        no_padding = (0,) * shape.frames
-        return DicomImage(pixels, "display", decoder, None, no_padding, reduced)
-    transform, warnings = modality_transform(
-        dataset, shape.frames, signed=shape.signed, little_endian=little_endian
+        return DicomImage(pixels, "display", None, no_padding, reduced)
+    transform, noticed = modality_transform(
+        dataset, shape.frames, signed=signed, little_endian=little_endian
     )
     image = _grey_image(dataset, stored, shape, transform)
-    return replace(image, decoder=decoder, warnings=(*warnings, *image.warnings))
+    return replace(image, warnings=(*noticed, *image.warnings))
 
 
 def _eight_bits(colour: np.ndarray, bits: int) -> tuple[np.ndarray, Warnings]:
-    """Colour of any depth as uint8: 0 to 2**bits − 1 become 0 to 255."""
-    if bits == 8:
-        return colour.clip(0, 255).astype(np.uint8), ()
-    top = 2**bits - 1
-    levels = np.rint(colour.clip(0, top) * (255 / top)).astype(np.uint8)
-    message = f"{bits} bits a channel reduced to 8"
-    return levels, (ScanWarning("reduced_bits", message),) if bits > 8 else ()
+    """Colour of any depth as uint8: the upper eight bits, fewer spread over 0 to 255."""
+    if bits == 8 and colour.dtype == np.uint8:
+        return colour, ()
+    within = colour.clip(0, 2**bits - 1)
+    if bits > 8:
+        message = f"{bits} bits a channel reduced to 8"
+        return (within >> (bits - 8)).astype(np.uint8), (ScanWarning("reduced_bits", message),)
+    return np.rint(within * (255 / (2**bits - 1))).astype(np.uint8), ()
 
 
 def _grey_image(
@@ -105,14 +106,15 @@ def _grey_image(
     unit, window, values = _unit(dataset, transform), voi_window(dataset), transform(stored)
     if shape.photometric == "MONOCHROME1" and unit != "HU":  # HU keep their meaning
         total = transform.mirror(*_ends(stored, shape))
-        values = total.astype(values.dtype if values.dtype.kind == "f" else np.int64) - values
+        whole = np.int64 if values.dtype.itemsize > 2 else np.int32
+        values = total.astype(values.dtype if values.dtype.kind == "f" else whole) - values
         window = mirrored(window, float(total.flat[0]))
     values, replaced = replace_nonfinite(compact(values) if values.dtype.kind == "f" else values)
     values, padded = fill_padding(values, padding_mask(dataset, stored, shape))
     as_stored = transform.is_identity and not value(dataset, "VOILUTSequence")
     if as_stored and _is_for_display(values, shape, window):
         unit, values = "display", values.astype(np.uint8)
-    return DicomImage(compact(values), unit, "", window, padded, replaced)
+    return DicomImage(compact(values), unit, window, padded, replaced)
 
 
 def _unit(dataset: Dataset, transform: Rescale | Table) -> Unit:

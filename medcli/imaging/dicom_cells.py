@@ -1,12 +1,12 @@
-"""Uncompressed pixel data that pydicom does not unpack: odd cells, and partial-range colour.
+"""Uncompressed pixel data that pydicom does not unpack: odd cells and shared colours.
 
 Pixel cells of any number of bits up to 32, which lie in the data one after the other
-without padding (old files have 10 or 12 bits), and YBR_PARTIAL_422.
+without padding (old files have 10 or 12 bits), and colours that two pixels share.
 
 References
 ----------
 DICOM PS3.5 8.1.1 and Annex D (of editions up to 2004), encoding of pixel cells; PS3.3
-C.7.6.3.1.2 (same editions), Photometric Interpretation YBR_PARTIAL_422
+C.7.6.3.1.2, YBR_FULL_422, and (same editions) YBR_PARTIAL_422
 """
 
 from __future__ import annotations
@@ -56,35 +56,46 @@ def standardise(path: str, dataset: FileDataset, image: Layout) -> Layout:
     ScanError : unsupported_pixels, truncated
     """
     syntax = transfer_syntax(dataset)[0]
-    native = syntax in UncompressedTransferSyntaxes
+    plain = syntax in UncompressedTransferSyntaxes and syntax != ExplicitVRBigEndian
     odd = image.bits_allocated not in (1, 8, 16, 32, 64)
-    shared = image.photometric == "YBR_PARTIAL_422" and native
+    shared = plain and image.photometric in ("YBR_FULL_422", "YBR_PARTIAL_422")
     if not odd and not shared:
         return image
     data = value(dataset, "PixelData")
-    if not native or syntax == ExplicitVRBigEndian or not isinstance(data, bytes):
+    if not plain or not isinstance(data, bytes):
         message = f"{path}: cells of {image.bits_allocated} bits in {syntax.name}"
         raise ScanError("unsupported_pixels", message, "Convert the file with another program")
-    count = math.prod(image.shape)
-    needed = math.ceil(count * 2 / 3) if shared else math.ceil(count * image.bits_allocated / 8)
-    if len(data) < needed:
+    rewritten, standard = _own_colours(data, image) if shared else _whole_cells(data, image)
+    if len(rewritten) < math.prod(image.shape):
         message = f"{path}: the file ends before its pixel data do"
         raise ScanError("truncated", message, "Copy it again")
-    if shared:
-        dataset.PixelData = full_colour(data[:needed]).tobytes()
-        return image
-    size = 2 if image.bits_allocated <= 16 else 4
-    cells = unpack_cells(data, count, image.bits_allocated)
-    dataset.PixelData = cells.astype(f"<u{size}").tobytes()
+    dataset.PixelData = rewritten
+    describe(dataset, standard)
+    return standard
+
+
+def _whole_cells(data: bytes, image: Layout) -> tuple[bytes, Layout]:
+    """Odd cells in 16 or 32 bits each; nothing where data end early."""
+    count, bits = math.prod(image.shape), image.bits_allocated
+    size = 2 if bits <= 16 else 4
     wider = replace(image, bits_allocated=8 * size)
-    describe(dataset, wider)
-    return wider
+    if len(data) * 8 < count * bits:
+        return b"", wider
+    return unpack_cells(data, count, bits).astype(f"<u{size}").tobytes(), wider
 
 
-def full_colour(data: bytes) -> np.ndarray:
-    """(N, 3) Y, Cb, Cr of every pixel from two pixels in four bytes: Y, Y, Cb, Cr."""
-    pairs = np.frombuffer(data, np.uint8).reshape(-1, 4)
-    return pairs[:, [0, 2, 3, 1, 2, 3]].reshape(-1, 3)
+def _own_colours(data: bytes, image: Layout) -> tuple[bytes, Layout]:
+    """Y, Cb, Cr of every pixel from two pixels in four bytes: Y, Y, Cb, Cr.
+
+    Data that are long enough to hold them already are left as they are.
+    """
+    own = image
+    if image.photometric == "YBR_FULL_422":
+        own = replace(image, photometric="YBR_FULL")
+    if len(data) >= math.prod(image.shape):
+        return data, own
+    pairs = np.frombuffer(data, np.uint8, len(data) // 4 * 4).reshape(-1, 4)
+    return pairs[:, [0, 2, 3, 1, 2, 3]].tobytes(), own
 
 
 def partial_to_rgb(colours: np.ndarray) -> np.ndarray:

@@ -47,4 +47,4 @@ def display_range(scan: Scan, window: Window | None = None) -> Range:
         return window_range(chosen)
     if scan.unit == "display":
         return 0.0, 255.0
-    return percentile_range(scan.pixels, PERCENTILES, padded=scan.padded)
+    return percentile_range(scan.pixels, PERCENTILES, scan.padded)

@@ -47,7 +47,7 @@ def window_range(window: Window) -> Range:
 
 
 def percentile_range(
-    pixels: np.ndarray, percentiles: tuple[float, float], *, padded: int = 0
+    pixels: np.ndarray, percentiles: tuple[float, float], padded: int = 0
 ) -> Range:
     """The values at two percentiles; smallest and largest value where these coincide.
 
@@ -78,7 +78,7 @@ def value_range(scan: Scan, config: PreprocessConfig, window: Window | None = No
     is_colour = scan.pixels.shape[3] == 3
     if scan.unit == "display" and (is_colour or config.pictures == "full_range"):
         return 0.0, 255.0
-    return percentile_range(scan.pixels, config.percentiles, padded=scan.padded)
+    return percentile_range(scan.pixels, config.percentiles, scan.padded)
 
 
 def scale(pixels: np.ndarray, ends: Range) -> np.ndarray:

@@ -44,7 +44,9 @@ def read_pictures(case: Case) -> Scan:
     ScanError : not_found, unreadable, not_an_image, truncated, crc, damaged_pixels,
         too_large; mixed_sizes where the pictures of a stack differ in size
     """
-    read = [_read(path) for path in case.files]
+    read = [_read(case.files[0])]
+    check_budget(case.path, (len(case.files), *read[0][0].shape))
+    read += [_read(path) for path in case.files[1:]]
     pixels = _stack(case, [picture for picture, _, _ in read])
     eight_bits = pixels.dtype == np.uint8
     return Scan(
@@ -71,7 +73,6 @@ def _stack(case: Case, pictures: Sequence[np.ndarray]) -> np.ndarray:
             f"{case.path}: the pictures of one scan have several sizes ({named})",
             "Bring them to one size, or give them scan_ids of their own",
         )
-    check_budget(case.path, (len(pictures), *pictures[0].shape))
     channels = max(picture.shape[2] for picture in pictures)
     alike = [np.repeat(p, channels, axis=2) if p.shape[2] < channels else p for p in pictures]
     return compact(np.stack(alike))

@@ -24,9 +24,10 @@ _MAX_SEGMENTS = 10_000  # of a JPEG header; real ones have some dozens
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8,
                13: 4, 16: 8, 17: 8, 18: 8}  # fmt: skip
 _TIFF_NUMBERS = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
-_BITS = 258
+_BITS, _SAMPLES = 258, 277
 _STRIPS = ((273, 279), (324, 325))  # (offsets, byte counts) of strips, of tiles
-_NEEDED = (_BITS, *_STRIPS[0], *_STRIPS[1])
+_NEEDED = (_BITS, _SAMPLES, *_STRIPS[0], *_STRIPS[1])
+_MOST_SAMPLES = 6  # a pixel that Pillow reads, which else writes to its log
 
 Warnings = tuple[ScanWarning, ...]
 
@@ -139,6 +140,8 @@ def _check_tiff(path: str, file: BinaryIO, size: int) -> Warnings:
     }
     if max(next_directory + 1, *_ends(found)) > size:
         raise EOFError
+    if max(found.get(_SAMPLES, ()), default=1) > _MOST_SAMPLES:
+        raise ScanError("unsupported_pixels", f"{path}: too many channels", "Save it as PNG")
     noticed: Warnings = ()
     if len(bits := found.get(_BITS, ())) > 1 and max(bits) > 8:
         noticed = reduced_bits(f"{max(bits):g} bits a channel")

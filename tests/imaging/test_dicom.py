@@ -10,6 +10,7 @@ import numpy as np
 import pydicom
 import pytest
 from openjpeg.utils import encode_array
+from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 from pydicom.pixels import apply_color_lut, apply_modality_lut, convert_color_space
@@ -28,6 +29,8 @@ from medcli.errors import ScanError
 from medcli.imaging import dicom_pixels, values
 from medcli.imaging.dicom import read_image
 from medcli.imaging.dicom_header import read_header
+from medcli.imaging.discovery import find_scans
+from medcli.records import Failure
 
 GREY = np.arange(80, dtype=np.uint16).reshape(8, 10)
 
@@ -213,7 +216,7 @@ def test_sixteen_bit_colour_is_reduced_and_said_so(make_dicom: Any) -> None:
     colour = np.random.default_rng(1).integers(0, 2**16, (6, 8, 3), np.uint16)
     image = read_image(make_dicom("x.dcm", colour, Modality="OT"))
     assert [warning.code for warning in image.warnings] == ["reduced_bits"]
-    np.testing.assert_array_equal(image.pixels[0], np.rint(colour / 257))
+    np.testing.assert_array_equal(image.pixels[0], colour // 256)
 
 
 def test_eight_bits_without_window_or_rescale_are_meant_for_display(make_dicom: Any) -> None:
@@ -457,6 +460,30 @@ def test_enhanced_frames_have_their_own_rescale(make_dicom: Any) -> None:
     image = read_image(path)
     np.testing.assert_array_equal(image.pixels[0, ..., 0], GREY)
     np.testing.assert_array_equal(image.pixels[1, ..., 0], GREY.astype(int) * 2 - 5)
+
+
+@pytest.mark.parametrize(
+    "storage",
+    [
+        uid.RTPlanStorage,
+        uid.RTStructureSetStorage,
+        uid.EncapsulatedPDFStorage,
+        uid.TwelveLeadECGWaveformStorage,
+        uid.GrayscaleSoftcopyPresentationStateStorage,
+        uid.KeyObjectSelectionDocumentStorage,
+        uid.EnhancedSRStorage,
+        uid.SpatialRegistrationStorage,
+        uid.RawDataStorage,
+    ],
+    ids=lambda storage: uid.UID(storage).name,
+)
+def test_objects_that_hold_no_image_are_skipped_with_the_reason(
+    make_dicom: Any, storage: str
+) -> None:
+    path = make_dicom(SOPClassUID=storage, PixelData=None, Rows=None, Columns=None)
+    (found,) = find_scans([path])
+    assert isinstance(found, Failure)
+    assert (found.status, found.code) == ("skipped", "no_pixels")
 
 
 @pytest.mark.parametrize("kept", ["Rows", "SOPClassUID"])

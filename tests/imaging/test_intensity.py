@@ -83,6 +83,23 @@ def test_percentiles_of_large_scans_are_close_to_the_exact_ones() -> None:
     )
 
 
+@given(
+    st.lists(st.integers(-2000, 2000), min_size=2, max_size=60),
+    st.integers(0, 200),
+    st.tuples(st.floats(0, 40), st.floats(60, 100)),
+)
+def test_percentiles_leave_padding_out(
+    real: list[int], padded: int, percentiles: tuple[float, float]
+) -> None:
+    """Padding holds the smallest value, wherever it stands."""
+    pixels = np.random.default_rng(0).permutation([*real, *[min(real)] * padded])
+    expected = np.percentile(real, percentiles)
+    if expected[0] == expected[1]:
+        expected = np.array([min(real), max(real)])
+    found = percentile_range(pixels, percentiles, padded)
+    np.testing.assert_allclose(found, expected, rtol=1e-9, atol=1e-6)
+
+
 def test_a_small_bright_spot_on_a_constant_ground_is_seen(scan_of: Any) -> None:
     pixels = np.zeros((1, 50, 50, 1), np.uint16)
     pixels[0, 3, 4] = 700

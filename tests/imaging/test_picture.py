@@ -133,6 +133,14 @@ def test_a_stack_of_mixed_sizes_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "mixed_sizes"
 
 
+def test_a_stack_over_the_budget_is_refused_at_its_first_picture(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    Image.fromarray(GREY).save(tmp_path / "0.png")
+    monkeypatch.setattr(values, "MAX_SAMPLES", 3 * GREY.size - 1)
+    assert failure(stack_case([str(tmp_path / "0.png"), "gone.png", "gone.png"])) == "too_large"
+
+
 def failure(case: Case) -> str:
     with pytest.raises(ScanError) as caught:
         read_scan(case)

@@ -123,8 +123,9 @@ def test_not_a_number_in_a_tiff_is_replaced_and_counted(read: Any, codes: Any) -
         tiff(np.ones((4, 5), np.int8)),
         tiff(np.ones((4, 5), np.int16), photometric=WHITE_IS_ZERO),
         tiff(np.ones((4, 5), np.uint32), order=">"),
+        tiff(np.ones((4, 5, 9), np.uint8)),
     ],
-    ids=["float64", "float16", "int8", "negative int16", "big-endian uint32"],
+    ids=["float64", "float16", "int8", "negative int16", "big-endian uint32", "nine channels"],
 )
 def test_layouts_that_pillow_misreads_or_cannot_are_unsupported(read: Any, data: bytes) -> None:
     with pytest.raises(ScanError) as caught:

@@ -153,3 +153,9 @@ def test_odd_cells_are_read_from_plain_little_endian_data_only(
     dataset.BitsAllocated = dataset.BitsStored = 12
     pydicom.dcmwrite(tmp_path / "x.dcm", dataset, implicit_vr=None, little_endian=None)
     assert code_of(str(tmp_path / "x.dcm")) == "unsupported_pixels"
+
+
+def test_what_lies_behind_the_frames_is_ignored(make_dicom: Any) -> None:
+    grey = np.arange(80, dtype=np.uint16).reshape(8, 10)
+    path = make_dicom("x.dcm", grey, Modality="MR", PixelData=grey.tobytes() * 3)
+    np.testing.assert_array_equal(read_image(path).pixels[:, ..., 0], [grey])

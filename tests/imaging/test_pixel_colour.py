@@ -238,6 +238,13 @@ def test_shared_colours_of_two_pixels_are_given_to_both(make_dicom: Any) -> None
     np.testing.assert_array_equal(read_image(path).pixels[0], expected)
 
 
+def test_colours_that_are_not_shared_after_all_are_taken_as_they_are(make_dicom: Any) -> None:
+    """Many writers say YBR_FULL_422 and store YBR_FULL; the length of the data tells."""
+    path = make_dicom("x.dcm", RGB, Modality="US", PhotometricInterpretation="YBR_FULL_422")
+    expected = convert_color_space(RGB, "YBR_FULL", "RGB")
+    np.testing.assert_array_equal(read_image(path).pixels[0], expected)
+
+
 def partial(rgb: np.ndarray) -> np.ndarray:
     """The equations of PS3.3 (2004) C.7.6.3.1.2, unrounded."""
     red, green, blue = np.moveaxis(rgb.astype(float), -1, 0)
@@ -258,8 +265,9 @@ def test_partial_range_colour_is_stretched_to_the_full_range(make_dicom: Any) ->
     np.testing.assert_array_equal(image.pixels[0, 0, :4, 0], [0, 0, 255, 255])
 
 
-def test_partial_range_colour_that_ends_early_is_truncated(make_dicom: Any) -> None:
-    tags = {"PhotometricInterpretation": "YBR_PARTIAL_422", "PixelData": bytes(94)}
+@pytest.mark.parametrize("photometric", ["YBR_PARTIAL_422", "YBR_FULL_422"])
+def test_shared_colours_that_end_early_are_truncated(make_dicom: Any, photometric: str) -> None:
+    tags = {"PhotometricInterpretation": photometric, "PixelData": bytes(94)}
     assert failure(make_dicom("x.dcm", RGB, Modality="US", **tags)) == "truncated"
 
 
@@ -324,7 +332,8 @@ def test_the_range_of_any_depth_becomes_0_to_255(make_dicom: Any, bits: int, war
     image = read_image(
         make_dicom("x.dcm", colour, Modality="OT", BitsStored=bits, HighBit=bits - 1)
     )
-    assert image.pixels[0, 0, 0].tolist() == [0, round(top // 2 * 255 / top), 255]
+    middle = round(top // 2 * 255 / top) if bits < 8 else 127
+    assert image.pixels[0, 0, 0].tolist() == [0, middle, 255]
     assert [warning.code for warning in image.warnings] == ["reduced_bits"] * warned
 
 
