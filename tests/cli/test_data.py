@@ -71,6 +71,16 @@ def test_a_manifest_inside_a_folder_is_pointed_at(medcli: Run, folder: Path) -> 
     assert "manifest.csv" in medcli("data", "check", folder).err
 
 
+def test_what_a_manifest_leaves_out_is_told(medcli: Run, folder: Path) -> None:
+    (folder / "m.csv").write_text("path,label\n.,x\n,y\n")
+    done = medcli("data", "check", folder / "m.csv")
+    assert "1 row left out, no path" in done.err
+    assert "holds 4 scans where the manifest has one row" in done.err
+    hidden = medcli("data", "check", folder / "m.csv", "--hide-paths")
+    assert "2 notes on manifests" in hidden.err
+    assert str(folder) not in hidden.err
+
+
 def test_nothing_readable_is_an_error(medcli: Run) -> None:
     Path("words.txt").write_text("words")
     assert medcli("data", "check", "words.txt").status == 3

@@ -51,6 +51,7 @@ def test_series_become_volumes_with_the_same_values_places_and_labels(
     after = load_cases([str(tmp_path / "out")]).cases
     assert [case.label for case in after] == [case.label for case in before]
     assert [case.patient_id for case in after] == [case.patient_id for case in before]
+    assert {case.columns["modality"] for case in after} == {"CT"}
     for (_, old), (_, new) in zip(read_all(before), read_all(after), strict=True):
         assert isinstance(old, Scan)
         assert isinstance(new, Scan)
