@@ -79,6 +79,8 @@ def check(
         if found.findings:
             print_table(finding_table(found, names))
             print_line("")
+        if found.labels:
+            print_line(_labels(found))
         print_line(summary(found))
     _tell_of_manifests(scans, notes, names)
     failures = [scan.failure for scan in found.scans if scan.failure is not None]
@@ -106,6 +108,13 @@ def summary(found: Check) -> str:
     parts += [f"{counts['warned']:,} with warnings"] if counts["warned"] else []
     parts += [f"{counts['failed']:,} failed"] if counts["failed"] else []
     return f"{counts['scans']:,} scan{'s' if counts['scans'] != 1 else ''}: {', '.join(parts)}"
+
+
+def _labels(found: Check) -> str:
+    """`benign 440, malignant 230; 322 patients`."""
+    labels = ", ".join(f"{label} {count:,}" for label, count in found.labels.items())
+    patients = f"{found.patients:,} patient{'s' if found.patients != 1 else ''}"
+    return f"{labels}; {patients if found.patients else 'no patient named'}"
 
 
 @app.command()

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -25,6 +25,7 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 TINY = 16  # rows or columns
 RULE_SHARE = 0.9  # a size that so many scans have is the rule
 BLANK_SHARE = 0.001  # of the pixels that may differ in a blank picture
+JPEG_NOISE = 2  # grey levels by which compression stirs a blank picture
 NAMED = 3  # of the scans that belong to one, so many are named in its warning
 _SAMPLE = 2**20  # pixels looked at for the background
 
@@ -74,10 +75,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The state of a data set: every input in its order, then what is to be known."""
+    """The state of a data set: every input in its order, then what is to be known.
+
+    Attributes
+    ----------
+    labels : readable scans of each class, unlabelled ones aside
+    patients : how many known patients the readable scans come from
+    """
 
     scans: tuple[CheckedScan, ...]
     findings: tuple[Finding, ...]
+    labels: Mapping[str, int]
+    patients: int
 
     @property
     def counts(self) -> dict[str, int]:
@@ -129,7 +138,13 @@ def check_scans(
     found = [each for each in _findings(seen) if each[1]]
     scans = _with_findings(seen, found)
     told = [*_failures(scans), *(_finding(scans, *each) for each in found), *_reader_warnings(seen)]
-    return Check(tuple(scans), tuple(sorted(told, key=lambda finding: LEVELS.index(finding.level))))
+    labels = Counter(each.case.label for each in seen if each.case and each.case.label)
+    return Check(
+        scans=tuple(scans),
+        findings=tuple(sorted(told, key=lambda finding: LEVELS.index(finding.level))),
+        labels=dict(sorted(labels.items())),
+        patients=len({each.patient for each in seen} - {None}),
+    )
 
 
 def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
@@ -142,7 +157,7 @@ def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
     constant = all(flat) and scan.pixels.min() == scan.pixels.max()
     rules = {
         "constant": constant,
-        "blank": not constant and _is_blank(scan.pixels),
+        "blank": not constant and _is_blank(scan),
         "constant_slices": any(flat) and not constant,
         "tiny": min(rows, columns) < TINY,
         "burned_in_text": scan.metadata.get("BurnedInAnnotation") == "YES",
@@ -158,11 +173,13 @@ def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
     )
 
 
-def _is_blank(pixels: np.ndarray) -> bool:
+def _is_blank(scan: Scan) -> bool:
     """Whether hardly a pixel differs from the most common value; large scans are sampled."""
-    sample = pixels.reshape(-1, pixels.shape[3])[:: max(1, pixels.size // _SAMPLE) | 1]
-    background = np.median(sample, axis=0)
-    return bool((sample != background).any(axis=1).mean() < BLANK_SHARE)
+    step = max(1, scan.pixels.size // _SAMPLE) | 1
+    sample = scan.pixels.reshape(-1, scan.pixels.shape[3])[::step].astype(np.float32)
+    noise = JPEG_NOISE if scan.unit == "display" else 0
+    away = np.abs(sample - np.median(sample, axis=0)) > noise
+    return bool(away.any(axis=1).mean() < BLANK_SHARE)
 
 
 def _findings(seen: Sequence[_Seen]) -> Iterator[Found]:
