@@ -38,11 +38,8 @@ METADATA = (
 )
 """Tags that may leave the reader: none identifies a person or place or is free text."""
 
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and what lies below it
-
 _KEYWORDS = (
     *METADATA,
-    "BurnedInAnnotation",
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -50,6 +47,7 @@ _KEYWORDS = (
     "FrameOfReferenceUID",
     "PatientID",
     "IssuerOfPatientID",
+    "BurnedInAnnotation",
     "Modality",
     "ImageType",
     "SeriesNumber",
@@ -168,6 +166,9 @@ def _guess_warning(syntax: UID, guessed: bool) -> tuple[ScanWarning, ...]:
         return ()
     message = f"the header names no transfer syntax; read as {syntax.name}"
     return (ScanWarning("transfer_syntax_assumed", message),)
+
+
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and what lies below it
 
 
 def _burned_in(dataset: Dataset) -> dict[str, str]:
