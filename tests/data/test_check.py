@@ -71,6 +71,7 @@ def test_constant_blank_and_tiny_pictures_are_found(
 ) -> None:
     draw("good.png")
     draw("constant.png", pixels=np.full((32, 32), 7, np.uint8))
+    draw("red.png", pixels=np.full((32, 32, 3), (200, 0, 0), np.uint8))
     almost = np.zeros((64, 64), np.uint8)
     almost[5, 5:8] = 200  # 3 of 4,096
     draw("blank.png", pixels=almost)
@@ -79,7 +80,7 @@ def test_constant_blank_and_tiny_pictures_are_found(
     draw("little.png", pixels=little)
     draw("tiny.png", seed=5, size=15)
     result = found(check())
-    assert result["constant"] == [["constant.png"]]
+    assert result["constant"] == [["constant.png"], ["red.png"]]
     assert result["blank"] == [["blank.png"]]
     assert result["tiny"] == [["tiny.png"]]
 
