@@ -15,6 +15,7 @@ from medcli.data.convert import MANIFEST, Conversion, Target, convert_scans, is_
 from medcli.data.sources import gather_cases, load_cases
 from medcli.errors import OutputExistsError, ScanError, UsageError
 from medcli.imaging.batch import read_all
+from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, Scan
 
 
@@ -262,3 +263,20 @@ def test_only_what_a_conversion_wrote_is_replaced(sample_folder: Path, tmp_path:
     with pytest.raises(OutputExistsError, match="did not write"):
         convert(query, output=out, to="png", overwrite=True)
     assert (out / "mine.txt").read_text() == "work of years"
+
+
+@pytest.mark.real
+@pytest.mark.parametrize(
+    "name", ["dicom/ct_series_philips/S21570/S2010", "nifti/totalsegmentator/example_ct_sm.nii.gz"]
+)
+def test_a_real_volume_comes_back_from_nifti(real_data: Path, tmp_path: Path, name: str) -> None:
+    convert(real_data / name, output=tmp_path / "out", to="nifti")
+    before, after = scans_of_volumes(real_data / name), scans_of_volumes(tmp_path / "out")
+    assert [pixel_sha256(scan) for scan in after] == [pixel_sha256(scan) for scan in before]
+    np.testing.assert_allclose(after[0].affine, before[0].affine, atol=1e-3)
+
+
+def scans_of_volumes(path: Path) -> list[Scan]:
+    """The scans below a path, whatever else lies there."""
+    found = [scan for _, scan in read_all(gather_cases([str(path)]))]
+    return [scan for scan in found if isinstance(scan, Scan)]
