@@ -9,10 +9,13 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from medcli.data.check import Check, check_scans
+    from medcli.data.convert import Conversion, convert_scans
     from medcli.data.sources import gather_cases, load_cases
     from medcli.errors import MedcliError
     from medcli.imaging.batch import read_all
     from medcli.imaging.discovery import find_scans
+    from medcli.imaging.inspection import Inspection, inspect_scan
     from medcli.imaging.reader import read_scan
     from medcli.inference.predictor import Predictor
     from medcli.models.locate import find_model
@@ -21,29 +24,39 @@ if TYPE_CHECKING:
     from medcli.retrieval.gallery import Gallery
     from medcli.training.run import TrainRequest, train
     from medcli.workflows.demonstration import demonstrate
+    from medcli.workflows.diagnosis import diagnose
     from medcli.workflows.evaluating import evaluate, evaluate_retrieval
     from medcli.workflows.indexing import add_to_gallery, build_gallery
+    from medcli.workflows.previewing import Preview
     from medcli.workflows.searching import open_gallery, search_scans
 
 _HOMES = {
     "Case": "medcli.records",
+    "Check": "medcli.data.check",
+    "Conversion": "medcli.data.convert",
     "Failure": "medcli.records",
     "Gallery": "medcli.retrieval.gallery",
     "Hit": "medcli.records",
+    "Inspection": "medcli.imaging.inspection",
     "MedcliError": "medcli.errors",
     "Prediction": "medcli.records",
     "Predictor": "medcli.inference.predictor",
+    "Preview": "medcli.workflows.previewing",
     "Scan": "medcli.records",
     "SearchResult": "medcli.records",
     "TrainRequest": "medcli.training.run",
     "add_to_gallery": "medcli.workflows.indexing",
     "build_gallery": "medcli.workflows.indexing",
+    "check_scans": "medcli.data.check",
+    "convert_scans": "medcli.data.convert",
     "demonstrate": "medcli.workflows.demonstration",
+    "diagnose": "medcli.workflows.diagnosis",
     "evaluate": "medcli.workflows.evaluating",
     "evaluate_retrieval": "medcli.workflows.evaluating",
     "find_model": "medcli.models.locate",
     "find_scans": "medcli.imaging.discovery",
     "gather_cases": "medcli.data.sources",
+    "inspect_scan": "medcli.imaging.inspection",
     "load_cases": "medcli.data.sources",
     "load_package": "medcli.models.package",
     "open_gallery": "medcli.workflows.searching",
@@ -55,23 +68,31 @@ _HOMES = {
 
 __all__ = [
     "Case",
+    "Check",
+    "Conversion",
     "Failure",
     "Gallery",
     "Hit",
+    "Inspection",
     "MedcliError",
     "Prediction",
     "Predictor",
+    "Preview",
     "Scan",
     "SearchResult",
     "TrainRequest",
     "add_to_gallery",
     "build_gallery",
+    "check_scans",
+    "convert_scans",
     "demonstrate",
+    "diagnose",
     "evaluate",
     "evaluate_retrieval",
     "find_model",
     "find_scans",
     "gather_cases",
+    "inspect_scan",
     "load_cases",
     "load_package",
     "open_gallery",

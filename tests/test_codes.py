@@ -38,8 +38,9 @@ def used_codes(called: tuple[str, ...]) -> set[str]:
 
 
 def words_of_the_code() -> set[str]:
-    """Every string constant of the package outside the list itself."""
-    trees = [ast.parse(m.read_text()) for m in MODULES if m.name != "codes.py"]
+    """Every string constant of the package outside the list itself and the advice on it."""
+    lists = ("codes.py", "advice.py")
+    trees = [ast.parse(m.read_text()) for m in MODULES if m.name not in lists]
     nodes = (node for tree in trees for node in ast.walk(tree))
     return {n.value for n in nodes if isinstance(n, ast.Constant) and isinstance(n.value, str)}
 

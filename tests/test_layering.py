@@ -64,7 +64,17 @@ def loaded_after(code: str) -> set[str]:
 
 
 @pytest.mark.parametrize(
-    "arguments", [["--help"], ["--version"], ["train", "--help"], ["index", "build", "--help"]]
+    "arguments",
+    [
+        ["--help"],
+        ["--version"],
+        ["train", "--help"],
+        ["index", "build", "--help"],
+        ["inspect", "--help"],
+        ["data", "check", "--help"],
+        ["data", "convert", "--help"],
+        ["doctor", "--help"],
+    ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
     code = (

@@ -33,6 +33,7 @@ from medcli.cli.output import (
     shorten,
     show_failure,
     show_warnings,
+    warn,
 )
 from medcli.cli.streams import visible
 from medcli.errors import ScanError, UsageError
@@ -57,15 +58,16 @@ def check(
 ) -> None:
     """Name what is wrong with a folder or manifest, and what to do about it.
 
-    Reads every scan: damaged and blank ones, gaps in series, copies, patients in two
-    classes or splits, text that may be burned in. With --json one object a scan.
+    Damaged and blank scans, gaps in series, copies, patients in two classes or
+    splits, text that may be burned in. With --json one object a scan.
 
     Example: medcli data check scans/ --labels folder
     """
     from medcli.data.check import check_scans
 
     names = Names(hide=hide_paths)
-    cases = labelled_scans(scans, labels)
+    notes: list[str] = []
+    cases = labelled_scans(scans, labels, on_note=notes.append)
     with counting("checking") as on_scan:
         found = check_scans(
             cases, on_scan=on_scan, on_failure=lambda failure: show_failure(failure, names)
@@ -77,8 +79,10 @@ def check(
         if found.findings:
             print_table(finding_table(found, names))
             print_line("")
+        if found.labels:
+            print_line(_labels(found))
         print_line(summary(found))
-        _tell_of_manifests(scans, names)
+    _tell_of_manifests(scans, notes, names)
     failures = [scan.failure for scan in found.scans if scan.failure is not None]
     raise typer.Exit(exit_status(failures, found.counts["scans"] - found.counts["failed"]))
 
@@ -106,6 +110,13 @@ def summary(found: Check) -> str:
     return f"{counts['scans']:,} scan{'s' if counts['scans'] != 1 else ''}: {', '.join(parts)}"
 
 
+def _labels(found: Check) -> str:
+    """`benign 440, malignant 230; 322 patients`."""
+    labels = ", ".join(f"{label} {count:,}" for label, count in found.labels.items())
+    patients = f"{found.patients:,} patient{'s' if found.patients != 1 else ''}"
+    return f"{labels}; {patients if found.patients else 'no patient named'}"
+
+
 @app.command()
 def convert(
     scans: Scans,
@@ -131,8 +142,8 @@ def convert(
 ) -> None:
     """Write scans as NIfTI, PNG or .npz, with a manifest that keeps labels and patients.
 
-    Files are numbered, and so are patients that only the tags name. NIfTI keeps values and
-    geometry; PNG and .npz see them through a window.
+    Files are numbered, and so are patients that only the tags name. NIfTI keeps
+    values and geometry; PNG and .npz see them through a window.
 
     Example: medcli data convert scans.csv -o nifti --to nifti
     """
@@ -236,8 +247,12 @@ def _told(finding: Finding, groups: Sequence[tuple[str, ...]], names: Names) -> 
     return Text("\n").join(lines)
 
 
-def _tell_of_manifests(inputs: Sequence[str], names: Names) -> None:
-    """A manifest inside a folder was not read: only one that is named brings labels."""
+def _tell_of_manifests(inputs: Sequence[str], notes: Sequence[str], names: Names) -> None:
+    """What manifests leave out; and where one lies in a folder, whose labels were not read."""
+    if notes and names.hide:
+        warn(f"{len(notes)} notes on manifests; leave out --hide-paths to see them")
+    for each in () if names.hide else notes:
+        warn(each)
     for folder in filter(os.path.isdir, inputs):
         manifest = os.path.join(folder, "manifest.csv")
         if os.path.isfile(manifest):

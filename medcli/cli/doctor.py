@@ -49,6 +49,8 @@ def doctor(as_json: AsJson = False, hide_paths: HidePaths = False) -> None:
         print_table(decoder_table(found.decoders))
         others = ", ".join(row.name for row in found.decoders if not is_supported(row))
         print_line(f"not supported: {others}")
+        inside = ", ".join(row.name for row in found.decoders if not row.isolated)
+        print_line(f"read in worker processes: all but {inside}")
     for problem in found.problems:
         show_error(problem)
     raise typer.Exit(EXIT_PROBLEM if found.problems else 0)

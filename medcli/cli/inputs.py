@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import sys
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from medcli.cli.output import show_error, show_skipped
 from medcli.records import Case, Failure
@@ -19,11 +19,13 @@ def found_scans(inputs: Sequence[str]) -> list[Case | Failure]:
     return gather_cases(inputs, stdin=sys.stdin)
 
 
-def labelled_scans(inputs: Sequence[str], labels: str) -> list[Case | Failure]:
+def labelled_scans(
+    inputs: Sequence[str], labels: str, on_note: Callable[[str], None] = lambda note: None
+) -> list[Case | Failure]:
     """`found_scans`; with `labels` "folder" each has the name of its class folder as label."""
-    from medcli.data.sources import class_folder_labels
+    from medcli.data.sources import class_folder_labels, gather_cases
 
-    cases = found_scans(inputs)
+    cases = gather_cases(inputs, stdin=sys.stdin, on_note=on_note)
     if labels == "folder":
         for root in filter(os.path.isdir, inputs):
             cases = class_folder_labels(cases, root)

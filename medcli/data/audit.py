@@ -1,4 +1,4 @@
-"""Checks that training and test do not share patients or pictures."""
+"""Patients and pictures that stand in several places: parts of a split, classes, files."""
 
 from __future__ import annotations
 

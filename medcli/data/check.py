@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -25,6 +25,7 @@ LEVELS: tuple[Level, ...] = ("error", "warning", "note")
 TINY = 16  # rows or columns
 RULE_SHARE = 0.9  # a size that so many scans have is the rule
 BLANK_SHARE = 0.001  # of the pixels that may differ in a blank picture
+JPEG_NOISE = 2  # grey levels by which compression stirs a blank picture
 NAMED = 3  # of the scans that belong to one, so many are named in its warning
 _SAMPLE = 2**20  # pixels looked at for the background
 
@@ -74,10 +75,18 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class Check:
-    """The state of a data set: every input in its order, then what is to be known."""
+    """The state of a data set: every input in its order, then what is to be known.
+
+    Attributes
+    ----------
+    labels : readable scans of each class, unlabelled ones aside
+    patients : how many known patients the readable scans come from
+    """
 
     scans: tuple[CheckedScan, ...]
     findings: tuple[Finding, ...]
+    labels: Mapping[str, int]
+    patients: int
 
     @property
     def counts(self) -> dict[str, int]:
@@ -128,8 +137,14 @@ def check_scans(
         on_scan(len(seen), len(cases))
     found = [each for each in _findings(seen) if each[1]]
     scans = _with_findings(seen, found)
-    told = [*_failures(scans), *(_finding(scans, *each) for each in found), *_reader_warnings(seen)]
-    return Check(tuple(scans), tuple(sorted(told, key=lambda finding: LEVELS.index(finding.level))))
+    told = [*_failures(seen), *_found(seen, found), *_reader_warnings(seen)]
+    labels = Counter(each.case.label for each in seen if each.case and each.case.label)
+    return Check(
+        scans=tuple(scans),
+        findings=tuple(sorted(told, key=lambda finding: LEVELS.index(finding.level))),
+        labels=dict(sorted(labels.items())),
+        patients=len({each.patient for each in seen} - {None}),
+    )
 
 
 def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
@@ -137,12 +152,12 @@ def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
     if isinstance(scan, Failure):
         return _Seen(CheckedScan(scan.path, scan.scan_id, scan.files, scan.status, failure=scan))
     assert isinstance(case, Case)
-    flat = [bool(image.min() == image.max()) for image in scan.pixels]
+    flat = [bool((image == image[0, 0]).all()) for image in scan.pixels]
     _, rows, columns, _ = scan.pixels.shape
-    constant = all(flat) and scan.pixels.min() == scan.pixels.max()
+    constant = all(flat) and bool((scan.pixels[:, 0, 0] == scan.pixels[0, 0, 0]).all())
     rules = {
         "constant": constant,
-        "blank": not constant and _is_blank(scan.pixels),
+        "blank": not constant and _is_blank(scan),
         "constant_slices": any(flat) and not constant,
         "tiny": min(rows, columns) < TINY,
         "burned_in_text": scan.metadata.get("BurnedInAnnotation") == "YES",
@@ -158,11 +173,13 @@ def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
     )
 
 
-def _is_blank(pixels: np.ndarray) -> bool:
+def _is_blank(scan: Scan) -> bool:
     """Whether hardly a pixel differs from the most common value; large scans are sampled."""
-    sample = pixels.reshape(-1, pixels.shape[3])[:: max(1, pixels.size // _SAMPLE) | 1]
-    background = np.median(sample, axis=0)
-    return bool((sample != background).any(axis=1).mean() < BLANK_SHARE)
+    step = max(1, scan.pixels.size // _SAMPLE) | 1
+    sample = scan.pixels.reshape(-1, scan.pixels.shape[3])[::step].astype(np.float32)
+    noise = JPEG_NOISE if scan.unit == "display" else 0
+    away = np.abs(sample - np.median(sample, axis=0)) > noise
+    return bool(away.any(axis=1).mean() < BLANK_SHARE)
 
 
 def _findings(seen: Sequence[_Seen]) -> Iterator[Found]:
@@ -230,60 +247,54 @@ def _about(code: str, seen: Sequence[_Seen], group: Group, place: int) -> str:
     return f"{meaning}: {', '.join(named)}" + (f" and {more} more" if more else "")
 
 
-def _finding(
-    scans: Sequence[CheckedScan], code: str, groups: Sequence[Group], detail: str
-) -> Finding:
-    level: Level = "note" if code in NOTES else "warning"
+def _finding(code: str, groups: Sequence[tuple[str, ...]], detail: str = "") -> Finding:
+    """What a code says of groups of paths."""
     message = MEANINGS[code].rstrip(".") + (f" ({detail})." if detail else ".")
-    paths = tuple(tuple(scans[place].path for place in group) for group in groups)
-    return Finding(code, level, message, ADVICE.get(code, LOOK), paths)
+    level: Level = "note" if code in NOTES else "warning"
+    return Finding(code, level, message, ADVICE.get(code, LOOK), tuple(groups))
 
 
-def _reader_warnings(seen: Sequence[_Seen]) -> list[Finding]:
-    """What the reader noticed, by code: warnings, then notes."""
-    paths: defaultdict[str, list[str]] = defaultdict(list)
-    for each in seen:
-        for code in dict.fromkeys(warning.code for warning in each.scan.warnings):
-            paths[code].append(each.scan.path)
+def _found(seen: Sequence[_Seen], found: Sequence[Found]) -> list[Finding]:
+    """What the check found, in its order."""
     return [
-        Finding(
-            code,
-            "note" if code in NOTES else "warning",
-            MEANINGS[code],
-            ADVICE.get(code, LOOK),
-            tuple((path,) for path in paths[code]),
+        _finding(
+            code, [tuple(seen[place].scan.path for place in group) for group in groups], detail
         )
-        for code in sorted(paths, key=lambda code: (code in NOTES, -len(paths[code]), code))
+        for code, groups, detail in found
     ]
 
 
-def _failures(scans: Sequence[CheckedScan]) -> list[Finding]:
+def _reader_warnings(seen: Sequence[_Seen]) -> list[Finding]:
+    """What the reader noticed, by code, the most frequent first."""
+    groups: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+    for each in seen:
+        for code in dict.fromkeys(warning.code for warning in each.scan.warnings):
+            groups[code].append((each.scan.path,))
+    return [_finding(code, groups[code]) for code in sorted(groups, key=lambda c: -len(groups[c]))]
+
+
+def _failures(seen: Sequence[_Seen]) -> list[Finding]:
     """What could not be read, by code and, where a file tells it, by the way out."""
-    alike_failures: defaultdict[tuple[str, str, str], list[str]] = defaultdict(list)
-    for scan in scans:
-        if scan.failure is not None and scan.status == "failed":
-            alike_failures[_words(scan.failure)].append(scan.path)
+    groups: defaultdict[tuple[str, str, str], list[tuple[str, ...]]] = defaultdict(list)
+    for each in seen:
+        failure = each.scan.failure
+        if failure is not None and failure.status == "failed":
+            groups[_words(failure)].append((failure.path,))
     return [
-        Finding(code, "error", message, advice, tuple((path,) for path in paths))
-        for (code, message, advice), paths in sorted(
-            alike_failures.items(), key=lambda item: -len(item[1])
-        )
+        Finding(code, "error", message, advice, tuple(groups[code, message, advice]))
+        for code, message, advice in sorted(groups, key=lambda words: -len(groups[words]))
     ]
 
 
 def _words(failure: Failure) -> tuple[str, str, str]:
-    """Code, message and advice; a missing decoder is named by the reader with its install line."""
-    code = failure.code
-    if code == "decoder_missing":
-        told = next(
-            (
-                failure.message.removeprefix(f"{file}: ")
-                for file in (failure.path, *failure.files)
-                if failure.message.startswith(f"{file}: ")
-            ),
-            "",
-        )
+    """Code, message and advice.
+
+    A missing decoder is named by the reader, with the line that installs it.
+    """
+    code, told = failure.code, failure.message
+    if code == "decoder_missing" and ". pip " in told:
+        for file in (failure.path, *failure.files):
+            told = told.removeprefix(f"{file}: ")
         message, _, install = told.partition(". pip ")
-        if install:
-            return code, f"{message[:1].upper()}{message[1:]}.", f"pip {install}"
+        return code, f"{message[:1].upper()}{message[1:]}.", f"pip {install}"
     return code, MEANINGS[code], ADVICE.get(code, LOOK)

@@ -183,6 +183,7 @@ def _convert(
         "label": named.label or "",
         "patient_id": named.patient_id or "",
         "split": named.split or "",
+        "modality": scan.modality or "",
         **{name: value for name, value in case.columns.items() if name != "boxes"},
     }
     return ConvertedScan(scan.path, scan.scan_id, scan.files, outputs, scan.warnings)

@@ -39,7 +39,7 @@ class NpzWriter:
         self._folder = folder
         self._size = size
         self._window = window
-        self._spool = (folder / SPOOL).open("w+b")
+        self._spool = folder / SPOOL
         self._cases: list[Case] = []
         self._shapes: list[tuple[int, int]] = []  # slices (1 or size) and channels
 
@@ -50,7 +50,8 @@ class NpzWriter:
         if len(squares) > 1:
             weights = triangle_weights(len(squares), self._size)
             squares = weights @ squares.reshape(len(squares), -1)
-        self._spool.write(np.rint(squares * 255).astype(np.uint8).tobytes())
+        with self._spool.open("ab") as spool:
+            spool.write(np.rint(squares * 255).astype(np.uint8).tobytes())
         self._cases.append(case)
         self._shapes.append((self._size if len(scan.pixels) > 1 else 1, scan.pixels.shape[3]))
         return (ARCHIVE,)
@@ -85,8 +86,7 @@ class NpzWriter:
                 ]
             if classes:
                 _write_array(archive, "class_names", np.array(classes))
-        self._spool.close()
-        (self._folder / SPOOL).unlink()
+        self._spool.unlink()
         return rows, notes
 
     def _write_images(self, archive: zipfile.ZipFile, name: str, places: Sequence[int]) -> None:
@@ -96,12 +96,13 @@ class NpzWriter:
         starts = np.cumsum([0, *(square * math.prod(shape) for shape in self._shapes)])
         item = (slices,) * (slices > 1) + (self._size,) * 2 + (3,) * (channels == 3)
         header = {"descr": "|u1", "fortran_order": False, "shape": (len(places), *item)}
-        with archive.open(f"{name}.npy", "w", force_zip64=True) as member:
+        member = archive.open(f"{name}.npy", "w", force_zip64=True)
+        with member, self._spool.open("rb") as spool:
             npy.write_array_header_1_0(member, header)
             for place in places:
                 own_slices, own_channels = self._shapes[place]
-                self._spool.seek(int(starts[place]))
-                data = self._spool.read(square * own_slices * own_channels)
+                spool.seek(int(starts[place]))
+                data = spool.read(square * own_slices * own_channels)
                 pixels = np.frombuffer(data, np.uint8).repeat(channels // own_channels)
                 member.write(pixels.tobytes() * (slices // own_slices))
 

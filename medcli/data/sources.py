@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -88,7 +88,10 @@ def load_cases(
 
 
 def gather_cases(
-    inputs: Sequence[str], *, stdin: Iterable[str] | None = None
+    inputs: Sequence[str],
+    *,
+    stdin: Iterable[str] | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Case | Failure]:
     """Every scan that the inputs name, labelled or not, in input order.
 
@@ -97,6 +100,7 @@ def gather_cases(
     inputs : scans, folders, globs, manifests (`.csv`), MedMNIST `.npz`, and ``-`` for a
         list on `stdin`, one input a line
     stdin : lines to read where ``-`` is given
+    on_note : told what was left out of a manifest or read otherwise than it says
 
     Raises
     ------
@@ -110,7 +114,7 @@ def gather_cases(
             continue
         found += _find(plain)
         plain.clear()
-        found += _members(name)
+        found += _members(name, on_note)
     return found + _find(plain)
 
 
@@ -182,14 +186,19 @@ def _find(inputs: Sequence[str]) -> list[Case | Failure]:
     return list(find_scans(inputs)) if inputs else []
 
 
-def _members(name: str) -> list[Case | Failure]:
+def _members(name: str, on_note: Callable[[str], None]) -> list[Case | Failure]:
     """The scans that a manifest or an archive names; one failure if it cannot be opened."""
     try:
-        if name.lower().endswith(".csv"):
-            return list(read_manifest(name).cases)
-        return list(read_archive(name))
+        if not name.lower().endswith(".csv"):
+            return list(read_archive(name))
+        manifest = read_manifest(name)
     except ScanError as error:
         return [Failure(name, error.code, error.message, files=(name,))]
+    for warning in manifest.warnings:
+        on_note(warning)
+    for reason, count in manifest.dropped.items():
+        on_note(f"{name}: {count} row{'s' if count != 1 else ''} left out, {reason}")
+    return list(manifest.cases)
 
 
 def _load(name: str, class_names: Sequence[str] | None) -> _Part:

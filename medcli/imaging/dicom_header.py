@@ -53,12 +53,9 @@ LOCALIZERS = frozenset({"LOCALIZER", "SCOUT", "SURVIEW", "REF_SURVIEW", "TOPOGRA
 """Values of ImageType that mark a localizer: the standard's own, and what makers write."""
 
 
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and what lies below it
-
 _KEYWORDS = (
     *METADATA,
     *(mark.keyword for mark in MARKS),
-    "BurnedInAnnotation",
     "SOPClassUID",
     "SOPInstanceUID",
     "StudyInstanceUID",
@@ -66,6 +63,7 @@ _KEYWORDS = (
     "FrameOfReferenceUID",
     "PatientID",
     "IssuerOfPatientID",
+    "BurnedInAnnotation",
     "Modality",
     "ImageType",
     "SeriesNumber",
@@ -197,6 +195,9 @@ def _guess_warning(syntax: UID, guessed: bool) -> tuple[ScanWarning, ...]:
         return ()
     message = f"the header names no transfer syntax; read as {syntax.name}"
     return (ScanWarning("transfer_syntax_assumed", message),)
+
+
+_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and what lies below it
 
 
 def _burned_in(dataset: Dataset) -> dict[str, str]:

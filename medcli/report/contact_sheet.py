@@ -163,7 +163,7 @@ def _level(grey: int, image: Image) -> int | tuple[int, int, int]:
 
 def _fitted(text: str, font: FreeTypeFont | ImageFont, width: int, *, keep_end: bool) -> str:
     """`text` in the letters that Pillow's own font has, cut to `width` pixels."""
-    plain = text.encode("ascii", "replace").decode("ascii")
+    plain = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
     shown = plain
     while plain and font.getlength(shown) > width:
         plain = plain[1:] if keep_end else plain[:-1]

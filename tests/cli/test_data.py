@@ -71,6 +71,16 @@ def test_a_manifest_inside_a_folder_is_pointed_at(medcli: Run, folder: Path) -> 
     assert "manifest.csv" in medcli("data", "check", folder).err
 
 
+def test_what_a_manifest_leaves_out_is_told(medcli: Run, folder: Path) -> None:
+    (folder / "m.csv").write_text("path,label\n.,x\n,y\n")
+    done = medcli("data", "check", folder / "m.csv")
+    assert "1 row left out, no path" in done.err
+    assert "holds 4 scans where the manifest has one row" in done.err
+    hidden = medcli("data", "check", folder / "m.csv", "--hide-paths")
+    assert "2 notes on manifests" in hidden.err
+    assert str(folder) not in hidden.err
+
+
 def test_nothing_readable_is_an_error(medcli: Run) -> None:
     Path("words.txt").write_text("words")
     assert medcli("data", "check", "words.txt").status == 3
@@ -94,3 +104,85 @@ def test_a_hostile_file_name_prints_harmlessly(medcli: Run, sample_folder: Path)
     done = medcli("data", "check", ".")
     assert "\x1b" not in done.out + done.err
     assert r"\x1b[31m[red]0.png" in done.out
+
+
+# convert
+
+
+@pytest.mark.parametrize("to", ["nifti", "png", "npz"])
+def test_convert_writes_what_the_other_commands_read(
+    medcli: Run, sample_folder: Path, to: str
+) -> None:
+    manifest = sample_folder / "nodule.csv"
+    done = medcli("data", "convert", manifest, "-o", "out", "--to", to, "--size", "24")
+    assert done.status == 0
+    assert done.out == "out\n"
+    assert "8 scans converted" in done.err
+    made = "out/scans.npz" if to == "npz" else "out/manifest.csv"
+    checked = medcli("data", "check", made)
+    assert checked.status == 0
+    assert checked.out.splitlines()[-1].startswith("8 scans:")
+
+
+def test_convert_accounts_for_every_input(medcli: Run, folder: Path) -> None:
+    done = medcli("data", "convert", folder, "-o", "out", "--to", "nifti", "--json")
+    assert done.status == 3
+    assert all(set(told) == COMMON | {"outputs"} for told in done.json)
+    assert [told["outputs"] for told in done.json if told["status"] == "ok"] == [
+        [f"scan-000{number}.nii.gz"] for number in (1, 2, 3)
+    ]
+    assert sorted(path.name for path in Path("out").iterdir()) == [
+        ".medcli-converted.json",
+        "manifest.csv",
+        *(f"scan-000{number}.nii.gz" for number in (1, 2, 3)),
+    ]
+
+
+def test_convert_keeps_labels_of_class_folders(medcli: Run, folder: Path) -> None:
+    medcli("data", "convert", folder, "-o", "out", "--to", "nifti", "--labels", "folder")
+    lines = Path("out/manifest.csv").read_text().splitlines()
+    assert [line.split(",")[1] for line in lines] == ["label", "a", "b", "b"]
+
+
+@pytest.mark.parametrize(
+    ("options", "expected"),
+    [
+        (["--to", "nifti", "--window", "40/400"], "--window"),
+        (["--to", "npz", "--bits", "16"], "--bits"),
+        (["--to", "png", "--window", "wide"], "--window"),
+        (["--to", "tiff"], "--to"),
+        ([], "--to"),
+    ],
+)
+def test_options_that_do_not_fit_are_named(
+    medcli: Run, sample_folder: Path, options: list[str], expected: str
+) -> None:
+    done = medcli("data", "convert", sample_folder / "query.png", "-o", "out", *options)
+    assert done.status == 2
+    assert expected in done.errors[0]
+    assert not Path("out").exists()
+
+
+def test_convert_overwrites_only_when_asked(medcli: Run, sample_folder: Path) -> None:
+    command = ["data", "convert", sample_folder / "query.png", "-o", "out", "--to", "png"]
+    assert [medcli(*command, *more).status for more in ([], [], ["--overwrite"])] == [0, 2, 0]
+    Path("file").write_text("mine")
+    assert medcli(*command[:3], "-o", "file/out", "--to", "png").status == 7
+
+
+def test_convert_of_nothing_readable_writes_nothing(medcli: Run) -> None:
+    done = medcli("data", "convert", "gone.dcm", "-o", "out", "--to", "png", "--json")
+    assert done.status == 3
+    assert [told["error"]["code"] for told in done.json] == ["not_found"]
+    assert not Path("out").exists()
+
+
+def test_convert_hides_paths(medcli: Run, folder: Path) -> None:
+    shutil.move(str(folder), "DOE^JANE")
+    for number, form in enumerate(([], ["--json"])):
+        target = f"DOE^JANE{number}"
+        done = medcli(
+            "data", "convert", "DOE^JANE", "-o", target, "--to", "png", "--hide-paths", *form
+        )
+        assert done.status == 3
+        assert "DOE^JANE" not in done.out + done.err

@@ -11,6 +11,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medcli.cli.console import SafeConsole
+
 Run = Callable[..., Any]
 COMMON = {"path", "scan_id", "files", "status", "warnings", "error"}
 INSPECT = COMMON | {
@@ -49,6 +51,17 @@ def test_one_scan_is_told_of_in_full_and_several_in_a_table(
     assert len(lines) == 9
     assert "80×80" in lines[1]
     assert "HU" in lines[1]
+
+
+def test_tables_fit_a_terminal_of_80_columns(
+    medcli: Run, sample_folder: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("medcli.cli.console.stdout", lambda: SafeConsole(width=80))
+    for command in (["inspect"], ["data", "check"]):
+        done = medcli(*command, sample_folder, sample_folder / "nodule.csv")
+        lines = done.out.splitlines()
+        assert max(map(len, lines)) <= 80
+        assert any("/SYN-0001-1" in line for line in lines)
 
 
 def test_a_manifest_and_its_folder_are_inspected_alike(medcli: Run, sample_folder: Path) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+import weakref
 from collections.abc import Callable
 from pathlib import Path
 
@@ -15,6 +16,7 @@ from medcli.codes import FINDINGS
 from medcli.data.advice import ADVICE
 from medcli.data.check import Check, check_scans
 from medcli.data.sources import gather_cases
+from medcli.records import Case, Scan
 
 Draw = Callable[..., Path]
 
@@ -60,6 +62,8 @@ def test_a_sound_data_set_has_no_findings(draw: Draw, check: Callable[..., Check
     result = check("0.png,a,P", "1.png,a,P", "2.png,b,Q")
     assert result.findings == ()
     assert result.counts == {"scans": 3, "good": 3, "warned": 0, "failed": 0, "skipped": 0}
+    assert result.labels == {"a": 2, "b": 1}
+    assert result.patients == 2
 
 
 def test_constant_blank_and_tiny_pictures_are_found(
@@ -67,6 +71,7 @@ def test_constant_blank_and_tiny_pictures_are_found(
 ) -> None:
     draw("good.png")
     draw("constant.png", pixels=np.full((32, 32), 7, np.uint8))
+    draw("red.png", pixels=np.full((32, 32, 3), (200, 0, 0), np.uint8))
     almost = np.zeros((64, 64), np.uint8)
     almost[5, 5:8] = 200  # 3 of 4,096
     draw("blank.png", pixels=almost)
@@ -75,9 +80,36 @@ def test_constant_blank_and_tiny_pictures_are_found(
     draw("little.png", pixels=little)
     draw("tiny.png", seed=5, size=15)
     result = found(check())
-    assert result["constant"] == [["constant.png"]]
+    assert result["constant"] == [["constant.png"], ["red.png"]]
     assert result["blank"] == [["blank.png"]]
     assert result["tiny"] == [["tiny.png"]]
+
+
+def test_a_blank_picture_is_blank_in_jpeg_too(draw: Draw, check: Callable[..., Check]) -> None:
+    stirred = 128 + np.random.default_rng(0).integers(0, 2, (64, 64))
+    draw("blank.jpg", pixels=stirred.astype(np.uint8))
+    assert found(check())["blank"] == [["blank.jpg"]]
+
+
+def test_no_pixels_are_kept(draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    from medcli.imaging import batch
+
+    arrays: list[weakref.ref[np.ndarray]] = []
+    whole = batch.read_scan
+
+    def remember(case: Case) -> Scan:
+        scan = whole(case)
+        arrays.append(weakref.ref(scan.pixels))
+        return scan
+
+    monkeypatch.setattr(batch, "read_scan", remember)
+    cases = gather_cases([str(draw(f"{number}.png", seed=number)) for number in range(40)])
+    alive: list[int] = []
+    result = check_scans(
+        cases, on_scan=lambda *_: alive.append(sum(array() is not None for array in arrays))
+    )
+    assert len(result.scans) == 40
+    assert max(alive) <= batch.AHEAD + 4
 
 
 def test_pictures_of_one_value_are_no_copies_of_each_other(

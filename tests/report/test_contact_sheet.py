@@ -53,7 +53,7 @@ def test_panels_stand_side_by_side_until_the_row_is_full() -> None:
 
 def test_long_and_foreign_titles_stay_within_their_panel() -> None:
     picture = np.zeros((SIDE, SIDE), np.uint8)
-    sheet = drawn(Panel("肺" * 80 + "end", "long " * 40, [picture], [""]))
+    sheet = drawn(Panel("肺\n\x1b\udcff" * 80 + "end", "long " * 40, [picture], [""]))
     assert sheet.shape == drawn(panel()).shape
     assert (sheet[:, -4:] == BACKGROUND).all()
 
