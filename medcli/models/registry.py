@@ -17,7 +17,14 @@ BACKBONES: Mapping[str, str] = {
 
 AGGREGATORS: Mapping[str, str] = {
     "attention": "medcli.layers.attention:GatedAttention",
-    "mean": "medcli.layers.attention:MeanOverSlices",
+    "mean": "medcli.layers.pooling:MeanOverSlices",
+    "max": "medcli.layers.pooling:MaxOverSlices",
+    "sum": "medcli.layers.pooling:SumOverSlices",
+    "rnn": "medcli.layers.recurrent:rnn",
+    "rnn_bidirectional": "medcli.layers.recurrent:rnn_bidirectional",
+    "lstm": "medcli.layers.recurrent:lstm",
+    "lstm_bidirectional": "medcli.layers.recurrent:lstm_bidirectional",
+    "transformer": "medcli.layers.transformer:Transformer",
 }
 
 
