@@ -85,7 +85,7 @@ class Transformer(Aggregator):
         """Weigh the slices by the token's attention, add what it has read."""
         features = features.float()
         slices = self.inward(features) + position_code(mask)
-        token = self.token.expand(len(features), 1, WIDTH)
+        token = self.token.expand(features.shape[0], 1, WIDTH)
         tokens = torch.cat([token, slices], dim=1)  # (N, 1 + S, W)
         real = torch.cat([torch.ones_like(mask[:, :1]), mask], dim=1)
         for block in self.blocks:

@@ -10,9 +10,17 @@ from typing import Any
 from medcli.errors import UsageError
 
 BACKBONES: Mapping[str, str] = {
-    "resnet18": "medcli.models.backbones:resnet18",
-    "resnet18_half": "medcli.models.backbones:resnet18_half",
-    "mobilenet_v3_small": "medcli.models.backbones:mobilenet_v3_small",
+    "resnet18": "medcli.models.backbones.resnet:resnet18",
+    "resnet18_half": "medcli.models.backbones.resnet:resnet18_half",
+    "resnet50": "medcli.models.backbones.resnet:resnet50",
+    "densenet121": "medcli.models.backbones.densenet:densenet121",
+    "efficientnet_b0": "medcli.models.backbones.efficientnet:efficientnet_b0",
+    "convnext_tiny": "medcli.models.backbones.convnext:convnext_tiny",
+    "mobilenet_v3_small": "medcli.models.backbones.mobilenet:mobilenet_v3_small",
+    "mobilenet_v3_large": "medcli.models.backbones.mobilenet:mobilenet_v3_large",
+    "cnn_lrn": "medcli.models.backbones.classical:cnn_lrn",
+    "cnn_lrn_average": "medcli.models.backbones.classical:cnn_lrn_average",
+    "cnn_lrn_sum": "medcli.models.backbones.classical:cnn_lrn_sum",
 }
 
 AGGREGATORS: Mapping[str, str] = {
