@@ -107,7 +107,16 @@ def test_the_weight_under_the_maximum_is_the_share_of_features_a_slice_holds() -
     assert weights.tolist() == [[(1 + 0.5) / 4, (0.5 + 1 + 1) / 4, 0]]  # the tie is shared
 
 
-@pytest.mark.parametrize("build", [*IN_ORDER, MaxOverSlices, SumOverSlices])
+ALSO = [rnn_bidirectional, lstm, SumOverSlices]  # told from their like by little
+
+
+@pytest.mark.parametrize(
+    "build",
+    [
+        *(rnn, lstm_bidirectional, Transformer, MaxOverSlices),
+        *(pytest.param(build, marks=pytest.mark.slow) for build in ALSO),
+    ],
+)
 def test_the_graph_answers_as_torch_at_mixed_lengths(
     build: Build, bag: Bag, in_onnx: Callable[[nn.Module], Callable[..., Bag]]
 ) -> None:

@@ -20,10 +20,8 @@ def test_response_normalisation_is_torchs_whose_alpha_is_divided_by_the_span(spa
 def test_response_normalisation_by_hand() -> None:
     maps = torch.tensor([1.0, 2.0, 3.0, 4.0]).view(1, 4, 1, 1)
     found = LocalResponseNorm(span=3, alpha=0.5, beta=0.75, k=2.0)(maps).flatten()
-    squares = [1 + 4, 1 + 4 + 9, 4 + 9 + 16, 9 + 16]
-    by_hand = [
-        value / (2 + 0.5 * s) ** 0.75 for value, s in zip([1, 2, 3, 4], squares, strict=True)
-    ]
+    sums = [1 + 4, 1 + 4 + 9, 4 + 9 + 16, 9 + 16]
+    by_hand = [value / (2 + 0.5 * total) ** 0.75 for value, total in enumerate(sums, start=1)]
     assert found.tolist() == pytest.approx(by_hand)
 
 

@@ -19,7 +19,7 @@ pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 32
 # An export takes seconds. The default is exported for the run that all tests share anyway;
 # each aggregator alone is exported in tests/layers.
-FAST = [("cnn_lrn", "lstm_bidirectional"), ("cnn_lrn", "transformer"), ("cnn_lrn_sum", "max")]
+FAST = [("cnn_lrn", "lstm_bidirectional"), ("cnn_lrn_sum", "max")]
 EVERY = [
     *((arch, "attention") for arch in BACKBONES),
     *(("cnn_lrn", aggregator) for aggregator in AGGREGATORS),
