@@ -214,6 +214,9 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
     auroc = number(metrics["auroc"], metrics["auroc_ci"])
     accuracy = number(metrics["accuracy"], metrics["accuracy_ci"])
     say(f"{part}: AUROC {auroc}, accuracy {accuracy}")
+    for name, baseline in metrics["baselines"].items():
+        title = name.replace("_", " on ", 1)
+        say(f"  baseline, {title}: AUROC {number(baseline['auroc'], baseline['auroc_ci'])}")
     if package.synthetic:
         warn("synthetic: trained on generated pictures, it says nothing about a patient")
     print_line(str(package.path))

@@ -86,6 +86,11 @@ def _metric_rows(metrics: Any) -> list[str]:
     ]
     names = ("sensitivity", "specificity", "threshold", "average_precision", "ece", "brier")
     rows += [f"| {name.replace('_', ' ')} | {_number(metrics[name])} |" for name in names]
+    rows += [
+        f"| auroc of a {name.replace('_', ' on ', 1)} | "
+        f"{_number(baseline['auroc'])}{_interval(baseline['auroc_ci'])} |"
+        for name, baseline in metrics["baselines"].items()
+    ]
     return rows
 
 

@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
@@ -46,10 +47,11 @@ from medcli.models.package import (
 )
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
+from medcli.training.baselines import perceptron_baselines
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
-from medcli.training.loop import Epoch, Fit, fit, predict_logits
+from medcli.training.loop import Epoch, Fit, fit, predict_embeddings, predict_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -251,10 +253,12 @@ def _measure(data: _Data, fitted: Fit) -> tuple[Task, dict[str, Any]]:
     Without a test part the numbers are those of the validation part, and say so.
     """
 
+    def predict(what: Callable[..., Tensor], scans: ScanArrays) -> Tensor:
+        batch_slices = data.train.batch_slices
+        return what(fitted.model, scans, data.preprocess, batch_slices, data.device)
+
     def probabilities(part: str) -> np.ndarray:
-        logits = predict_logits(
-            fitted.model, data.arrays[part], data.preprocess, data.train.batch_slices, data.device
-        )
+        logits = predict(predict_logits, data.arrays[part])
         return torch.softmax(logits.double(), dim=1).numpy()
 
     task = data.task
@@ -264,17 +268,25 @@ def _measure(data: _Data, fitted: Fit) -> tuple[Task, dict[str, Any]]:
         threshold = youden_threshold(is_positive, probabilities("val")[:, column])
         task = replace(task, threshold=threshold)
     part = "test" if data.split.test else "val"
-    cases = getattr(data.split, part)
+    patients = [case.patient_id for case in getattr(data.split, part)]
     metrics = classification_metrics(
         data.arrays[part].labels,
         probabilities(part),
         classes=task.classes,
         positive=task.positive,
         threshold=task.threshold,
-        patients=[case.patient_id for case in cases],
+        patients=patients,
         seed=data.train.seed,
     )
-    return task, {"split": part, **metrics}
+    baselines = perceptron_baselines(
+        data.arrays["train"],
+        data.arrays[part],
+        len(task.classes),
+        embed=lambda scans: predict(predict_embeddings, scans).numpy(),
+        patients=patients,
+        seed=data.train.seed,
+    )
+    return task, {"split": part, **metrics, "baselines": baselines}
 
 
 def _write(
