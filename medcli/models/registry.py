@@ -23,6 +23,12 @@ BACKBONES: Mapping[str, str] = {
     "cnn_lrn_sum": "medcli.models.backbones.classical:cnn_lrn_sum",
 }
 
+# Those for which torchvision has weights trained on ImageNet.
+IMAGENET = (
+    *("resnet18", "resnet50", "densenet121", "efficientnet_b0", "convnext_tiny"),
+    *("mobilenet_v3_small", "mobilenet_v3_large"),
+)
+
 AGGREGATORS: Mapping[str, str] = {
     "attention": "medcli.layers.attention:GatedAttention",
     "mean": "medcli.layers.pooling:MeanOverSlices",
