@@ -13,10 +13,11 @@ HIDDEN = 128  # units of the memory, in each direction
 class Recurrence(Aggregator):
     """An RNN or LSTM that runs over the slices, trained through time over the whole stack.
 
-    The states of all time steps are averaged and added, through a linear map, to the mean
-    of the slice features: what the order of the slices says comes on top of what they say
-    one by one. Every time step enters with the same share, so the weights are equal over
-    the real slices: what the memory kept and what it forgot cannot be read off them.
+    The memory reads normalised slice features, as the scale of a backbone's features is
+    that of no gate. The states of all time steps are averaged and added, through a linear
+    map, to the mean of the slice features: what the order of the slices says comes on top
+    of what they say one by one. Every time step enters with the same share, so the weights
+    are equal over the real slices: what the memory kept cannot be read off them.
 
     Padding is exact: the forward pass ends at the last real slice, and the backward one
     begins there.
@@ -32,6 +33,7 @@ class Recurrence(Aggregator):
         self, num_features: int, cell: type[nn.RNN | nn.LSTM], bidirectional: bool
     ) -> None:
         super().__init__()
+        self.norm = nn.LayerNorm(num_features)
         self.memory = cell(num_features, HIDDEN, batch_first=True, bidirectional=bidirectional)
         self.output = nn.Linear(HIDDEN * (2 if bidirectional else 1), num_features)
 
@@ -39,7 +41,7 @@ class Recurrence(Aggregator):
         """Run over the slices, average the states, add what they say to the mean."""
         features = features.float()
         run = _states_in_onnx if torch.onnx.is_in_onnx_export() else _states
-        states = run(self.memory, features, mask)  # (N, S, directions · HIDDEN)
+        states = run(self.memory, self.norm(features), mask)  # (N, S, directions · HIDDEN)
         weights = equal_weights(mask)
         pooled = torch.einsum("ns,nsf->nf", weights, features)
         return pooled + self.output(torch.einsum("ns,nsh->nh", weights, states)), weights

@@ -76,7 +76,7 @@ class Transformer(Aggregator):
 
     def __init__(self, num_features: int) -> None:
         super().__init__()
-        self.inward = nn.Linear(num_features, WIDTH)
+        self.inward = nn.Sequential(nn.LayerNorm(num_features), nn.Linear(num_features, WIDTH))
         self.token = nn.Parameter(0.02 * torch.randn(WIDTH))
         self.blocks = nn.ModuleList(Block(WIDTH, HEADS) for _ in range(DEPTH))
         self.output = nn.Sequential(nn.LayerNorm(WIDTH), nn.Linear(WIDTH, num_features))

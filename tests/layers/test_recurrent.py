@@ -40,7 +40,7 @@ def test_the_states_are_those_of_torch_without_padding(
     pooled, weights = layer(features, mask)
     for scan, count in enumerate(mask.sum(dim=1)):
         real = features[scan, :count]
-        states, _ = reference(real)
+        states, _ = reference(layer.norm(real))
         expected = real.mean(dim=0) + layer.output(states.mean(dim=0))
         torch.testing.assert_close(pooled[scan], expected)
         torch.testing.assert_close(weights[scan, :count], torch.full((int(count),), 1 / count))
