@@ -12,6 +12,7 @@ from medcli.cli.options import AsJson, Overwrite, Seed, TaskName
 from medcli.cli.output import note, number, print_json, print_line, say, warn
 from medcli.files import check_parent
 from medcli.home import runs_folder
+from medcli.models.registry import AGGREGATORS, BACKBONES, check_name
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -54,10 +55,21 @@ def train(
         str | None,
         typer.Option(metavar="CLASS", help="Positive one of two classes.", show_default=False),
     ] = None,
-    arch: Annotated[str, typer.Option(metavar="NAME", help="CNN backbone.")] = "resnet18_half",
+    arch: Annotated[
+        str, typer.Option(metavar="NAME", help=f"Backbone: {', '.join(BACKBONES)}.")
+    ] = "resnet18_half",
     aggregator: Annotated[
-        str, typer.Option(metavar="NAME", help="How slices become a scan.")
+        str,
+        typer.Option(metavar="NAME", help=f"How slices become a scan: {', '.join(AGGREGATORS)}."),
     ] = "attention",
+    weights: Annotated[
+        str | None,
+        typer.Option(
+            metavar="imagenet|FILE|RUN",
+            help="Start the backbone from ImageNet (downloaded), a .safetensors file or a run.",
+            show_default="from scratch",
+        ),
+    ] = None,
     size: Annotated[
         int | None,
         typer.Option(metavar="PX", min=16, max=1024, help="Input side.", show_default="by data"),
@@ -81,7 +93,6 @@ def train(
     Example: medcli train scans.csv --task lung -o runs/lung
     """
     from medcli.config import ModelConfig
-    from medcli.models.registry import AGGREGATORS, BACKBONES, check_name
 
     check_name(BACKBONES, "architecture", arch)
     check_name(AGGREGATORS, "aggregator", aggregator)
@@ -102,6 +113,7 @@ def train(
         minutes=minutes,
         seed=seed,
         device=device,
+        weights=weights,
         model=ModelConfig(arch=arch, aggregator=aggregator),
     )
     with TrainDisplay() as display:
@@ -214,6 +226,9 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
     auroc = number(metrics["auroc"], metrics["auroc_ci"])
     accuracy = number(metrics["accuracy"], metrics["accuracy_ci"])
     say(f"{part}: AUROC {auroc}, accuracy {accuracy}")
+    for name, baseline in metrics["baselines"].items():
+        title = name.replace("_", " on ", 1)
+        say(f"  baseline, {title}: AUROC {number(baseline['auroc'], baseline['auroc_ci'])}")
     if package.synthetic:
         warn("synthetic: trained on generated pictures, it says nothing about a patient")
     print_line(str(package.path))

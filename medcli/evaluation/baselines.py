@@ -1,4 +1,4 @@
-"""What is reached without looking at the picture: the row beside every model's number."""
+"""What is reached with little or without looking: the rows beside every model's number."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from medcli.evaluation.intervals import patient_bootstrap, patient_groups
-from medcli.evaluation.ranking import auroc, auroc_statistic
+from medcli.evaluation.ranking import auroc, auroc_statistic, mean_auroc_statistic
 
 
 def majority_baseline(
@@ -81,3 +81,38 @@ def area_baseline(
         "auroc_ci": interval.bounds,
         "direction": "larger" if larger else "smaller",
     }
+
+
+def score_baseline(
+    labels: np.ndarray,
+    scores: np.ndarray,
+    *,
+    patients: Sequence[str | None] | None = None,
+    seed: int = 0,
+    resamples: int = 1000,
+) -> dict[str, Any]:
+    """AUROC of another classifier's scores, with its interval by patient.
+
+    Parameters
+    ----------
+    labels : (N,) class indices of the scans evaluated
+    scores : (N, K), higher means more likely; the mean over the classes present, each
+        against the rest. Of two classes either column must rank as the other, reversed
+    patients : one a row, None or blank where unknown
+
+    Returns
+    -------
+    `auroc` and `auroc_ci`, None where fewer than two classes are present
+    """
+    present = np.unique(labels).tolist()
+    if len(present) < 2:
+        return {"auroc": None, "auroc_ci": None}
+    statistic = mean_auroc_statistic(labels, scores, present)
+    interval = patient_bootstrap(
+        {"auroc": statistic},
+        patient_groups(patients, len(labels)),
+        seed=seed,
+        resamples=resamples,
+    )["auroc"]
+    (value,) = statistic(np.ones((1, len(labels))))
+    return {"auroc": float(value), "auroc_ci": interval.bounds}

@@ -11,12 +11,11 @@ from sklearn.metrics import average_precision_score
 from medcli.evaluation.calibration import brier_loss, expected_calibration_error
 from medcli.evaluation.intervals import (
     Interval,
-    Statistic,
     patient_bootstrap,
     patient_groups,
     weighted_mean,
 )
-from medcli.evaluation.ranking import auroc, auroc_statistic
+from medcli.evaluation.ranking import auroc, mean_auroc_statistic
 
 _HEADLINE = ("auroc", "sensitivity", "specificity", "average_precision")
 
@@ -72,7 +71,9 @@ def classification_metrics(
     groups = patient_groups(patients, len(labels))
     intervals = patient_bootstrap(
         {
-            "auroc": _mean_auroc(labels, probabilities, [classes.index(c) for c in headline]),
+            "auroc": mean_auroc_statistic(
+                labels, probabilities, [classes.index(c) for c in headline]
+            ),
             "accuracy": weighted_mean(predicted == labels),
         },
         groups,
@@ -160,17 +161,6 @@ def _mean(values: Sequence[float | None]) -> float | None:
     """Mean of the defined values, None where there are none."""
     defined = [value for value in values if value is not None]
     return float(np.mean(defined)) if defined else None
-
-
-def _mean_auroc(labels: np.ndarray, probabilities: np.ndarray, columns: Sequence[int]) -> Statistic:
-    """Mean AUROC of `columns` against the rest; undefined where a resample misses a class."""
-    parts = [auroc_statistic(labels == k, probabilities[:, k]) for k in columns]
-
-    def statistic(weights: np.ndarray) -> np.ndarray:
-        mean: np.ndarray = np.mean([part(weights) for part in parts], axis=0)
-        return mean
-
-    return statistic
 
 
 def _confusion(labels: np.ndarray, predicted: np.ndarray, n_classes: int) -> list[list[int]]:

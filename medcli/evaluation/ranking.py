@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 from medcli.evaluation.intervals import Statistic
@@ -46,5 +48,21 @@ def auroc_statistic(positive: np.ndarray, scores: np.ndarray) -> Statistic:
         pairs = positives.sum(axis=1) * negatives.sum(axis=1)
         area: np.ndarray = np.divide(won, pairs, out=np.full(len(weights), np.nan), where=pairs > 0)
         return area
+
+    return statistic
+
+
+def mean_auroc_statistic(
+    labels: np.ndarray, scores: np.ndarray, columns: Sequence[int]
+) -> Statistic:
+    """Mean AUROC of `columns` of (N, K) scores, each class against the rest.
+
+    NaN where a resample misses one of these classes.
+    """
+    parts = [auroc_statistic(labels == k, scores[:, k]) for k in columns]
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        mean: np.ndarray = np.mean([part(weights) for part in parts], axis=0)
+        return mean
 
     return statistic

@@ -5,8 +5,10 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from medcli.layers.pooling import Pooling
 
-class GatedAttention(nn.Module):
+
+class GatedAttention(Pooling):
     """(N, S, F) slice features, (N, S) mask → (N, F) scan features, (N, S) weights.
 
     ``a_s = softmax_s(w · (tanh(V h_s) ⊙ sigmoid(U h_s)))`` over the slices that
@@ -29,16 +31,4 @@ class GatedAttention(nn.Module):
         hidden = torch.tanh(self.content(features)) * torch.sigmoid(self.gate(features))
         scores = self.score(hidden).squeeze(-1).float()  # (N, S)
         weights = torch.softmax(scores.masked_fill(~mask, float("-inf")), dim=1)
-        return torch.einsum("ns,nsf->nf", weights, features.float()), weights
-
-
-class MeanOverSlices(nn.Module):
-    """(N, S, F) slice features, (N, S) mask → (N, F) their mean, (N, S) equal weights."""
-
-    def __init__(self, num_features: int) -> None:
-        super().__init__()
-
-    def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
-        """Weight all real slices alike."""
-        weights = mask.float() / mask.float().sum(dim=1, keepdim=True)
         return torch.einsum("ns,nsf->nf", weights, features.float()), weights

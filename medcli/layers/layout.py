@@ -24,12 +24,7 @@ class Layout(nn.Module):
 
     def __init__(self, size: int, grid: int) -> None:
         super().__init__()
-        # Overlap of pixel j with field i, as a share of the field: exact for any side.
-        edges = torch.linspace(0, size, grid + 1)
-        pixels = torch.arange(size)
-        high = torch.minimum(edges[1:, None], pixels[None] + 1)
-        low = torch.maximum(edges[:-1, None], pixels[None])
-        weights = (high - low).clamp(min=0) * grid / size
+        weights = overlap(size, grid) * grid / size
         self.register_buffer("weights", weights, persistent=False)  # (grid, size)
 
     def forward(self, images: Tensor) -> Tensor:
@@ -38,3 +33,15 @@ class Layout(nn.Module):
         fields = (weights @ images.float().mean(dim=1) @ weights.T).flatten(1)
         centred = fields - fields.mean(dim=1, keepdim=True)
         return F.normalize(centred, dim=1, eps=FLAT)
+
+
+def overlap(size: int, grid: int) -> Tensor:
+    """(grid, size): how much of each of `size` pixels lies in each of `grid` equal fields.
+
+    Exact for any two numbers; columns sum to 1.
+    """
+    edges = torch.linspace(0, size, grid + 1)
+    pixels = torch.arange(size)
+    high = torch.minimum(edges[1:, None], pixels[None] + 1)
+    low = torch.maximum(edges[:-1, None], pixels[None])
+    return (high - low).clamp(min=0)

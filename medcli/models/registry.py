@@ -10,14 +10,35 @@ from typing import Any
 from medcli.errors import UsageError
 
 BACKBONES: Mapping[str, str] = {
-    "resnet18": "medcli.models.backbones:resnet18",
-    "resnet18_half": "medcli.models.backbones:resnet18_half",
-    "mobilenet_v3_small": "medcli.models.backbones:mobilenet_v3_small",
+    "resnet18": "medcli.models.backbones.resnet:resnet18",
+    "resnet18_half": "medcli.models.backbones.resnet:resnet18_half",
+    "resnet50": "medcli.models.backbones.resnet:resnet50",
+    "densenet121": "medcli.models.backbones.densenet:densenet121",
+    "efficientnet_b0": "medcli.models.backbones.efficientnet:efficientnet_b0",
+    "convnext_tiny": "medcli.models.backbones.convnext:convnext_tiny",
+    "mobilenet_v3_small": "medcli.models.backbones.mobilenet:mobilenet_v3_small",
+    "mobilenet_v3_large": "medcli.models.backbones.mobilenet:mobilenet_v3_large",
+    "cnn_lrn": "medcli.models.backbones.classical:cnn_lrn",
+    "cnn_lrn_average": "medcli.models.backbones.classical:cnn_lrn_average",
+    "cnn_lrn_sum": "medcli.models.backbones.classical:cnn_lrn_sum",
 }
+
+# Those for which torchvision has weights trained on ImageNet.
+IMAGENET = (
+    *("resnet18", "resnet50", "densenet121", "efficientnet_b0", "convnext_tiny"),
+    *("mobilenet_v3_small", "mobilenet_v3_large"),
+)
 
 AGGREGATORS: Mapping[str, str] = {
     "attention": "medcli.layers.attention:GatedAttention",
-    "mean": "medcli.layers.attention:MeanOverSlices",
+    "mean": "medcli.layers.pooling:MeanOverSlices",
+    "max": "medcli.layers.pooling:MaxOverSlices",
+    "sum": "medcli.layers.pooling:SumOverSlices",
+    "rnn": "medcli.layers.recurrent:rnn",
+    "rnn_bidirectional": "medcli.layers.recurrent:rnn_bidirectional",
+    "lstm": "medcli.layers.recurrent:lstm",
+    "lstm_bidirectional": "medcli.layers.recurrent:lstm_bidirectional",
+    "transformer": "medcli.layers.transformer:Transformer",
 }
 
 

@@ -86,7 +86,7 @@ class ScanModel(nn.Module):
         return ScanOutput(
             logits=self.classify(learnt),
             embedding=self.join(learnt, scan_layout),
-            slice_embeddings=self.join(self.project(features), layout),
+            slice_embeddings=self.join(self.project(self.aggregator.single(features)), layout),
             attention=attention,
         )
 

@@ -17,6 +17,7 @@ Trained by medcli {medcli} on {created}. **Research use, not a medical device.**
 | network | {arch}, {aggregator} over slices, {dim}-dimensional embedding of unit length |
 | input | {size} × {size} px, {channels} channel(s) |
 | trained on | {source} |
+| started from | {weights} |
 | training | seed {seed}, {epochs_run} epochs, best {best_epoch}, ended by {stopped} |
 | time | {seconds:.0f} s on {device} |
 | ONNX graph | differs from torch by at most {onnx_difference:.1e} |
@@ -61,6 +62,7 @@ def model_card(package: ModelPackage) -> str:
         size=package.preprocess.size,
         channels=package.preprocess.channels,
         source=provenance["source"],
+        weights=provenance["weights"] or "scratch",
         seed=provenance["train"]["seed"],
         epochs_run=provenance["epochs_run"],
         best_epoch=provenance["best_epoch"],
@@ -86,6 +88,11 @@ def _metric_rows(metrics: Any) -> list[str]:
     ]
     names = ("sensitivity", "specificity", "threshold", "average_precision", "ece", "brier")
     rows += [f"| {name.replace('_', ' ')} | {_number(metrics[name])} |" for name in names]
+    rows += [
+        f"| auroc of a {name.replace('_', ' on ', 1)} | "
+        f"{_number(baseline['auroc'])}{_interval(baseline['auroc_ci'])} |"
+        for name, baseline in metrics["baselines"].items()
+    ]
     return rows
 
 

@@ -11,7 +11,7 @@ import torch
 from medcli.config import Augmentation, PreprocessConfig, TrainConfig
 from medcli.data.presets import PRESETS
 from medcli.errors import UsageError
-from medcli.models.backbones import SMALL_INPUT
+from medcli.models.backbones.base import SMALL_INPUT
 from medcli.records import Scan
 
 # Slices that two cores train on in five to ten minutes, by input side; the number of

@@ -158,16 +158,41 @@ def predict_logits(
     bf16: bool = False,
 ) -> Tensor:
     """(N, K) float32 logits of all scans, in their order, on the CPU."""
+    return _predict("logits", model, scans, preprocess, batch_slices, device, bf16)
+
+
+def predict_embeddings(
+    model: ScanModel,
+    scans: ScanArrays,
+    preprocess: PreprocessConfig,
+    batch_slices: int,
+    device: torch.device,
+    bf16: bool = False,
+) -> Tensor:
+    """(N, V) float32 embeddings of all scans, of unit length, in their order, on the CPU."""
+    return _predict("embedding", model, scans, preprocess, batch_slices, device, bf16)
+
+
+@torch.inference_mode()
+def _predict(
+    output_name: str,
+    model: ScanModel,
+    scans: ScanArrays,
+    preprocess: PreprocessConfig,
+    batch_slices: int,
+    device: torch.device,
+    bf16: bool,
+) -> Tensor:
+    """One of the model's outputs for all scans, in their order, on the CPU."""
     model.eval()
-    logits = torch.empty(len(scans.labels), model.head.out_features)
-    with torch.inference_mode():
-        for batch in batches(scans, batch_slices, None):
-            images, _ = _to_tensors(scans, batch, device)
-            with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-                features = model.encode(_standardise(images, preprocess))
-            output = model.aggregate_ragged(features, scans.lengths[batch].tolist())
-            logits[torch.from_numpy(batch)] = output.logits.cpu()
-    return logits
+    parts = []
+    for batch in batches(scans, batch_slices, None):
+        images, _ = _to_tensors(scans, batch, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            features = model.encode(_standardise(images, preprocess))
+        output = model.aggregate_ragged(features, scans.lengths[batch].tolist())
+        parts.append(getattr(output, output_name).cpu())
+    return torch.cat(parts)
 
 
 def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:

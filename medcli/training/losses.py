@@ -41,7 +41,7 @@ def scan_and_slice_loss(
     if not config.slice_loss or max(lengths) == 1:
         return loss
     repeats = torch.tensor(lengths, device=labels.device)
-    logits = model.classify(model.project(features))  # (T, K)
+    logits = model.classify(model.project(model.aggregator.single(features)))  # (T, K)
     each = F.cross_entropy(logits, labels.repeat_interleave(repeats), weights, reduction="none")
     share = (1 / repeats).repeat_interleave(repeats)
     return loss + config.slice_loss * (each * share).sum() / len(lengths)

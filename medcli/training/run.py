@@ -18,6 +18,7 @@ from typing import Any
 import numpy as np
 import torch
 from safetensors.torch import save_file
+from torch import Tensor
 
 from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
@@ -45,11 +46,14 @@ from medcli.models.package import (
     seal,
 )
 from medcli.models.scan_model import ScanModel
+from medcli.models.weights import find_start
 from medcli.records import Task
+from medcli.training.baselines import perceptron_baselines
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
-from medcli.training.loop import Epoch, Fit, fit, predict_logits
+from medcli.training.loop import Epoch, Fit, fit, predict_embeddings, predict_logits
+from medcli.training.start import begin
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +71,10 @@ class TrainEvents:
 
 @dataclass(frozen=True, slots=True)
 class TrainRequest:
-    """What the user asked for; None leaves the choice to data and device."""
+    """What the user asked for; None leaves the choice to data and device.
+
+    `weights` is what `medcli.models.weights.find_start` knows; None: from scratch.
+    """
 
     inputs: tuple[str, ...] = ()
     task: str | None = None
@@ -80,12 +87,16 @@ class TrainRequest:
     minutes: float | None = None
     seed: int = 0
     device: str = "auto"
+    weights: str | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
 
 
 @dataclass(frozen=True, slots=True)
 class _Data:
-    """What was read, split and resized for a run; `pixels` are hashes by scan_id and path."""
+    """What was read, split and resized for a run; `pixels` are hashes by scan_id and path.
+
+    `start` says which weights it began with; None: from scratch.
+    """
 
     source: str
     task: Task
@@ -96,6 +107,7 @@ class _Data:
     preprocess: PreprocessConfig
     train: TrainConfig
     device: torch.device
+    start: str | None = None
 
 
 def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPackage:
@@ -115,11 +127,22 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
         check_target(
             request.output, overwrite=request.overwrite, replaceable=is_replaceable(request.output)
         )
+    start = None
+    if request.weights is not None:
+        events.note(f"looking for the weights {request.weights}")
+        start = find_start(request.weights, request.model.arch)
     data = _prepare(request, events)
     torch.manual_seed(request.seed)
     model = ScanModel(
         request.model, data.preprocess.channels, data.preprocess.size, len(data.task.classes)
     )
+    if start is not None:
+        held_out = [
+            (case.patient_id, data.pixels[case.scan_id, case.path])
+            for case in (*data.split.val, *data.split.test)
+        ]
+        origin = begin(model, start, held_out, note=events.note, warn=events.warn)
+        data = replace(data, start=origin)
     fitted = fit(
         model,
         data.arrays["train"],
@@ -251,10 +274,12 @@ def _measure(data: _Data, fitted: Fit) -> tuple[Task, dict[str, Any]]:
     Without a test part the numbers are those of the validation part, and say so.
     """
 
+    def predict(what: Callable[..., Tensor], scans: ScanArrays) -> Tensor:
+        batch_slices = data.train.batch_slices
+        return what(fitted.model, scans, data.preprocess, batch_slices, data.device)
+
     def probabilities(part: str) -> np.ndarray:
-        logits = predict_logits(
-            fitted.model, data.arrays[part], data.preprocess, data.train.batch_slices, data.device
-        )
+        logits = predict(predict_logits, data.arrays[part])
         return torch.softmax(logits.double(), dim=1).numpy()
 
     task = data.task
@@ -264,17 +289,25 @@ def _measure(data: _Data, fitted: Fit) -> tuple[Task, dict[str, Any]]:
         threshold = youden_threshold(is_positive, probabilities("val")[:, column])
         task = replace(task, threshold=threshold)
     part = "test" if data.split.test else "val"
-    cases = getattr(data.split, part)
+    patients = [case.patient_id for case in getattr(data.split, part)]
     metrics = classification_metrics(
         data.arrays[part].labels,
         probabilities(part),
         classes=task.classes,
         positive=task.positive,
         threshold=task.threshold,
-        patients=[case.patient_id for case in cases],
+        patients=patients,
         seed=data.train.seed,
     )
-    return task, {"split": part, **metrics}
+    baselines = perceptron_baselines(
+        data.arrays["train"],
+        data.arrays[part],
+        len(task.classes),
+        embed=lambda scans: predict(predict_embeddings, scans).numpy(),
+        patients=patients,
+        seed=data.train.seed,
+    )
+    return task, {"split": part, **metrics, "baselines": baselines}
 
 
 def _write(
@@ -320,6 +353,7 @@ def _provenance(data: _Data, fitted: Fit, onnx_difference: float) -> dict[str, A
         "source": data.source,
         "split": [asdict(row) for row in split_table(data.split)],
         "train": data.train.to_json(),
+        "weights": data.start,
         "epochs_run": len(fitted.history),
         "best_epoch": max(line.epoch for line in fitted.history if line.best),
         "stopped": fitted.stopped,

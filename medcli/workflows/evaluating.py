@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -11,14 +10,14 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medcli.data.sources import load_cases
-from medcli.data.splits import PARTS
 from medcli.errors import LeakageError, ManifestError, ScanError
 from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.retrieval import retrieval_metrics
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
-from medcli.models.package import SPLITS, ModelPackage, salted_patient
+from medcli.models.memory import run_memory
+from medcli.models.package import ModelPackage
 from medcli.records import Case, Failure, Prediction, Scan
 
 if TYPE_CHECKING:
@@ -39,24 +38,6 @@ class Evaluation:
     failures: tuple[Failure, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
-
-
-@dataclass(frozen=True, slots=True)
-class _Known:
-    """What a run remembers of its data: part by salted patient, and by pixel hash."""
-
-    salt: str
-    by_patient: dict[str, str]
-    by_pixels: dict[str, str]
-
-    def part(self, patient_id: str | None, pixels: str) -> str | None:
-        """The part of the run that a scan, or another scan of its patient, was in.
-
-        Where the patient and the pixels were in different parts, the one that taught
-        the run most: a copy of a training picture is no held-out scan.
-        """
-        patient = salted_patient(patient_id, self.salt)
-        return _closest_part(self.by_patient.get(patient), self.by_pixels.get(pixels))
 
 
 @dataclass(frozen=True, slots=True)
@@ -229,7 +210,7 @@ def given_part(cases: Sequence[Case]) -> tuple[list[Case], str | None]:
 def _predict(
     predictor: Predictor, cases: Sequence[Case], on_scan: Callable[[int, int], None]
 ) -> tuple[list[_Row], list[Failure]]:
-    known = _known(predictor.package)
+    known = run_memory(predictor.package)
     seen: list[tuple[Case, Scan]] = []
     failures: list[Failure] = []
 
@@ -261,27 +242,6 @@ def _predict(
     if not rows:
         raise ScanError(failures[0].code, f"no scan could be read: {failures[0].message}")
     return rows, failures
-
-
-def _known(package: ModelPackage) -> _Known | None:
-    """What the run remembers of its data; None for a package without that list."""
-    path = package.path / SPLITS
-    if not path.is_file():
-        return None
-    by_patient: dict[str, str] = {}
-    by_pixels: dict[str, str] = {}
-    with path.open(newline="", encoding="utf-8") as stream:
-        for line in csv.DictReader(stream):
-            pixels = line["pixel_sha256"]
-            by_pixels[pixels] = _closest_part(line["split"], by_pixels.get(pixels)) or line["split"]
-            if line["patient"]:
-                by_patient[line["patient"]] = line["split"]
-    return _Known(package.patient_salt, by_patient, by_pixels)
-
-
-def _closest_part(*parts: str | None) -> str | None:
-    """Of the parts that are known, the one nearest to training."""
-    return next((part for part in PARTS if part in parts), None)
 
 
 def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) -> dict[str, Any]:

@@ -9,12 +9,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from medcli.evaluation.baselines import (
     area_baseline,
     area_scores,
     foreground_area,
     majority_baseline,
+    score_baseline,
 )
 
 
@@ -76,3 +78,19 @@ def test_nodule_area_alone_reaches_the_known_auroc(real_data: Path) -> None:
     assert baseline["auroc"] == pytest.approx(0.88, abs=0.005)
     low, high = baseline["auroc_ci"]
     assert low < 0.88 < high
+
+
+def test_the_auroc_of_scores_is_scikit_learns_with_an_interval_around_it() -> None:
+    rng = np.random.default_rng(4)
+    labels = rng.integers(0, 3, 90)
+    scores = rng.normal(size=(90, 3)) + np.eye(3)[labels]
+    found = score_baseline(labels, scores, resamples=200)
+    each = [roc_auc_score(labels == k, scores[:, k]) for k in range(3)]
+    assert found["auroc"] == pytest.approx(np.mean(each))
+    low, high = found["auroc_ci"]
+    assert low < found["auroc"] < high
+
+
+def test_scores_of_one_class_have_no_auroc() -> None:
+    found = score_baseline(np.zeros(4, int), np.zeros((4, 2)))
+    assert found == {"auroc": None, "auroc_ci": None}

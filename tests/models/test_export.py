@@ -1,6 +1,5 @@
 from __future__ import annotations
 
-import itertools
 from pathlib import Path
 
 import numpy as np
@@ -18,9 +17,14 @@ from medcli.models.scan_model import ScanModel
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 32
-# An export takes seconds. The default is exported for the run that all tests share anyway.
-FAST = [(ModelConfig().arch, "mean")]
-SLOW = [pair for pair in itertools.product(BACKBONES, AGGREGATORS) if pair not in FAST]
+# An export takes seconds. The default is exported for the run that all tests share anyway;
+# each aggregator alone is exported in tests/layers.
+FAST = [("cnn_lrn", "lstm_bidirectional"), ("cnn_lrn_sum", "max")]
+EVERY = [
+    *((arch, "attention") for arch in BACKBONES),
+    *(("cnn_lrn", aggregator) for aggregator in AGGREGATORS),
+]
+SLOW = [pair for pair in dict.fromkeys(EVERY) if pair not in FAST]
 
 
 def build(arch: str, aggregator: str) -> ScanModel:

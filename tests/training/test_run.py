@@ -14,7 +14,7 @@ import pytest
 from safetensors import safe_open
 
 from medcli.data.sources import load_cases
-from medcli.errors import ManifestError, MedcliError, OutputExistsError, ScanError
+from medcli.errors import ManifestError, MedcliError, OutputExistsError, ScanError, UsageError
 from medcli.inference.predictor import Predictor
 from medcli.models.package import CARD, HISTORY, MODEL_JSON, SPLITS, WEIGHTS, load_package
 from medcli.training import run
@@ -339,3 +339,38 @@ def test_with_nothing_here_the_run_is_synthetic_and_says_so(
     assert any("generated sample data" in note for note in told.notes)
     assert json.loads((tmp_path / "run" / MODEL_JSON).read_text())["synthetic"] is True
     assert list((tmp_path / "empty").iterdir()) == []
+
+
+# ---- where it begins ----
+
+
+@pytest.fixture
+def first_run(picture_manifest: PictureManifest, tmp_path: Path, without_export: None) -> Path:
+    """A run on 24 pictures, as far as another can begin with it."""
+    return train(request(picture_manifest(24), tmp_path / "first")).path
+
+
+def test_a_run_may_begin_with_the_weights_of_another(
+    first_run: Path, tmp_path: Path, told: Any
+) -> None:
+    asked = request(first_run.parent / "manifest.csv", tmp_path / "second", weights=str(first_run))
+    package = train(asked, told.events)
+    origin = f"backbone and aggregator of run {load_package(first_run).fingerprint}"
+    assert package.provenance["weights"] == origin
+    assert f"| started from | {origin} |" in (package.path / CARD).read_text()
+    assert f"starting from {origin}" in told.notes
+    assert not [warning for warning in told.warnings if "flatter" in warning]  # the same parts
+
+
+def test_scans_that_taught_those_weights_are_told_where_they_are_held_out(
+    first_run: Path, tmp_path: Path, told: Any
+) -> None:
+    manifest = first_run.parent / "manifest.csv"
+    train(request(manifest, tmp_path / "second", weights=str(first_run), seed=1), told.events)
+    assert any("taught the run whose weights are taken" in warning for warning in told.warnings)
+
+
+def test_weights_are_looked_for_before_anything_is_read(tmp_path: Path, told: Any) -> None:
+    with pytest.raises(UsageError, match="no weights 'nowhere'"):
+        train(request(tmp_path / "no.csv", tmp_path / "run", weights="nowhere"), told.events)
+    assert told.read == []

@@ -1,0 +1,1 @@
+"""CNN backbones without their classifiers, one family a file."""

@@ -1,0 +1,41 @@
+"""Where a run begins: at weights of its own, or at those of another."""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+
+from medcli.models.memory import run_memory
+from medcli.models.scan_model import ScanModel
+from medcli.models.weights import Start, start_from
+
+
+def begin(
+    model: ScanModel,
+    start: Start,
+    held_out: Iterable[tuple[str | None, str]],
+    *,
+    note: Callable[[str], None],
+    warn: Callable[[str], None],
+) -> str:
+    """Take the weights over, and warn where they were taught what is to be held out.
+
+    Parameters
+    ----------
+    held_out : patient and pixel hash of each scan outside the training part
+
+    Returns
+    -------
+    Which parts of the model came from where, for the provenance
+    """
+    origin = f"{' and '.join(start_from(model, start))} of {start.origin}"
+    note(f"starting from {origin}")
+    memory = run_memory(start.package) if start.package else None
+    if memory is not None:
+        taught = [memory.part(patient, pixels) == "train" for patient, pixels in held_out]
+        if any(taught):
+            warn(
+                f"{sum(taught)} of {len(taught)} scans outside the training part come from "
+                "patients that taught the run whose weights are taken: the numbers flatter; "
+                "the same data with the same --seed have the same parts"
+            )
+    return origin
