@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -149,3 +150,19 @@ class TrainConfig(JsonConfig):
     bf16: bool = False
     test_fraction: float = 0.15
     val_fraction: float = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration(JsonConfig):
+    """How the logits of a trained model become an answer; fitted on the validation part.
+
+    Attributes
+    ----------
+    temperature : probabilities are softmax(logits / temperature)
+    """
+
+    temperature: float = 1.0
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature: {self.temperature} is not above 0")

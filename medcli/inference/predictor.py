@@ -9,6 +9,7 @@ from itertools import groupby
 import numpy as np
 
 from medcli.config import Window
+from medcli.evaluation.calibration import softmax
 from medcli.imaging.preprocess import Preprocessor, sample_slices
 from medcli.inference.engine import EngineOutput, OnnxEngine
 from medcli.models.package import GRAPH, ModelPackage
@@ -40,7 +41,7 @@ class Predictor:
     def prediction(self, scan: Scan, logits: np.ndarray) -> Prediction:
         """What (K,) `logits` say about `scan`."""
         task = self.package.task
-        probabilities = softmax(logits)
+        probabilities = softmax(logits, self.package.calibration.temperature)
         best = int(np.argmax(probabilities))
         return Prediction(
             path=scan.path,
@@ -116,12 +117,6 @@ class Predictor:
             for batch in _chunks(group, BATCH):
                 images = np.concatenate([self.preprocessor.model_input(s) for s in batch])
                 yield from zip(batch, self._run_singles(images).logits, strict=True)
-
-
-def softmax(logits: np.ndarray) -> np.ndarray:
-    """(K,) logits → (K,) float64 probabilities."""
-    shifted = np.exp(logits.astype(np.float64) - logits.max())
-    return np.asarray(shifted / shifted.sum())
 
 
 def _is_single(item: Scan | Failure) -> bool:

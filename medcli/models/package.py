@@ -23,11 +23,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medcli.config import ModelConfig, PreprocessConfig
+from medcli.config import Calibration, ModelConfig, PreprocessConfig
 from medcli.errors import DamagedError, StorageError, UsageError
 from medcli.records import Task
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no calibration: its probabilities are those of temperature 1
 MODEL_JSON, WEIGHTS, GRAPH, CARD = (
     "model.json",
     "weights.safetensors",
@@ -55,6 +55,7 @@ class ModelPackage:
     task: Task
     preprocess: PreprocessConfig
     model: ModelConfig
+    calibration: Calibration
     synthetic: bool
     created: str
     patient_salt: str = field(repr=False)
@@ -120,6 +121,7 @@ def finish_package(
     task: Task,
     preprocess: PreprocessConfig,
     model: ModelConfig,
+    calibration: Calibration | None = None,
     synthetic: bool,
     created: str,
     patient_salt: str,
@@ -135,6 +137,7 @@ def finish_package(
         "task": dataclasses.asdict(task),
         "preprocess": preprocess.to_json(),
         "model": model.to_json(),
+        "calibration": (calibration or Calibration()).to_json(),
         "synthetic": synthetic,
         "created": created,
         "patient_salt": patient_salt,
@@ -230,6 +233,7 @@ def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
             ),
             preprocess=PreprocessConfig.from_json(values["preprocess"]),
             model=ModelConfig.from_json(values["model"]),
+            calibration=Calibration.from_json(values.get("calibration", {})),
             synthetic=bool(values["synthetic"]),
             created=str(values["created"]),
             patient_salt=str(values["patient_salt"]),

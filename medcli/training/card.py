@@ -40,7 +40,8 @@ Intervals: 95 %, bootstrap over patients. The threshold was fixed on the validat
 ## Limits
 
 The numbers hold for data like those above. Another scanner, site, population or way of
-cropping can change them without a sign. The probabilities are not calibrated.
+cropping can change them without a sign. The probabilities were calibrated on the validation
+part by one temperature, {temperature:.3f} (1 changes nothing).
 """
 
 
@@ -68,6 +69,7 @@ def model_card(package: ModelPackage) -> str:
         seconds=provenance["seconds"],
         device=provenance["device"],
         onnx_difference=provenance["onnx_difference"],
+        temperature=package.calibration.temperature,
         split_rows="\n".join(_split_row(row) for row in provenance["split"]),
         part="held-out test" if metrics["split"] == "test" else "validation",
         metric_rows="\n".join(_metric_rows(metrics)),

@@ -19,15 +19,15 @@ import numpy as np
 import torch
 from safetensors.torch import save_file
 
-from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
+from medcli.config import Calibration, ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.audit import identical_pixels
 from medcli.data.presets import resolve_task
 from medcli.data.sources import DataSet, load_cases
 from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
 from medcli.errors import ManifestError
+from medcli.evaluation.calibration import softmax
 from medcli.evaluation.metrics import classification_metrics
-from medcli.evaluation.thresholds import youden_threshold
 from medcli.files import check_target, new_folder
 from medcli.home import runs_folder
 from medcli.models.export import check_onnx, export_onnx
@@ -46,6 +46,7 @@ from medcli.models.package import (
 )
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
+from medcli.training.calibrating import calibrate
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
@@ -131,9 +132,9 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
         on_epoch=events.epoch,
     )
     events.stage("measuring the held-out part")
-    task, metrics = _measure(data, fitted)
+    task, calibration, metrics = _measure(data, fitted)
     events.stage("exporting and checking the ONNX graph")
-    return _write(request, replace(data, task=task), fitted, metrics)
+    return _write(request, replace(data, task=task), fitted, calibration, metrics)
 
 
 def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
@@ -245,40 +246,39 @@ def _is_synthetic(item: ReadScan) -> bool:
     return item.case.columns.get("synthetic", "").lower() in ("1", "true", "yes")
 
 
-def _measure(data: _Data, fitted: Fit) -> tuple[Task, dict[str, Any]]:
-    """The task with its threshold, fixed on validation, and the numbers of the test part.
+def _measure(data: _Data, fitted: Fit) -> tuple[Task, Calibration, dict[str, Any]]:
+    """The task with its threshold, the calibration, and the numbers of the test part.
 
-    Without a test part the numbers are those of the validation part, and say so.
+    Threshold and calibration are fitted on the validation part. Without a test part the
+    numbers are those of the validation part, and say so.
     """
 
-    def probabilities(part: str) -> np.ndarray:
-        logits = predict_logits(
+    def logits(part: str) -> np.ndarray:
+        return predict_logits(
             fitted.model, data.arrays[part], data.preprocess, data.train.batch_slices, data.device
-        )
-        return torch.softmax(logits.double(), dim=1).numpy()
+        ).numpy()
 
-    task = data.task
-    if task.positive is not None:
-        column = task.classes.index(task.positive)
-        is_positive = data.arrays["val"].labels == column
-        threshold = youden_threshold(is_positive, probabilities("val")[:, column])
-        task = replace(task, threshold=threshold)
+    task, calibration = calibrate(data.task, data.arrays["val"].labels, logits("val"))
     part = "test" if data.split.test else "val"
     cases = getattr(data.split, part)
     metrics = classification_metrics(
         data.arrays[part].labels,
-        probabilities(part),
+        softmax(logits(part), calibration.temperature),
         classes=task.classes,
         positive=task.positive,
         threshold=task.threshold,
         patients=[case.patient_id for case in cases],
         seed=data.train.seed,
     )
-    return task, {"split": part, **metrics}
+    return task, calibration, {"split": part, **metrics}
 
 
 def _write(
-    request: TrainRequest, data: _Data, fitted: Fit, metrics: dict[str, Any]
+    request: TrainRequest,
+    data: _Data,
+    fitted: Fit,
+    calibration: Calibration,
+    metrics: dict[str, Any],
 ) -> ModelPackage:
     """Write the run folder; it appears whole or not at all."""
     created = datetime.now(UTC)
@@ -298,6 +298,7 @@ def _write(
             task=data.task,
             preprocess=data.preprocess,
             model=request.model,
+            calibration=calibration,
             synthetic=data.synthetic,
             created=created.isoformat(timespec="microseconds"),
             patient_salt=salt,

@@ -2,19 +2,20 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import numpy as np
 import pytest
 
+from medcli.config import Calibration
 from medcli.data.sources import gather_cases, load_cases
 from medcli.errors import DamagedError
 from medcli.imaging.batch import read_case
 from medcli.imaging.intensity import apply_window
 from medcli.inference.engine import OnnxEngine
-from medcli.inference.predictor import BATCH, Predictor, softmax
-from medcli.models.package import GRAPH, WEIGHTS, load_package
+from medcli.inference.predictor import BATCH, Predictor
+from medcli.models.package import GRAPH, WEIGHTS, ModelPackage, load_package
 from medcli.records import Case, Failure, Prediction, Scan, ScanWarning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -128,14 +129,20 @@ def test_a_prediction_carries_what_the_answer_needs(predictor: Predictor) -> Non
     assert result.warnings == scan.warnings
 
 
+def test_probabilities_are_those_of_the_logits_over_the_temperature(
+    make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    plain = Predictor(make_package(tmp_path / "plain"))
+    calibrated = Predictor(make_package(tmp_path / "two", calibration=Calibration(temperature=2.5)))
+    logits = plain.embed(picture(1)).logits.astype(np.float64)
+    expected = np.exp(logits / 2.5) / np.exp(logits / 2.5).sum()
+    np.testing.assert_allclose(probabilities(calibrated.predict([picture(1)])), [expected])
+    assert np.abs(probabilities(plain.predict([picture(1)])) - expected).max() > 0.01
+    assert plain.package.fingerprint == calibrated.package.fingerprint
+
+
 def test_nothing_in_gives_nothing_out(predictor: Predictor) -> None:
     assert list(predictor.predict([])) == []
-
-
-def test_softmax_holds_for_large_logits() -> None:
-    assert softmax(np.array([1e4, 1e4], np.float32)).tolist() == [0.5, 0.5]
-    by_hand = np.exp([1, 2, 3]) / np.exp([1, 2, 3]).sum()
-    np.testing.assert_allclose(softmax(np.array([1, 2, 3], np.float32)), by_hand)
 
 
 def test_a_graph_that_is_none_is_damage(tmp_path: Path) -> None:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from medcli.config import PreprocessConfig
+from medcli.config import Calibration, PreprocessConfig
 from medcli.errors import DamagedError, StorageError, UsageError
 from medcli.models.package import (
     CARD,
@@ -102,6 +102,8 @@ def test_a_model_json_that_says_nothing_is_damage(package_folder: Path, content:
         {"preprocess": {"colour_of_the_sky": 1}},
         {"model": None},
         {"provenance": 3},
+        {"calibration": 3},
+        {"calibration": {"temperature": 0}},
     ],
 )
 def test_a_field_of_the_wrong_kind_is_damage(
@@ -182,3 +184,12 @@ def test_a_patient_has_one_pseudonym_in_a_run_and_another_in_the_next() -> None:
     assert salted_patient("P1", "a") == salted_patient("P1", "a")
     assert len({salted_patient(*pair) for pair in (("P1", "a"), ("P1", "b"), ("P2", "a"))}) == 3
     assert salted_patient(None, "a") == salted_patient("", "a") == ""
+
+
+def test_a_package_of_the_first_format_has_temperature_one(package_folder: Path) -> None:
+    path = package_folder / MODEL_JSON
+    values = json.loads(path.read_text())
+    del values["calibration"]
+    path.write_text(json.dumps({**values, "format_version": 1}))
+    seal(package_folder)
+    assert load_package(package_folder).calibration == Calibration()

@@ -78,6 +78,13 @@ def test_evaluation_repeats_the_numbers_of_the_run(tiny_run: Path, sample_folder
         assert found[name] == pytest.approx(package.metrics[name], abs=1e-5), name
 
 
+def test_a_run_is_calibrated_and_says_so(tiny_run: Path) -> None:
+    package = load_package(tiny_run)
+    temperature = package.calibration.temperature
+    assert 0 < temperature != 1
+    assert f"one temperature, {temperature:.3f}" in (tiny_run / CARD).read_text()
+
+
 def test_the_split_of_a_run_shares_no_patient(tiny_run: Path, sample_folder: Path) -> None:
     lines = split_lines(tiny_run)
     cases = load_cases([str(sample_folder / "nodule.csv")]).cases
