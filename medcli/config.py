@@ -159,10 +159,17 @@ class Calibration(JsonConfig):
     Attributes
     ----------
     temperature : probabilities are softmax(logits / temperature)
+    coverage : share of the scans of each class whose label set is to hold it
+    label_set_levels : per class, the probability from which it stands in a label set;
+        None: no label sets
     """
 
     temperature: float = 1.0
+    coverage: float = 0.9
+    label_set_levels: tuple[float, ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature: {self.temperature} is not above 0")
+        if not all(0 <= level <= 1 for level in self.label_set_levels or ()):
+            raise ValueError("label_set_levels: a level is no probability")

@@ -137,7 +137,12 @@ class Embedding:
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer of `classify` for one scan."""
+    """The answer of `classify` for one scan.
+
+    `label_set` holds the classes that are compatible with the scan at the model's stated
+    coverage; the answer is `uncertain` unless it holds exactly one. All None where the
+    model was not calibrated for it.
+    """
 
     path: str
     scan_id: str
@@ -154,6 +159,7 @@ class Prediction:
     ood_score: float | None = None
     warnings: tuple[ScanWarning, ...] = ()
     status: Literal["ok"] = "ok"
+    label_set: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

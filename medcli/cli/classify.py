@@ -108,6 +108,7 @@ def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any
         "probabilities": plain(result.probabilities),
         "positive": result.positive,
         "uncertain": result.uncertain,
+        "label_set": plain(result.label_set),
         "out_of_distribution": result.out_of_distribution,
         "ood_score": result.ood_score,
         "synthetic": result.synthetic,
@@ -125,6 +126,8 @@ def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str,
         "label": "",
         "probability": "",
         **{f"p_{name}": "" for name in task.classes},
+        "uncertain": "",
+        "label_set": "",
         "synthetic": "",
         "model": "",
         "warnings": "",
@@ -137,6 +140,8 @@ def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str,
         "label": result.label,
         "probability": f"{result.probability:.6f}",
         **{f"p_{name}": f"{share:.6f}" for name, share in result.probabilities.items()},
+        "uncertain": _flag(result.uncertain),
+        "label_set": " ".join(result.label_set or ()),
         "synthetic": str(result.synthetic).lower(),
         "model": result.model,
         "warnings": " ".join(warning.code for warning in result.warnings),
@@ -171,5 +176,11 @@ def prediction_table(predictions: Sequence[Prediction], names: Names) -> Table:
 
 
 def _notes(result: Prediction) -> str:
-    """The codes of the warnings."""
-    return ", ".join(sorted({warning.code for warning in result.warnings}))
+    """What sets the answer in doubt, and the codes of the warnings."""
+    codes = sorted({warning.code for warning in result.warnings})
+    return ", ".join([*(["uncertain"] if result.uncertain else []), *codes])
+
+
+def _flag(value: bool | None) -> str:
+    """A flag in a CSV; empty where it is unknown."""
+    return "" if value is None else str(value).lower()

@@ -10,6 +10,7 @@ import numpy as np
 
 from medcli.config import Window
 from medcli.evaluation.calibration import softmax
+from medcli.evaluation.conformal import label_sets
 from medcli.imaging.preprocess import Preprocessor, sample_slices
 from medcli.inference.engine import EngineOutput, OnnxEngine
 from medcli.models.package import GRAPH, ModelPackage
@@ -43,6 +44,7 @@ class Predictor:
         task = self.package.task
         probabilities = softmax(logits, self.package.calibration.temperature)
         best = int(np.argmax(probabilities))
+        label_set = self._label_set(probabilities)
         return Prediction(
             path=scan.path,
             scan_id=scan.scan_id,
@@ -54,7 +56,19 @@ class Predictor:
             positive=task.positive,
             model=self.package.fingerprint,
             synthetic=self.package.synthetic,
+            uncertain=None if label_set is None else len(label_set) != 1,
             warnings=scan.warnings,
+            label_set=label_set,
+        )
+
+    def _label_set(self, probabilities: np.ndarray) -> tuple[str, ...] | None:
+        """The classes of (K,) `probabilities` that reach their levels; None without levels."""
+        levels = self.package.calibration.label_set_levels
+        if levels is None:
+            return None
+        inside = label_sets(probabilities, levels)
+        return tuple(
+            name for name, held in zip(self.package.task.classes, inside, strict=True) if held
         )
 
     def embed(self, scan: Scan) -> Embedding:

@@ -225,6 +225,10 @@ def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
     _check_format(folder, values)
     try:
         task = values["task"]
+        calibration = Calibration.from_json(values.get("calibration", {}))
+        levels = calibration.label_set_levels
+        if levels is not None and len(levels) != len(task["classes"]):
+            raise ValueError(f"{len(levels)} label_set_levels for {len(task['classes'])} classes")
         return ModelPackage(
             path=folder,
             fingerprint=str(values["fingerprint"]),
@@ -233,7 +237,7 @@ def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
             ),
             preprocess=PreprocessConfig.from_json(values["preprocess"]),
             model=ModelConfig.from_json(values["model"]),
-            calibration=Calibration.from_json(values.get("calibration", {})),
+            calibration=calibration,
             synthetic=bool(values["synthetic"]),
             created=str(values["created"]),
             patient_salt=str(values["patient_salt"]),

@@ -26,8 +26,6 @@ from medcli.data.presets import resolve_task
 from medcli.data.sources import DataSet, load_cases
 from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
 from medcli.errors import ManifestError
-from medcli.evaluation.calibration import softmax
-from medcli.evaluation.metrics import classification_metrics
 from medcli.files import check_target, new_folder
 from medcli.home import runs_folder
 from medcli.models.export import check_onnx, export_onnx
@@ -46,7 +44,7 @@ from medcli.models.package import (
 )
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
-from medcli.training.calibrating import calibrate
+from medcli.training.calibrating import calibrate, measure
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
@@ -260,15 +258,13 @@ def _measure(data: _Data, fitted: Fit) -> tuple[Task, Calibration, dict[str, Any
 
     task, calibration = calibrate(data.task, data.arrays["val"].labels, logits("val"))
     part = "test" if data.split.test else "val"
-    cases = getattr(data.split, part)
-    metrics = classification_metrics(
+    metrics = measure(
+        task,
+        calibration,
         data.arrays[part].labels,
-        softmax(logits(part), calibration.temperature),
-        classes=task.classes,
-        positive=task.positive,
-        threshold=task.threshold,
-        patients=[case.patient_id for case in cases],
-        seed=data.train.seed,
+        logits(part),
+        getattr(data.split, part),
+        data.train.seed,
     )
     return task, calibration, {"split": part, **metrics}
 

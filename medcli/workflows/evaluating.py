@@ -14,6 +14,8 @@ from medcli.data.sources import load_cases
 from medcli.data.splits import PARTS
 from medcli.errors import LeakageError, ManifestError, ScanError
 from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
+from medcli.evaluation.conformal import label_set_metrics
+from medcli.evaluation.intervals import patient_groups
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.retrieval import retrieval_metrics
 from medcli.imaging.batch import read_all
@@ -280,6 +282,7 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
         [[row.prediction.probabilities[name] for name in task.classes] for row in rows]
     )
     patients = [row.patient_id for row in rows]
+    sites = [row.case.columns.get("site") for row in rows]
     baselines: dict[str, Any] = {"majority": majority_baseline(labels)}
     if task.positive is not None:
         is_positive = labels == task.classes.index(task.positive)
@@ -297,7 +300,28 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
             positive=task.positive,
             threshold=task.threshold,
             patients=patients,
+            sites=sites if any(sites) else None,
             seed=seed,
         ),
+        "label_sets": _label_sets(package, rows, labels, seed),
         "baselines": baselines,
     }
+
+
+def _label_sets(
+    package: ModelPackage, rows: Sequence[_Row], labels: np.ndarray, seed: int
+) -> dict[str, Any] | None:
+    """How often the label sets hold the true class; None for a model that gives none."""
+    if package.calibration.label_set_levels is None:
+        return None
+    sets = [
+        [name in (row.prediction.label_set or ()) for name in package.task.classes] for row in rows
+    ]
+    return label_set_metrics(
+        labels,
+        np.array(sets),
+        patient_groups([row.patient_id for row in rows], len(rows)),
+        classes=package.task.classes,
+        target=package.calibration.coverage,
+        seed=seed,
+    )

@@ -104,6 +104,8 @@ def test_a_model_json_that_says_nothing_is_damage(package_folder: Path, content:
         {"provenance": 3},
         {"calibration": 3},
         {"calibration": {"temperature": 0}},
+        {"calibration": {"label_set_levels": [0.5]}},
+        {"calibration": {"label_set_levels": [0.5, 2]}},
     ],
 )
 def test_a_field_of_the_wrong_kind_is_damage(
