@@ -12,7 +12,16 @@ import numpy as np
 import pytest
 
 from medcli.config import Calibration, ModelConfig, PreprocessConfig
-from medcli.models.package import CARD, GRAPH, WEIGHTS, ModelPackage, finish_package, seal
+from medcli.evaluation.out_of_distribution import Reference
+from medcli.models.package import (
+    CARD,
+    GRAPH,
+    WEIGHTS,
+    ModelPackage,
+    finish_package,
+    save_reference,
+    seal,
+)
 from medcli.records import Task
 
 SIDE, CELLS = 32, 8
@@ -85,6 +94,7 @@ def make_package() -> Callable[..., ModelPackage]:
         seed: int = 0,
         created: str = "2026-01-01T00:00:00+00:00",
         calibration: Calibration | None = None,
+        reference: Reference | None = None,
     ) -> ModelPackage:
         folder.mkdir(parents=True)
         weights = np.random.default_rng(seed).normal(size=(DIM, len(classes)))
@@ -103,6 +113,8 @@ def make_package() -> Callable[..., ModelPackage]:
             provenance={"source": "none", "split": []},
             metrics={"split": "test", "auroc": None, "accuracy": None},
         )
+        if reference is not None:
+            save_reference(folder, reference)
         seal(folder)
         return package
 

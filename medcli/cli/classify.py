@@ -128,6 +128,8 @@ def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str,
         **{f"p_{name}": "" for name in task.classes},
         "uncertain": "",
         "label_set": "",
+        "out_of_distribution": "",
+        "ood_score": "",
         "synthetic": "",
         "model": "",
         "warnings": "",
@@ -142,6 +144,8 @@ def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str,
         **{f"p_{name}": f"{share:.6f}" for name, share in result.probabilities.items()},
         "uncertain": _flag(result.uncertain),
         "label_set": " ".join(result.label_set or ()),
+        "out_of_distribution": _flag(result.out_of_distribution),
+        "ood_score": "" if result.ood_score is None else f"{result.ood_score:.3f}",
         "synthetic": str(result.synthetic).lower(),
         "model": result.model,
         "warnings": " ".join(warning.code for warning in result.warnings),
@@ -178,7 +182,8 @@ def prediction_table(predictions: Sequence[Prediction], names: Names) -> Table:
 def _notes(result: Prediction) -> str:
     """What sets the answer in doubt, and the codes of the warnings."""
     codes = sorted({warning.code for warning in result.warnings})
-    return ", ".join([*(["uncertain"] if result.uncertain else []), *codes])
+    doubts = {"uncertain": result.uncertain, "out of distribution": result.out_of_distribution}
+    return ", ".join([*(name for name, holds in doubts.items() if holds), *codes])
 
 
 def _flag(value: bool | None) -> str:

@@ -7,6 +7,7 @@
     graph.onnx          what prediction runs
     MODEL_CARD.md       the same for people
     manifest.json       size and SHA-256 of each file
+    reference.safetensors   what the training scans look like; absent in the first format
     history.csv, splits.csv   of a run: its epochs, and which scan was in which part
 
 The fingerprint is a hash over weights, graph and preprocessing: two packages with
@@ -23,8 +24,11 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
 from medcli.config import Calibration, ModelConfig, PreprocessConfig
 from medcli.errors import DamagedError, StorageError, UsageError
+from medcli.evaluation.out_of_distribution import Reference
 from medcli.records import Task
 
 FORMAT_VERSION = 2  # 1 had no calibration: its probabilities are those of temperature 1
@@ -35,6 +39,7 @@ MODEL_JSON, WEIGHTS, GRAPH, CARD = (
     "MODEL_CARD.md",
 )
 MANIFEST, HISTORY, SPLITS = "manifest.json", "history.csv", "splits.csv"
+REFERENCE = "reference.safetensors"
 REQUIRED = (MODEL_JSON, WEIGHTS, GRAPH, CARD)
 _WAY_OUT = "Restore the folder from a backup or train again"
 
@@ -153,6 +158,40 @@ def seal(folder: Path) -> None:
     files = {path.name: _entry(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     manifest = {"format_version": FORMAT_VERSION, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def save_reference(folder: Path, reference: Reference) -> None:
+    """Write what the training scans look like; before `seal`."""
+    from safetensors.numpy import save_file
+
+    arrays = {f"{name}.mean": mean for name, mean in reference.means.items()}
+    arrays |= {f"{name}.whitening": matrix for name, matrix in reference.whitenings.items()}
+    save_file(
+        {key: np.ascontiguousarray(array) for key, array in arrays.items()}, folder / REFERENCE
+    )
+
+
+def load_reference(folder: Path) -> Reference | None:
+    """What the training scans look like; None where the package does not say.
+
+    Raises
+    ------
+    DamagedError : the file is none of ours
+    """
+    if REFERENCE not in _read_json(folder / MANIFEST).get("files", {}):
+        return None
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(folder / REFERENCE)
+        names = [key.removesuffix(".mean") for key in arrays if key.endswith(".mean")]
+        reference = Reference(
+            {name: arrays[f"{name}.mean"] for name in names},
+            {name: arrays[f"{name}.whitening"] for name in names},
+        )
+    except Exception as error:  # safetensors' own errors share no base class with the rest
+        raise DamagedError(f"{folder / REFERENCE}: cannot be read", _WAY_OUT) from error
+    return reference
 
 
 def salted_patient(patient_id: str | None, salt: str) -> str:

@@ -1,20 +1,27 @@
-"""Logits of the validation part → how the model's answers are read."""
+"""Logits and pictures of the validation part → how the model's answers are read."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
+from itertools import pairwise
 from typing import Any
 
 import numpy as np
 
 from medcli.config import Calibration
+from medcli.data.arrays import ScanArrays
 from medcli.evaluation.calibration import fit_temperature, softmax
 from medcli.evaluation.conformal import label_set_levels, label_set_metrics, label_sets
 from medcli.evaluation.intervals import patient_groups
 from medcli.evaluation.metrics import classification_metrics
+from medcli.evaluation.out_of_distribution import Reference, fit_reference, stack_views
 from medcli.evaluation.thresholds import youden_threshold
+from medcli.imaging.preprocess import LEVELS, sample_slices
+from medcli.imaging.statistics import picture_views
 from medcli.records import Case, Task
+
+REFERENCE_SCANS = 2000
 
 
 def calibrate(task: Task, labels: np.ndarray, logits: np.ndarray) -> tuple[Task, Calibration]:
@@ -71,3 +78,19 @@ def measure(
         seed=seed,
     )
     return metrics
+
+
+def reference_scans(training: ScanArrays, validation: ScanArrays) -> Reference:
+    """What the training scans look like, from at most `REFERENCE_SCANS` of them."""
+    chosen = sample_slices(len(training.labels), REFERENCE_SCANS)
+    return fit_reference(scan_views(training.select(chosen)), scan_views(validation))
+
+
+def scan_views(scans: ScanArrays) -> dict[str, np.ndarray]:
+    """View → (N, F) features of N scans, as prediction computes them."""
+    return stack_views(
+        [
+            picture_views(scans.images[start:end].astype(np.float32) / LEVELS)
+            for start, end in pairwise(scans.offsets)
+        ]
+    )

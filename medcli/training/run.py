@@ -26,6 +26,7 @@ from medcli.data.presets import resolve_task
 from medcli.data.sources import DataSet, load_cases
 from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
 from medcli.errors import ManifestError
+from medcli.evaluation.out_of_distribution import Reference
 from medcli.files import check_target, new_folder
 from medcli.home import runs_folder
 from medcli.models.export import check_onnx, export_onnx
@@ -40,11 +41,12 @@ from medcli.models.package import (
     is_replaceable,
     load_package,
     salted_patient,
+    save_reference,
     seal,
 )
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
-from medcli.training.calibrating import calibrate, measure
+from medcli.training.calibrating import calibrate, measure, reference_scans
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
@@ -131,8 +133,9 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
     )
     events.stage("measuring the held-out part")
     task, calibration, metrics = _measure(data, fitted)
+    reference = reference_scans(data.arrays["train"], data.arrays["val"])
     events.stage("exporting and checking the ONNX graph")
-    return _write(request, replace(data, task=task), fitted, calibration, metrics)
+    return _write(request, replace(data, task=task), fitted, calibration, reference, metrics)
 
 
 def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
@@ -274,6 +277,7 @@ def _write(
     data: _Data,
     fitted: Fit,
     calibration: Calibration,
+    reference: Reference,
     metrics: dict[str, Any],
 ) -> ModelPackage:
     """Write the run folder; it appears whole or not at all."""
@@ -289,6 +293,7 @@ def _write(
         salt = secrets.token_hex(16)
         _write_history(folder / HISTORY, fitted.history)
         _write_splits(folder / SPLITS, data, salt)
+        save_reference(folder, reference)
         package = finish_package(
             folder,
             task=data.task,

@@ -79,7 +79,7 @@ def _answer(
     return Answer(
         case=case,
         result=result,
-        prediction=predictor.prediction(scan, embedding.logits),
+        prediction=predictor.prediction(scan, embedding.logits, embedding.ood_score),
         picture=next(thumbnails(scan, [shown], QUERY_SIDE)) if pictures else None,
         patient_id=scan.patient_id,
     )

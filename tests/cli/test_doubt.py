@@ -8,9 +8,11 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import pytest
 
 from medcli.config import Calibration
+from medcli.evaluation.out_of_distribution import Reference
 from medcli.models.package import ModelPackage
 
 Run = Callable[..., Any]
@@ -45,6 +47,26 @@ def test_an_answer_is_uncertain_unless_one_class_is_left(
     (row,) = csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))
     assert row["label_set"] == " ".join(label_set or [])
     assert row["uncertain"] == ("" if uncertain is None else str(uncertain).lower())
+
+
+def test_a_foreign_scan_is_marked_and_still_answered(
+    medcli: Run, make_package: Make, sample_folder: Path, tmp_path: Path
+) -> None:
+    far = Reference({"layout": np.full(64, 9, "f4")}, {"layout": np.eye(64, dtype="f4")})
+    package = make_package(tmp_path / "model", reference=far)
+    arguments = ("classify", sample_folder / "scan.dcm", "-m", package.path)
+    done = medcli(*arguments, "--json")
+    (answer,) = done.json
+    assert done.status == 0
+    assert answer["out_of_distribution"] is True
+    assert answer["ood_score"] > 60
+    assert answer["label"] in answer["probabilities"]
+    table = medcli(*arguments, "--csv", tmp_path / "table.csv")
+    assert "out of" in table.out
+    assert "distribution" in table.out
+    (row,) = csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))
+    assert row["out_of_distribution"] == "true"
+    assert float(row["ood_score"]) == pytest.approx(answer["ood_score"], abs=0.001)
 
 
 def test_evaluate_measures_the_label_sets_and_each_site(

@@ -46,6 +46,7 @@ def test_a_run_is_a_package_with_exactly_these_files(tiny_run: Path) -> None:
         "history.csv",
         "manifest.json",
         "model.json",
+        "reference.safetensors",
         "splits.csv",
         "weights.safetensors",
     ]
