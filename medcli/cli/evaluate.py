@@ -107,6 +107,7 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     if sets := metrics["label_sets"]:
         covered = f"{number(sets['coverage'], sets['coverage_ci'])} hold the class"
         rows.append((f"label sets, {sets['target']:g}", f"{covered}, {sets['one']:.3f} hold one"))
+    rows.append(("out of distribution", number(metrics["out_of_distribution"])))
     for name, site in (metrics["per_site"] or {}).items():
         rows.append((f"site {name}", _site(site)))
     for name, baseline in metrics["baselines"].items():

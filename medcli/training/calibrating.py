@@ -86,6 +86,11 @@ def reference_scans(training: ScanArrays, validation: ScanArrays) -> Reference:
     return fit_reference(scan_views(training.select(chosen)), scan_views(validation))
 
 
+def flagged_share(reference: Reference, scans: ScanArrays) -> float:
+    """Share of `scans` beyond the limit of `reference`."""
+    return float((reference.scores(scan_views(scans)) > 1).mean())
+
+
 def scan_views(scans: ScanArrays) -> dict[str, np.ndarray]:
     """View → (N, F) features of N scans, as prediction computes them."""
     return stack_views(

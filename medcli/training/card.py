@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from medcli.evaluation.out_of_distribution import BUDGET
 from medcli.models.package import ModelPackage
 
 _CARD = """\
@@ -44,7 +45,9 @@ cropping can change them without a sign. The probabilities were calibrated on th
 part by one temperature, {temperature:.3f} (1 changes nothing). Label sets aim to hold the true
 class of {coverage:.0%} of the scans of each class. The same validation part chose the weights, so
 that holds only nearly; the table shows what was found. Predictive values hold at the prevalence of
-the scans they were measured on.
+the scans they were measured on. A scan is flagged as out of distribution where tone, texture,
+colour or layout of the picture lie further from the training scans than {within:.0%} of the
+validation scans do; what looks alike and is foreign by its content is not noticed.
 """
 
 
@@ -72,6 +75,7 @@ def model_card(package: ModelPackage) -> str:
         seconds=provenance["seconds"],
         device=provenance["device"],
         onnx_difference=provenance["onnx_difference"],
+        within=1 - BUDGET,
         coverage=package.calibration.coverage,
         temperature=package.calibration.temperature,
         split_rows="\n".join(_split_row(row) for row in provenance["split"]),
@@ -98,6 +102,7 @@ def _metric_rows(metrics: Any) -> list[str]:
     covered = f"{_number(sets['coverage'])}{_interval(sets['coverage_ci'])}"
     rows.append(f"| label sets hold the class (aim {sets['target']:g}) | {covered} |")
     rows.append(f"| label sets of exactly one class | {_number(sets['one'])} |")
+    rows.append(f"| flagged as out of distribution | {_number(metrics['out_of_distribution'])} |")
     return rows
 
 

@@ -46,7 +46,7 @@ from medcli.models.package import (
 )
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
-from medcli.training.calibrating import calibrate, measure, reference_scans
+from medcli.training.calibrating import calibrate, flagged_share, measure, reference_scans
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
@@ -134,6 +134,8 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
     events.stage("measuring the held-out part")
     task, calibration, metrics = _measure(data, fitted)
     reference = reference_scans(data.arrays["train"], data.arrays["val"])
+    held_out = data.arrays[metrics["split"]]
+    metrics["out_of_distribution"] = flagged_share(reference, held_out)
     events.stage("exporting and checking the ONNX graph")
     return _write(request, replace(data, task=task), fitted, calibration, reference, metrics)
 

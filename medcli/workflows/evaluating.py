@@ -304,8 +304,15 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
             seed=seed,
         ),
         "label_sets": _label_sets(package, rows, labels, seed),
+        "out_of_distribution": _flagged_share(rows),
         "baselines": baselines,
     }
+
+
+def _flagged_share(rows: Sequence[_Row]) -> float | None:
+    """Share of the scans out of distribution; None for a model that cannot tell."""
+    flags = [row.prediction.out_of_distribution for row in rows]
+    return None if None in flags else float(np.mean(np.array(flags, dtype=bool)))
 
 
 def _label_sets(

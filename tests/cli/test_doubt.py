@@ -54,6 +54,8 @@ def test_a_foreign_scan_is_marked_and_still_answered(
 ) -> None:
     far = Reference({"layout": np.full(64, 9, "f4")}, {"layout": np.eye(64, dtype="f4")})
     package = make_package(tmp_path / "model", reference=far)
+    (measured,) = medcli("evaluate", package.path, sample_folder / "nodule.csv", "--json").json
+    assert measured["out_of_distribution"] == 1
     arguments = ("classify", sample_folder / "scan.dcm", "-m", package.path)
     done = medcli(*arguments, "--json")
     (answer,) = done.json
@@ -91,4 +93,4 @@ def test_without_sites_and_label_sets_evaluate_has_none(
     manifest.write_text(text.replace("site", "hall").replace("ct/", f"{sample_folder}/ct/"))
     package = make_package(tmp_path / "m")
     (answer,) = medcli("evaluate", package.path, manifest, "--json").json
-    assert answer["per_site"] is answer["label_sets"] is None
+    assert answer["per_site"] is answer["label_sets"] is answer["out_of_distribution"] is None

@@ -26,6 +26,7 @@ EVALUATE = {
     *("accuracy", "accuracy_ci", "sensitivity", "specificity", "threshold"),
     *("average_precision", "ece", "brier", "confusion", "per_class", "baselines"),
     *("auroc_variance", "auroc_ci_delong", "ppv", "npv", "per_site", "label_sets"),
+    "out_of_distribution",
 }
 RETRIEVAL = {
     *("n_queries", "n_gallery", "map_at_5", "map_at_5_strict", "mmv_at_5", "acc_at_1"),
