@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import dataclasses
 import json
+import math
 import types
 import typing
 from collections.abc import Mapping
@@ -149,3 +150,26 @@ class TrainConfig(JsonConfig):
     bf16: bool = False
     test_fraction: float = 0.15
     val_fraction: float = 0.15
+
+
+@dataclass(frozen=True, slots=True)
+class Calibration(JsonConfig):
+    """How the logits of a trained model become an answer; fitted on the validation part.
+
+    Attributes
+    ----------
+    temperature : probabilities are softmax(logits / temperature)
+    coverage : share of the scans of each class whose label set is to hold it
+    label_set_levels : per class, the probability from which it stands in a label set;
+        None: no label sets
+    """
+
+    temperature: float = 1.0
+    coverage: float = 0.9
+    label_set_levels: tuple[float, ...] | None = None
+
+    def __post_init__(self) -> None:
+        if not 0 < self.temperature < math.inf:
+            raise ValueError(f"temperature: {self.temperature} is not above 0")
+        if not all(0 <= level <= 1 for level in self.label_set_levels or ()):
+            raise ValueError("label_set_levels: a level is no probability")

@@ -133,6 +133,8 @@ class Embedding:
     slice_numbers : (M,) int, position of each row in array order
     slice_views : (M,) what the slice was rendered with: "model", "own", "-600/1500" …
     attention : (S',) weights over the sampled slices, summing to 1
+    ood_score : how far the scan lies from the training scans, 1 at the limit; None where
+        the model does not know
     """
 
     vector: np.ndarray
@@ -141,11 +143,18 @@ class Embedding:
     slice_numbers: np.ndarray
     slice_views: tuple[str, ...]
     attention: np.ndarray
+    ood_score: float | None = None
 
 
 @dataclass(frozen=True, slots=True)
 class Prediction:
-    """The answer of `classify` for one scan."""
+    """The answer of `classify` for one scan.
+
+    `label_set` holds the classes that are compatible with the scan at the model's stated
+    coverage; the answer is `uncertain` unless it holds exactly one. `ood_score` is 1 at the
+    limit beyond which a scan is `out_of_distribution`. All None where the model was not
+    calibrated for it.
+    """
 
     path: str
     scan_id: str
@@ -162,6 +171,7 @@ class Prediction:
     ood_score: float | None = None
     warnings: tuple[ScanWarning, ...] = ()
     status: Literal["ok"] = "ok"
+    label_set: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

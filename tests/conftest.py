@@ -11,8 +11,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medcli.config import ModelConfig, PreprocessConfig
-from medcli.models.package import CARD, GRAPH, WEIGHTS, ModelPackage, finish_package, seal
+from medcli.config import Calibration, ModelConfig, PreprocessConfig
+from medcli.evaluation.out_of_distribution import Reference
+from medcli.models.package import (
+    CARD,
+    GRAPH,
+    WEIGHTS,
+    ModelPackage,
+    finish_package,
+    save_reference,
+    seal,
+)
 from medcli.records import Task
 
 SIDE, CELLS = 32, 8
@@ -84,6 +93,8 @@ def make_package() -> Callable[..., ModelPackage]:
         synthetic: bool = False,
         seed: int = 0,
         created: str = "2026-01-01T00:00:00+00:00",
+        calibration: Calibration | None = None,
+        reference: Reference | None = None,
     ) -> ModelPackage:
         folder.mkdir(parents=True)
         weights = np.random.default_rng(seed).normal(size=(DIM, len(classes)))
@@ -95,12 +106,15 @@ def make_package() -> Callable[..., ModelPackage]:
             task=Task(task, tuple(classes), classes[-1] if len(classes) == 2 else None, 0.5),
             preprocess=PreprocessConfig(size=SIDE),
             model=ModelConfig(embedding_dim=DIM, layout_grid=0),
+            calibration=calibration,
             synthetic=synthetic,
             created=created,
             patient_salt="00" * 16,
             provenance={"source": "none", "split": []},
             metrics={"split": "test", "auroc": None, "accuracy": None},
         )
+        if reference is not None:
+            save_reference(folder, reference)
         seal(folder)
         return package
 

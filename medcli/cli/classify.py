@@ -108,6 +108,7 @@ def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any
         "probabilities": plain(result.probabilities),
         "positive": result.positive,
         "uncertain": result.uncertain,
+        "label_set": plain(result.label_set),
         "out_of_distribution": result.out_of_distribution,
         "ood_score": result.ood_score,
         "synthetic": result.synthetic,
@@ -125,6 +126,10 @@ def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str,
         "label": "",
         "probability": "",
         **{f"p_{name}": "" for name in task.classes},
+        "uncertain": "",
+        "label_set": "",
+        "out_of_distribution": "",
+        "ood_score": "",
         "synthetic": "",
         "model": "",
         "warnings": "",
@@ -137,6 +142,10 @@ def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str,
         "label": result.label,
         "probability": f"{result.probability:.6f}",
         **{f"p_{name}": f"{share:.6f}" for name, share in result.probabilities.items()},
+        "uncertain": _flag(result.uncertain),
+        "label_set": " ".join(result.label_set or ()),
+        "out_of_distribution": _flag(result.out_of_distribution),
+        "ood_score": "" if result.ood_score is None else f"{result.ood_score:.3f}",
         "synthetic": str(result.synthetic).lower(),
         "model": result.model,
         "warnings": " ".join(warning.code for warning in result.warnings),
@@ -171,5 +180,12 @@ def prediction_table(predictions: Sequence[Prediction], names: Names) -> Table:
 
 
 def _notes(result: Prediction) -> str:
-    """The codes of the warnings."""
-    return ", ".join(sorted({warning.code for warning in result.warnings}))
+    """What sets the answer in doubt, and the codes of the warnings."""
+    codes = sorted({warning.code for warning in result.warnings})
+    doubts = {"uncertain": result.uncertain, "out of distribution": result.out_of_distribution}
+    return ", ".join([*(name for name, holds in doubts.items() if holds), *codes])
+
+
+def _flag(value: bool | None) -> str:
+    """A flag in a CSV; empty where it is unknown."""
+    return "" if value is None else str(value).lower()

@@ -99,8 +99,17 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     rows = [("part", f"{metrics['split']}: {scans}")]
     for name in ("auroc", "accuracy"):
         rows.append((TITLES.get(name, name), number(metrics[name], metrics[f"{name}_ci"])))
-    for name in ("sensitivity", "specificity", "threshold", "average_precision", "ece", "brier"):
+    rows.insert(2, ("AUROC, DeLong", number(metrics["auroc"], metrics["auroc_ci_delong"])))
+    for name in ("sensitivity", "specificity", "ppv", "npv", "threshold"):
         rows.append((TITLES.get(name, name), number(metrics[name])))
+    for name in ("average_precision", "ece", "brier"):
+        rows.append((TITLES.get(name, name), number(metrics[name])))
+    if sets := metrics["label_sets"]:
+        covered = f"{number(sets['coverage'], sets['coverage_ci'])} hold the class"
+        rows.append((f"label sets, {sets['target']:g}", f"{covered}, {sets['one']:.3f} hold one"))
+    rows.append(("out of distribution", number(metrics["out_of_distribution"])))
+    for name, site in (metrics["per_site"] or {}).items():
+        rows.append((f"site {name}", _site(site)))
     for name, baseline in metrics["baselines"].items():
         told = f"AUROC {number(baseline['auroc'], baseline.get('auroc_ci'))}"
         if "accuracy" in baseline:
@@ -112,9 +121,18 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     return facts_table(rows)
 
 
+def _site(metrics: dict[str, Any]) -> str:
+    """The numbers of one site."""
+    told = [f"{metrics['n']} scans", f"AUROC {number(metrics['auroc'], metrics['auroc_ci'])}"]
+    names = ("sensitivity", "specificity", "ppv", "npv")
+    return ", ".join([*told, *(f"{TITLES.get(n, n)} {number(metrics[n])}" for n in names)])
+
+
 TITLES = {
     "auroc": "AUROC",
     "average_precision": "average precision",
+    "ppv": "PPV",
+    "npv": "NPV",
     "ece": "calibration error",
     "brier": "Brier score",
 }

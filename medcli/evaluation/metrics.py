@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections import defaultdict
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
 from sklearn.metrics import average_precision_score
 
 from medcli.evaluation.calibration import brier_loss, expected_calibration_error
+from medcli.evaluation.delong import delong_interval, delong_variance
 from medcli.evaluation.intervals import (
     Interval,
     patient_bootstrap,
@@ -17,7 +19,13 @@ from medcli.evaluation.intervals import (
 )
 from medcli.evaluation.ranking import auroc, mean_auroc_statistic
 
-_HEADLINE = ("auroc", "sensitivity", "specificity", "average_precision")
+_HEADLINE = ("auroc", "sensitivity", "specificity", "ppv", "npv", "average_precision")
+_OF_A_SITE = (
+    *("n", "n_patients", "auroc", "auroc_ci", "accuracy", "accuracy_ci"),
+    *("sensitivity", "specificity", "ppv", "npv", "ece", "brier", "per_class"),
+)
+_DELONG = ("auroc_variance", "auroc_ci_delong")
+UNKNOWN_SITE = "unknown"
 
 
 def classification_metrics(
@@ -28,15 +36,16 @@ def classification_metrics(
     positive: str | None = None,
     threshold: float | None = None,
     patients: Sequence[str | None] | None = None,
+    sites: Sequence[str | None] | None = None,
     seed: int = 0,
     resamples: int = 1000,
 ) -> dict[str, Any]:
     """Metrics of probabilities against true labels, ready for JSON.
 
     Accuracy and confusion are taken at the argmax. With two classes the headline
-    numbers are those of the positive class, sensitivity and specificity at
-    `threshold`; with more they are means over the classes present, one against the
-    rest, at the argmax.
+    numbers are those of the positive class, sensitivity, specificity and predictive
+    values at `threshold`; with more they are means over the classes present, one against
+    the rest, at the argmax. Predictive values hold at the prevalence of these scans.
 
     Parameters
     ----------
@@ -46,11 +55,14 @@ def classification_metrics(
     positive : the positive one of two classes, ignored for more
     threshold : "positive" means a probability ≥ it; None: 0.5
     patients : one a row, None or blank where unknown
+    sites : one a row, None or blank where unknown; None: `per_site` is None
 
     Returns
     -------
     The fields of `medcli evaluate` that are numbers, and `warnings`; what is
-    undefined is None. Rows of `confusion` are true classes, columns predicted ones
+    undefined is None. Rows of `confusion` are true classes, columns predicted ones.
+    `auroc_ci` is from the bootstrap, `auroc_ci_delong` from `auroc_variance`, of two
+    classes only; each class has its own in `per_class`
 
     Raises
     ------
@@ -58,17 +70,48 @@ def classification_metrics(
     """
     labels, probabilities = np.asarray(labels), np.asarray(probabilities, dtype=np.float64)
     _check(labels, probabilities, classes, positive)
+    if patients is None:
+        patients = [None] * len(labels)
+
+    def of(rows: list[int]) -> dict[str, Any]:
+        return _measure(
+            labels[rows],
+            probabilities[rows],
+            [patients[row] for row in rows],
+            classes=classes,
+            positive=positive,
+            threshold=threshold,
+            seed=seed,
+            resamples=resamples,
+        )
+
+    per_site = None if sites is None else _per_site(sites, of)
+    return {**of(list(range(len(labels)))), "per_site": per_site}
+
+
+def _measure(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    patients: Sequence[str | None],
+    *,
+    classes: Sequence[str],
+    positive: str | None,
+    threshold: float | None,
+    seed: int,
+    resamples: int,
+) -> dict[str, Any]:
+    """The fields of `classification_metrics` but `per_site`, of rows that fit each other."""
     binary = len(classes) == 2
     threshold = (0.5 if threshold is None else float(threshold)) if binary else None
     predicted = probabilities.argmax(axis=1)
     decided = _decided(probabilities, classes, positive, threshold)
+    groups = patient_groups(patients, len(labels))
     per_class = {
-        name: _one_against_rest(labels == k, probabilities[:, k], decided == k)
+        name: _one_against_rest(labels == k, probabilities[:, k], decided == k, groups)
         for k, name in enumerate(classes)
     }
     present = [name for name in classes if per_class[name]["n"]]
     headline = [positive] if binary and positive else present
-    groups = patient_groups(patients, len(labels))
     intervals = patient_bootstrap(
         {
             "auroc": mean_auroc_statistic(
@@ -80,6 +123,7 @@ def classification_metrics(
         seed=seed,
         resamples=resamples,
     )
+    own = per_class[positive] if binary and positive else dict.fromkeys(_DELONG)
     means = {key: _mean([per_class[name][key] for name in headline]) for key in _HEADLINE}
     return {
         "classes": list(classes),
@@ -88,10 +132,13 @@ def classification_metrics(
         "n_patients": int(groups.max()) + 1,
         "auroc": means["auroc"],
         "auroc_ci": intervals["auroc"].bounds if means["auroc"] is not None else None,
+        **{key: own[key] for key in _DELONG},
         "accuracy": float((predicted == labels).mean()),
         "accuracy_ci": intervals["accuracy"].bounds,
         "sensitivity": means["sensitivity"],
         "specificity": means["specificity"],
+        "ppv": means["ppv"],
+        "npv": means["npv"],
         "threshold": threshold,
         "average_precision": means["average_precision"],
         "ece": expected_calibration_error(labels, probabilities),
@@ -138,18 +185,34 @@ def _decided(
     return decided
 
 
-def _one_against_rest(truth: np.ndarray, scores: np.ndarray, decided: np.ndarray) -> dict[str, Any]:
+def _one_against_rest(
+    truth: np.ndarray, scores: np.ndarray, decided: np.ndarray, groups: np.ndarray
+) -> dict[str, Any]:
     """Numbers of one class; all arguments (N,), `truth` and `decided` bool."""
     n = int(truth.sum())
     both = 0 < n < len(truth)
     return {
         "n": n,
         "auroc": auroc(truth, scores),
+        "auroc_variance": delong_variance(truth, scores, groups),
+        "auroc_ci_delong": delong_interval(truth, scores, groups),
         "sensitivity": _share(decided, truth),
         "specificity": _share(~decided, ~truth),
-        "precision": _share(truth, decided),
+        "ppv": _share(truth, decided),
+        "npv": _share(~truth, ~decided),
         "average_precision": float(average_precision_score(truth, scores)) if both else None,
     }
+
+
+def _per_site(
+    sites: Sequence[str | None], of: Callable[[list[int]], dict[str, Any]]
+) -> dict[str, dict[str, Any]]:
+    """What `of` says of each site's rows alone, in the order of the sites' names."""
+    rows: defaultdict[str, list[int]] = defaultdict(list)
+    for row, site in enumerate(sites):
+        rows[(site or "").strip() or UNKNOWN_SITE].append(row)
+    measured = {name: of(rows[name]) for name in sorted(rows)}
+    return {name: {key: each[key] for key in _OF_A_SITE} for name, each in measured.items()}
 
 
 def _share(flags: np.ndarray, among: np.ndarray) -> float | None:

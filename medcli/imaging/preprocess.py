@@ -51,7 +51,11 @@ class Preprocessor:
         (S', C, size, size) float32. Percentiles are taken over the whole scan,
         whatever slices are asked for.
         """
-        return (self.unit_input(scan, slices=slices, window=window) - self._mean) / self._std
+        return self.standardise(self.unit_input(scan, slices=slices, window=window))
+
+    def standardise(self, images: np.ndarray) -> np.ndarray:
+        """(S, C, H, W) in 0–1 → by mean and spread of the training part, per channel."""
+        return np.asarray((images - self._mean) / self._std)
 
     def unit_input(
         self,

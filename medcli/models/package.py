@@ -7,6 +7,7 @@
     graph.onnx          what prediction runs
     MODEL_CARD.md       the same for people
     manifest.json       size and SHA-256 of each file
+    reference.safetensors   what the training scans look like; absent in the first format
     history.csv, splits.csv   of a run: its epochs, and which scan was in which part
 
 The fingerprint is a hash over weights, graph and preprocessing: two packages with
@@ -23,11 +24,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from medcli.config import ModelConfig, PreprocessConfig
+import numpy as np
+
+from medcli.config import Calibration, ModelConfig, PreprocessConfig
 from medcli.errors import DamagedError, StorageError, UsageError
+from medcli.evaluation.out_of_distribution import Reference
 from medcli.records import Task
 
-FORMAT_VERSION = 1
+FORMAT_VERSION = 2  # 1 had no calibration: its probabilities are those of temperature 1
 MODEL_JSON, WEIGHTS, GRAPH, CARD = (
     "model.json",
     "weights.safetensors",
@@ -35,6 +39,7 @@ MODEL_JSON, WEIGHTS, GRAPH, CARD = (
     "MODEL_CARD.md",
 )
 MANIFEST, HISTORY, SPLITS = "manifest.json", "history.csv", "splits.csv"
+REFERENCE = "reference.safetensors"
 REQUIRED = (MODEL_JSON, WEIGHTS, GRAPH, CARD)
 _WAY_OUT = "Restore the folder from a backup or train again"
 
@@ -55,6 +60,7 @@ class ModelPackage:
     task: Task
     preprocess: PreprocessConfig
     model: ModelConfig
+    calibration: Calibration
     synthetic: bool
     created: str
     patient_salt: str = field(repr=False)
@@ -120,6 +126,7 @@ def finish_package(
     task: Task,
     preprocess: PreprocessConfig,
     model: ModelConfig,
+    calibration: Calibration | None = None,
     synthetic: bool,
     created: str,
     patient_salt: str,
@@ -135,6 +142,7 @@ def finish_package(
         "task": dataclasses.asdict(task),
         "preprocess": preprocess.to_json(),
         "model": model.to_json(),
+        "calibration": (calibration or Calibration()).to_json(),
         "synthetic": synthetic,
         "created": created,
         "patient_salt": patient_salt,
@@ -150,6 +158,40 @@ def seal(folder: Path) -> None:
     files = {path.name: _entry(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
     manifest = {"format_version": FORMAT_VERSION, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
+
+
+def save_reference(folder: Path, reference: Reference) -> None:
+    """Write what the training scans look like; before `seal`."""
+    from safetensors.numpy import save_file
+
+    arrays = {f"{name}.mean": mean for name, mean in reference.means.items()}
+    arrays |= {f"{name}.whitening": matrix for name, matrix in reference.whitenings.items()}
+    save_file(
+        {key: np.ascontiguousarray(array) for key, array in arrays.items()}, folder / REFERENCE
+    )
+
+
+def load_reference(folder: Path) -> Reference | None:
+    """What the training scans look like; None where the package does not say.
+
+    Raises
+    ------
+    DamagedError : the file is none of ours
+    """
+    if REFERENCE not in _read_json(folder / MANIFEST).get("files", {}):
+        return None
+    from safetensors.numpy import load_file
+
+    try:
+        arrays = load_file(folder / REFERENCE)
+        names = [key.removesuffix(".mean") for key in arrays if key.endswith(".mean")]
+        reference = Reference(
+            {name: arrays[f"{name}.mean"] for name in names},
+            {name: arrays[f"{name}.whitening"] for name in names},
+        )
+    except Exception as error:  # safetensors' own errors share no base class with the rest
+        raise DamagedError(f"{folder / REFERENCE}: cannot be read", _WAY_OUT) from error
+    return reference
 
 
 def salted_patient(patient_id: str | None, salt: str) -> str:
@@ -222,6 +264,10 @@ def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
     _check_format(folder, values)
     try:
         task = values["task"]
+        calibration = Calibration.from_json(values.get("calibration", {}))
+        levels = calibration.label_set_levels
+        if levels is not None and len(levels) != len(task["classes"]):
+            raise ValueError(f"{len(levels)} label_set_levels for {len(task['classes'])} classes")
         return ModelPackage(
             path=folder,
             fingerprint=str(values["fingerprint"]),
@@ -230,6 +276,7 @@ def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
             ),
             preprocess=PreprocessConfig.from_json(values["preprocess"]),
             model=ModelConfig.from_json(values["model"]),
+            calibration=calibration,
             synthetic=bool(values["synthetic"]),
             created=str(values["created"]),
             patient_salt=str(values["patient_salt"]),

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from medcli.evaluation.out_of_distribution import BUDGET
 from medcli.models.package import ModelPackage
 
 _CARD = """\
@@ -41,7 +42,13 @@ Intervals: 95 %, bootstrap over patients. The threshold was fixed on the validat
 ## Limits
 
 The numbers hold for data like those above. Another scanner, site, population or way of
-cropping can change them without a sign. The probabilities are not calibrated.
+cropping can change them without a sign. The probabilities were calibrated on the validation
+part by one temperature, {temperature:.3f} (1 changes nothing). Label sets aim to hold the true
+class of {coverage:.0%} of the scans of each class. The same validation part chose the weights, so
+that holds only nearly; the table shows what was found. Predictive values hold at the prevalence of
+the scans they were measured on. A scan is flagged as out of distribution where tone, texture,
+colour or layout of the picture lie further from the training scans than {within:.0%} of the
+validation scans do; what looks alike and is foreign by its content is not noticed.
 """
 
 
@@ -70,6 +77,9 @@ def model_card(package: ModelPackage) -> str:
         seconds=provenance["seconds"],
         device=provenance["device"],
         onnx_difference=provenance["onnx_difference"],
+        within=1 - BUDGET,
+        coverage=package.calibration.coverage,
+        temperature=package.calibration.temperature,
         split_rows="\n".join(_split_row(row) for row in provenance["split"]),
         part="held-out test" if metrics["split"] == "test" else "validation",
         metric_rows="\n".join(_metric_rows(metrics)),
@@ -86,8 +96,15 @@ def _metric_rows(metrics: Any) -> list[str]:
         f"| {name} | {_number(metrics[name])}{_interval(metrics.get(f'{name}_ci'))} |"
         for name in ("auroc", "accuracy")
     ]
-    names = ("sensitivity", "specificity", "threshold", "average_precision", "ece", "brier")
+    rows.insert(1, f"| auroc, DeLong | {_interval(metrics['auroc_ci_delong']).strip() or '–'} |")
+    at_threshold = ("sensitivity", "specificity", "ppv", "npv", "threshold")
+    names = (*at_threshold, "average_precision", "ece", "brier")
     rows += [f"| {name.replace('_', ' ')} | {_number(metrics[name])} |" for name in names]
+    sets = metrics["label_sets"]
+    covered = f"{_number(sets['coverage'])}{_interval(sets['coverage_ci'])}"
+    rows.append(f"| label sets hold the class (aim {sets['target']:g}) | {covered} |")
+    rows.append(f"| label sets of exactly one class | {_number(sets['one'])} |")
+    rows.append(f"| flagged as out of distribution | {_number(metrics['out_of_distribution'])} |")
     rows += [
         f"| auroc of a {name.replace('_', ' on ', 1)} | "
         f"{_number(baseline['auroc'])}{_interval(baseline['auroc_ci'])} |"

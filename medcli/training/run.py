@@ -20,15 +20,14 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
+from medcli.config import Calibration, ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.audit import identical_pixels
 from medcli.data.presets import resolve_task
 from medcli.data.sources import DataSet, load_cases
 from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
 from medcli.errors import ManifestError
-from medcli.evaluation.metrics import classification_metrics
-from medcli.evaluation.thresholds import youden_threshold
+from medcli.evaluation.out_of_distribution import Reference
 from medcli.files import check_target, new_folder
 from medcli.home import runs_folder
 from medcli.models.export import check_onnx, export_onnx
@@ -43,12 +42,14 @@ from medcli.models.package import (
     is_replaceable,
     load_package,
     salted_patient,
+    save_reference,
     seal,
 )
 from medcli.models.scan_model import ScanModel
 from medcli.models.weights import find_start
 from medcli.records import Task
 from medcli.training.baselines import perceptron_baselines
+from medcli.training.calibrating import calibrate, flagged_share, measure, reference_scans
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
@@ -154,9 +155,12 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
         on_epoch=events.epoch,
     )
     events.stage("measuring the held-out part")
-    task, metrics = _measure(data, fitted)
+    task, calibration, metrics = _measure(data, fitted)
+    reference = reference_scans(data.arrays["train"], data.arrays["val"])
+    held_out = data.arrays[metrics["split"]]
+    metrics["out_of_distribution"] = flagged_share(reference, held_out)
     events.stage("exporting and checking the ONNX graph")
-    return _write(request, replace(data, task=task), fitted, metrics)
+    return _write(request, replace(data, task=task), fitted, calibration, reference, metrics)
 
 
 def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
@@ -268,50 +272,42 @@ def _is_synthetic(item: ReadScan) -> bool:
     return item.case.columns.get("synthetic", "").lower() in ("1", "true", "yes")
 
 
-def _measure(data: _Data, fitted: Fit) -> tuple[Task, dict[str, Any]]:
-    """The task with its threshold, fixed on validation, and the numbers of the test part.
+def _measure(data: _Data, fitted: Fit) -> tuple[Task, Calibration, dict[str, Any]]:
+    """The task with its threshold, the calibration, and the numbers of the test part.
 
-    Without a test part the numbers are those of the validation part, and say so.
+    Threshold and calibration are fitted on the validation part. Without a test part the
+    numbers are those of the validation part, and say so.
     """
 
-    def predict(what: Callable[..., Tensor], scans: ScanArrays) -> Tensor:
+    def predict(what: Callable[..., Tensor], scans: ScanArrays) -> np.ndarray:
         batch_slices = data.train.batch_slices
-        return what(fitted.model, scans, data.preprocess, batch_slices, data.device)
+        return what(fitted.model, scans, data.preprocess, batch_slices, data.device).numpy()
 
-    def probabilities(part: str) -> np.ndarray:
-        logits = predict(predict_logits, data.arrays[part])
-        return torch.softmax(logits.double(), dim=1).numpy()
+    def logits(part: str) -> np.ndarray:
+        return predict(predict_logits, data.arrays[part])
 
-    task = data.task
-    if task.positive is not None:
-        column = task.classes.index(task.positive)
-        is_positive = data.arrays["val"].labels == column
-        threshold = youden_threshold(is_positive, probabilities("val")[:, column])
-        task = replace(task, threshold=threshold)
+    task, calibration = calibrate(data.task, data.arrays["val"].labels, logits("val"))
     part = "test" if data.split.test else "val"
-    patients = [case.patient_id for case in getattr(data.split, part)]
-    metrics = classification_metrics(
-        data.arrays[part].labels,
-        probabilities(part),
-        classes=task.classes,
-        positive=task.positive,
-        threshold=task.threshold,
-        patients=patients,
-        seed=data.train.seed,
-    )
+    scans, cases = data.arrays[part], getattr(data.split, part)
+    metrics = measure(task, calibration, scans.labels, logits(part), cases, data.train.seed)
     baselines = perceptron_baselines(
         data.arrays["train"],
-        data.arrays[part],
+        scans,
         len(task.classes),
-        embed=lambda scans: predict(predict_embeddings, scans).numpy(),
-        patients=patients,
+        embed=lambda wanted: predict(predict_embeddings, wanted),
+        patients=[case.patient_id for case in cases],
         seed=data.train.seed,
     )
-    return task, {"split": part, **metrics, "baselines": baselines}
+    return task, calibration, {"split": part, **metrics, "baselines": baselines}
 
 
 def _write(
-    request: TrainRequest, data: _Data, fitted: Fit, metrics: dict[str, Any]
+    request: TrainRequest,
+    data: _Data,
+    fitted: Fit,
+    calibration: Calibration,
+    reference: Reference,
+    metrics: dict[str, Any],
 ) -> ModelPackage:
     """Write the run folder; it appears whole or not at all."""
     created = datetime.now(UTC)
@@ -326,11 +322,13 @@ def _write(
         salt = secrets.token_hex(16)
         _write_history(folder / HISTORY, fitted.history)
         _write_splits(folder / SPLITS, data, salt)
+        save_reference(folder, reference)
         package = finish_package(
             folder,
             task=data.task,
             preprocess=data.preprocess,
             model=request.model,
+            calibration=calibration,
             synthetic=data.synthetic,
             created=created.isoformat(timespec="microseconds"),
             patient_salt=salt,

@@ -12,6 +12,8 @@ import numpy as np
 from medcli.data.sources import load_cases
 from medcli.errors import LeakageError, ManifestError, ScanError
 from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
+from medcli.evaluation.conformal import label_set_metrics
+from medcli.evaluation.intervals import patient_groups
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.retrieval import retrieval_metrics
 from medcli.imaging.batch import read_all
@@ -161,7 +163,7 @@ def evaluate_retrieval(
                 answers.append(answer)
     if not answers:
         raise ScanError(failures[0].code, f"no scan could be read: {failures[0].message}")
-    known = _known(predictor.package)
+    known = run_memory(predictor.package)
     if part is None and known and any(a.pixel_sha256 in known.by_pixels for a in answers):
         own = [a for a in answers if known.part(a.patient_id, a.pixel_sha256) == "test"]
         if own:
@@ -251,6 +253,7 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
         [[row.prediction.probabilities[name] for name in task.classes] for row in rows]
     )
     patients = [row.patient_id for row in rows]
+    sites = [row.case.columns.get("site") for row in rows]
     baselines: dict[str, Any] = {"majority": majority_baseline(labels)}
     if task.positive is not None:
         is_positive = labels == task.classes.index(task.positive)
@@ -268,7 +271,35 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
             positive=task.positive,
             threshold=task.threshold,
             patients=patients,
+            sites=sites if any(sites) else None,
             seed=seed,
         ),
+        "label_sets": _label_sets(package, rows, labels, seed),
+        "out_of_distribution": _flagged_share(rows),
         "baselines": baselines,
     }
+
+
+def _flagged_share(rows: Sequence[_Row]) -> float | None:
+    """Share of the scans out of distribution; None for a model that cannot tell."""
+    flags = [row.prediction.out_of_distribution for row in rows]
+    return None if None in flags else float(np.mean(np.array(flags, dtype=bool)))
+
+
+def _label_sets(
+    package: ModelPackage, rows: Sequence[_Row], labels: np.ndarray, seed: int
+) -> dict[str, Any] | None:
+    """How often the label sets hold the true class; None for a model that gives none."""
+    if package.calibration.label_set_levels is None:
+        return None
+    sets = [
+        [name in (row.prediction.label_set or ()) for name in package.task.classes] for row in rows
+    ]
+    return label_set_metrics(
+        labels,
+        np.array(sets),
+        patient_groups([row.patient_id for row in rows], len(rows)),
+        classes=package.task.classes,
+        target=package.calibration.coverage,
+        seed=seed,
+    )

@@ -81,7 +81,7 @@ def _answer(
     return Answer(
         case=case,
         result=result,
-        prediction=predictor.prediction(scan, embedding.logits),
+        prediction=predictor.prediction(scan, embedding.logits, embedding.ood_score),
         picture=next(thumbnails(scan, [shown], QUERY_SIDE)) if pictures else None,
         pixel_sha256=pixels,
         patient_id=scan.patient_id,

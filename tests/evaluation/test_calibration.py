@@ -4,9 +4,19 @@ from __future__ import annotations
 
 import numpy as np
 import pytest
-from sklearn.metrics import brier_score_loss
+from hypothesis import given
+from hypothesis import strategies as st
+from sklearn.metrics import brier_score_loss, log_loss
 
-from medcli.evaluation.calibration import brier_loss, expected_calibration_error
+from medcli.evaluation.calibration import (
+    TEMPERATURES,
+    brier_loss,
+    cross_entropy,
+    expected_calibration_error,
+    fit_temperature,
+    soft_labels,
+    softmax,
+)
 
 
 def test_ece_by_hand() -> None:
@@ -47,3 +57,83 @@ def test_brier_of_three_classes_sums_over_them() -> None:
     probabilities = np.array([[0.2, 0.3, 0.5], [0.6, 0.4, 0.0]])
     expected = ((0.04 + 0.09 + 0.25) + (0.36 + 0.36 + 0.0)) / 2
     assert brier_loss(np.array([2, 1]), probabilities) == pytest.approx(expected)
+
+
+def test_softmax_holds_for_large_logits() -> None:
+    assert softmax(np.array([1e4, 1e4], np.float32)).tolist() == [0.5, 0.5]
+    by_hand = np.exp([1, 2, 3]) / np.exp([1, 2, 3]).sum()
+    np.testing.assert_allclose(softmax(np.array([1, 2, 3], np.float32)), by_hand)
+    np.testing.assert_allclose(softmax(np.array([[2.0, 4, 6]]), 2), [by_hand])
+
+
+def test_the_cross_entropy_is_the_log_loss_of_scikit_learn() -> None:
+    labels, logits = over_confident(100, 3)
+    probabilities = softmax(logits, 1.7)
+    expected = log_loss(labels, probabilities)
+    assert cross_entropy(np.eye(3)[labels], logits, 1.7) == pytest.approx(expected)
+
+
+# ---- temperature ----
+
+
+def over_confident(n: int, n_classes: int, factor: float = 3.0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels drawn from softmax(z), and the logits factor · z."""
+    rng = np.random.default_rng(n + n_classes)
+    honest = rng.normal(0, 1.5, size=(n, n_classes))
+    chances = softmax(honest)
+    labels = (chances.cumsum(axis=1) < rng.random((n, 1))).sum(axis=1)
+    return labels, factor * honest
+
+
+@pytest.mark.parametrize(("n", "n_classes", "factor"), [(30, 2, 3.0), (400, 3, 5.0), (400, 2, 0.3)])
+def test_no_temperature_of_a_grid_is_better(n: int, n_classes: int, factor: float) -> None:
+    labels, logits = over_confident(n, n_classes, factor)
+    counts = np.bincount(labels)
+
+    def loss(temperature: float) -> float:
+        exponentials = np.exp(logits / temperature)
+        logs = np.log(exponentials / exponentials.sum(axis=1, keepdims=True))
+        total = 0.0
+        for row, label in enumerate(labels):
+            for k in range(n_classes):
+                share = counts[label] + 1 if k == label else 1
+                total -= share / (counts[label] + n_classes) * logs[row, k]
+        return total / n
+
+    grid = np.geomspace(0.2, 10, 400)
+    best = grid[np.argmin([loss(temperature) for temperature in grid])]
+    assert fit_temperature(labels, logits) == pytest.approx(best, rel=0.01)
+
+
+def test_the_temperature_of_many_scans_is_the_factor_of_the_confidence() -> None:
+    labels, logits = over_confident(20_000, 2)
+    temperature = fit_temperature(labels, logits)
+    assert temperature == pytest.approx(3, abs=0.15)
+    before = expected_calibration_error(labels, softmax(logits))
+    after = expected_calibration_error(labels, softmax(logits, temperature))
+    assert before > 0.1
+    assert after < 0.015
+
+
+@given(st.integers(0, 10_000), st.integers(2, 30), st.integers(2, 4), st.floats(0.01, 30))
+def test_the_likelihood_is_never_worse_than_at_one(
+    seed: int, n: int, n_classes: int, spread: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels, logits = rng.integers(n_classes, size=n), rng.normal(0, spread, (n, n_classes))
+    temperature = fit_temperature(labels, logits)
+    assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
+    truth = np.eye(n_classes)[labels]
+    assert cross_entropy(truth, logits, temperature) <= cross_entropy(truth, logits)
+
+
+def test_a_part_without_an_error_does_not_make_the_model_certain() -> None:
+    labels = np.array([0, 1] * 50)
+    logits = np.where(labels[:, None] == [0, 1], 0.2, -0.2)
+    probabilities = softmax(logits, fit_temperature(labels, logits))
+    assert probabilities.max() == pytest.approx(51 / 52, abs=1e-4)  # 50 of 50 right, a class
+
+
+def test_soft_labels_sum_to_one_and_follow_the_size_of_the_class() -> None:
+    targets = soft_labels(np.array([0, 0, 0, 1]), 2)
+    np.testing.assert_allclose(targets, [[4 / 5, 1 / 5]] * 3 + [[1 / 3, 2 / 3]])

@@ -17,12 +17,14 @@ from sklearn.metrics import (
     roc_auc_score,
 )
 
+from medcli.evaluation.delong import delong_interval, delong_variance
 from medcli.evaluation.metrics import classification_metrics
 
 FIELDS = {
     *("classes", "positive", "n", "n_patients", "auroc", "auroc_ci", "accuracy", "accuracy_ci"),
     *("sensitivity", "specificity", "threshold", "average_precision", "ece", "brier"),
-    *("confusion", "per_class", "warnings"),
+    *("auroc_variance", "auroc_ci_delong", "ppv", "npv"),
+    *("confusion", "per_class", "per_site", "warnings"),
 }
 
 
@@ -71,15 +73,59 @@ def test_two_classes_agree_with_scikit_learn(binary: dict[str, Any]) -> None:
     assert binary["specificity"] == pytest.approx(recall_score(~sick, ~decided))
     assert binary["confusion"] == confusion_matrix(labels, predicted).tolist()
     row = binary["per_class"]["sick"]
-    assert row["precision"] == pytest.approx(precision_score(sick, decided))
+    assert row["ppv"] == binary["ppv"] == pytest.approx(precision_score(sick, decided))
+    assert row["npv"] == binary["npv"] == pytest.approx(precision_score(~sick, ~decided))
     assert (row["n"], row["sensitivity"]) == (int(sick.sum()), binary["sensitivity"])
     assert binary["per_class"]["well"]["sensitivity"] == binary["specificity"]
 
 
 def test_the_intervals_hold_the_estimate(binary: dict[str, Any]) -> None:
-    for name in ("auroc", "accuracy"):
-        low, high = binary[f"{name}_ci"]
+    for name, interval in (
+        ("auroc", "auroc_ci"),
+        ("auroc", "auroc_ci_delong"),
+        ("accuracy", "accuracy_ci"),
+    ):
+        low, high = binary[interval]
         assert low < binary[name] < high
+
+
+def test_the_delong_interval_is_that_of_the_positive_class_by_patient(
+    binary: dict[str, Any],
+) -> None:
+    labels, probabilities = sample(200, 2)
+    arguments = labels == 0, probabilities[:, 0], np.arange(200) // 2
+    assert binary["auroc_variance"] == delong_variance(*arguments)
+    assert binary["auroc_ci_delong"] == delong_interval(*arguments)
+    assert binary["per_class"]["well"]["auroc_variance"] == pytest.approx(binary["auroc_variance"])
+
+
+def test_a_site_has_the_numbers_of_its_rows_alone() -> None:
+    labels, probabilities = sample(90, 2)
+    sites = ["north", "south", "", None, " south "] * 18
+    patients = [f"p{row // 5}" for row in range(90)]
+    settings: dict[str, Any] = {"classes": ["no", "yes"], "positive": "yes", "threshold": 0.4}
+    metrics = classification_metrics(
+        labels, probabilities, patients=patients, sites=sites, **settings
+    )
+    south = [row for row in range(90) if row % 5 in (1, 4)]
+    alone = classification_metrics(
+        labels[south], probabilities[south], patients=[patients[r] for r in south], **settings
+    )
+    assert list(metrics["per_site"]) == ["north", "south", "unknown"]
+    assert metrics["per_site"]["south"].items() <= alone.items()
+    assert {"auroc_ci", "ppv", "npv", "per_class"} <= set(metrics["per_site"]["south"])
+    assert sum(site["n"] for site in metrics["per_site"].values()) == 90
+
+
+def test_a_site_with_one_class_has_no_auroc() -> None:
+    labels, probabilities = sample(20, 2)
+    sites = [("even", "odd")[label] for label in labels]
+    metrics = classification_metrics(
+        labels, probabilities, classes=["no", "yes"], positive="yes", sites=sites
+    )
+    for site in metrics["per_site"].values():
+        assert site["auroc"] is site["auroc_ci"] is None
+        assert site["accuracy"] is not None
 
 
 def test_three_classes_are_macro_means_at_the_argmax() -> None:
@@ -98,6 +144,9 @@ def test_three_classes_are_macro_means_at_the_argmax() -> None:
     assert metrics["specificity"] == pytest.approx(np.mean(specificities))
     assert metrics["threshold"] is None
     assert metrics["positive"] is None
+    assert metrics["auroc_ci_delong"] is None
+    assert metrics["ppv"] == pytest.approx(precision_score(labels, predicted, average="macro"))
+    assert metrics["per_class"]["b"]["auroc_ci_delong"] is not None
 
 
 def test_confusion_rows_are_true_and_columns_predicted() -> None:

@@ -2,19 +2,24 @@ from __future__ import annotations
 
 import subprocess
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
 import pytest
+from sklearn.datasets import load_sample_image
 
+from medcli.config import Calibration
 from medcli.data.sources import gather_cases, load_cases
 from medcli.errors import DamagedError
+from medcli.evaluation.out_of_distribution import fit_reference, stack_views
 from medcli.imaging.batch import read_case
 from medcli.imaging.intensity import apply_window
+from medcli.imaging.statistics import picture_views
 from medcli.inference.engine import OnnxEngine
-from medcli.inference.predictor import BATCH, Predictor, softmax
-from medcli.models.package import GRAPH, WEIGHTS, load_package
+from medcli.inference.predictor import BATCH, Predictor
+from medcli.models.package import GRAPH, WEIGHTS, ModelPackage, load_package
 from medcli.records import Case, Failure, Prediction, Scan, ScanWarning
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -128,14 +133,54 @@ def test_a_prediction_carries_what_the_answer_needs(predictor: Predictor) -> Non
     assert result.warnings == scan.warnings
 
 
+def test_probabilities_are_those_of_the_logits_over_the_temperature(
+    make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    plain = Predictor(make_package(tmp_path / "plain"))
+    calibrated = Predictor(make_package(tmp_path / "two", calibration=Calibration(temperature=2.5)))
+    logits = plain.embed(picture(1)).logits.astype(np.float64)
+    expected = np.exp(logits / 2.5) / np.exp(logits / 2.5).sum()
+    np.testing.assert_allclose(probabilities(calibrated.predict([picture(1)])), [expected])
+    assert np.abs(probabilities(plain.predict([picture(1)])) - expected).max() > 0.01
+    assert plain.package.fingerprint == calibrated.package.fingerprint
+
+
+def test_the_distance_is_that_of_the_picture_from_the_reference(
+    make_package: Callable[..., ModelPackage], tmp_path: Path
+) -> None:
+    plain = Predictor(make_package(tmp_path / "plain"))
+    scans = [picture(1), picture(2), picture(3, slices=4)]
+    units = [plain.preprocessor.unit_input(scan) for scan in scans]
+    views = stack_views([picture_views(each) for each in units])
+    near = {name: rows[:1] + 0.01 for name, rows in views.items()}
+    reference = fit_reference({name: np.repeat(rows, 9, 0) for name, rows in near.items()}, near)
+    expected = reference.scores(views)
+    predictor = Predictor(make_package(tmp_path / "two", reference=reference))
+    for scan, score, answer in zip(scans, expected, predictor.predict(scans), strict=True):
+        assert isinstance(answer, Prediction)
+        assert answer.ood_score == pytest.approx(score, rel=1e-4)
+        assert answer.out_of_distribution is bool(score > 1)
+        assert predictor.embed(scan).ood_score == pytest.approx(score, rel=1e-4)
+    (unknown,) = plain.predict([picture(1)])
+    assert isinstance(unknown, Prediction)
+    assert unknown.ood_score is unknown.out_of_distribution is None
+
+
+def test_even_pictures_and_photographs_are_foreign_to_a_trained_model(
+    predictor: Predictor, series: Scan
+) -> None:
+    even = replace(picture(0), pixels=np.full((1, 40, 40, 1), 128, np.uint8))
+    flower = load_sample_image("flower.jpg")[None, :300, :300]
+    answers = list(predictor.predict([even, replace(picture(0), pixels=flower), picture(1)]))
+    assert [answer.out_of_distribution for answer in answers] == [True] * 3  # type: ignore[union-attr]
+    (own,) = predictor.predict([series])
+    assert isinstance(own, Prediction)
+    assert own.ood_score is not None
+    assert own.ood_score < min(answer.ood_score for answer in answers)  # type: ignore[union-attr]
+
+
 def test_nothing_in_gives_nothing_out(predictor: Predictor) -> None:
     assert list(predictor.predict([])) == []
-
-
-def test_softmax_holds_for_large_logits() -> None:
-    assert softmax(np.array([1e4, 1e4], np.float32)).tolist() == [0.5, 0.5]
-    by_hand = np.exp([1, 2, 3]) / np.exp([1, 2, 3]).sum()
-    np.testing.assert_allclose(softmax(np.array([1, 2, 3], np.float32)), by_hand)
 
 
 def test_a_graph_that_is_none_is_damage(tmp_path: Path) -> None:

@@ -7,26 +7,31 @@ from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from medcli.config import PreprocessConfig
+from medcli.config import Calibration, PreprocessConfig
 from medcli.errors import DamagedError, StorageError, UsageError
+from medcli.evaluation.out_of_distribution import Reference
 from medcli.models.package import (
     CARD,
     GRAPH,
     HISTORY,
     MANIFEST,
     MODEL_JSON,
+    REFERENCE,
     SPLITS,
     WEIGHTS,
     fingerprint,
     load_package,
+    load_reference,
     peek,
     salted_patient,
+    save_reference,
     seal,
 )
 
-FILES = (MODEL_JSON, WEIGHTS, GRAPH, CARD, HISTORY, SPLITS)
+FILES = (MODEL_JSON, WEIGHTS, GRAPH, CARD, HISTORY, SPLITS, REFERENCE)
 Edit = Callable[..., None]
 
 
@@ -59,7 +64,7 @@ def test_an_altered_line_of_the_manifest_is_damage(
         load_package(package_folder)
 
 
-@pytest.mark.parametrize("name", [WEIGHTS, GRAPH, CARD, HISTORY, SPLITS, MANIFEST])
+@pytest.mark.parametrize("name", [WEIGHTS, GRAPH, CARD, HISTORY, SPLITS, REFERENCE, MANIFEST])
 def test_a_missing_file_is_damage(package_folder: Path, name: str) -> None:
     (package_folder / name).unlink()
     with pytest.raises(DamagedError, match=f"{name} is missing"):
@@ -102,6 +107,10 @@ def test_a_model_json_that_says_nothing_is_damage(package_folder: Path, content:
         {"preprocess": {"colour_of_the_sky": 1}},
         {"model": None},
         {"provenance": 3},
+        {"calibration": 3},
+        {"calibration": {"temperature": 0}},
+        {"calibration": {"label_set_levels": [0.5]}},
+        {"calibration": {"label_set_levels": [0.5, 2]}},
     ],
 )
 def test_a_field_of_the_wrong_kind_is_damage(
@@ -182,3 +191,44 @@ def test_a_patient_has_one_pseudonym_in_a_run_and_another_in_the_next() -> None:
     assert salted_patient("P1", "a") == salted_patient("P1", "a")
     assert len({salted_patient(*pair) for pair in (("P1", "a"), ("P1", "b"), ("P2", "a"))}) == 3
     assert salted_patient(None, "a") == salted_patient("", "a") == ""
+
+
+def test_a_package_of_the_first_format_has_temperature_one(package_folder: Path) -> None:
+    path = package_folder / MODEL_JSON
+    values = json.loads(path.read_text())
+    del values["calibration"]
+    path.write_text(json.dumps({**values, "format_version": 1}))
+    seal(package_folder)
+    assert load_package(package_folder).calibration == Calibration()
+
+
+def test_the_reference_comes_back_as_it_was(package_folder: Path) -> None:
+    rng = np.random.default_rng(0)
+    means = {"tone": rng.normal(size=3).astype(np.float32), "b": np.ones(2, np.float32)}
+    matrices = {"tone": rng.normal(size=(3, 3)).astype(np.float32), "b": np.eye(2, dtype="f4").T}
+    save_reference(package_folder, Reference(means, matrices))
+    seal(package_folder)
+    found = load_reference(package_folder)
+    assert found is not None
+    for name, mean in means.items():
+        np.testing.assert_array_equal(found.means[name], mean)
+        np.testing.assert_array_equal(found.whitenings[name], matrices[name])
+
+
+def test_a_package_without_a_reference_has_none(package_folder: Path) -> None:
+    (package_folder / REFERENCE).rename(package_folder.parent / "moved")
+    seal(package_folder)
+    assert load_reference(package_folder) is None
+    (package_folder.parent / "moved").rename(package_folder / REFERENCE)
+    assert load_reference(package_folder) is None  # the manifest does not know it
+
+
+def test_a_reference_that_is_none_is_damage(package_folder: Path) -> None:
+    (package_folder / REFERENCE).write_bytes(b"not tensors")
+    seal(package_folder)
+    with pytest.raises(DamagedError, match=REFERENCE):
+        load_reference(package_folder)
+    save_reference(package_folder, Reference({"tone": np.ones(3, np.float32)}, {}))
+    seal(package_folder)
+    with pytest.raises(DamagedError, match=REFERENCE):
+        load_reference(package_folder)

@@ -46,6 +46,7 @@ def test_a_run_is_a_package_with_exactly_these_files(tiny_run: Path) -> None:
         "history.csv",
         "manifest.json",
         "model.json",
+        "reference.safetensors",
         "splits.csv",
         "weights.safetensors",
     ]
@@ -72,10 +73,22 @@ def test_provenance_says_how_the_run_came_about(tiny_run: Path) -> None:
 def test_evaluation_repeats_the_numbers_of_the_run(tiny_run: Path, sample_folder: Path) -> None:
     package = load_package(tiny_run)
     found = evaluate(Predictor(package), [str(sample_folder / "nodule.csv")]).metrics
-    for name in ("n", "auroc", "auroc_ci", "accuracy", "confusion", "sensitivity", "specificity"):
+    for name in (
+        *("n", "auroc", "auroc_ci", "auroc_ci_delong", "accuracy", "confusion", "sensitivity"),
+        *("specificity", "ppv", "npv", "label_sets", "out_of_distribution"),
+    ):
         assert found[name] == package.metrics[name], name
     for name in ("brier", "ece"):
         assert found[name] == pytest.approx(package.metrics[name], abs=1e-5), name
+
+
+def test_a_run_is_calibrated_and_says_so(tiny_run: Path) -> None:
+    package = load_package(tiny_run)
+    temperature = package.calibration.temperature
+    assert "calibration" in json.loads((tiny_run / MODEL_JSON).read_text())
+    assert len(package.calibration.label_set_levels or ()) == 2
+    assert 0 <= package.metrics["out_of_distribution"] <= 1
+    assert f"one temperature, {temperature:.3f}" in (tiny_run / CARD).read_text()
 
 
 def test_the_split_of_a_run_shares_no_patient(tiny_run: Path, sample_folder: Path) -> None:

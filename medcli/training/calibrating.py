@@ -1,0 +1,101 @@
+"""Logits and pictures of the validation part → how the model's answers are read."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+
+from medcli.config import Calibration
+from medcli.data.arrays import ScanArrays
+from medcli.evaluation.calibration import fit_temperature, softmax
+from medcli.evaluation.conformal import label_set_levels, label_set_metrics, label_sets
+from medcli.evaluation.intervals import patient_groups
+from medcli.evaluation.metrics import classification_metrics
+from medcli.evaluation.out_of_distribution import Reference, fit_reference, stack_views
+from medcli.evaluation.thresholds import youden_threshold
+from medcli.imaging.preprocess import LEVELS, sample_slices
+from medcli.imaging.statistics import picture_views
+from medcli.records import Case, Task
+
+REFERENCE_SCANS = 2000
+
+
+def calibrate(task: Task, labels: np.ndarray, logits: np.ndarray) -> tuple[Task, Calibration]:
+    """Temperature and label sets, and the task with its threshold.
+
+    Threshold and levels lie on the calibrated probabilities. The same scans chose the
+    weights, so what holds on them holds elsewhere only nearly: the label sets cover a
+    little less than they say. The numbers of the test part show by how much.
+
+    Parameters
+    ----------
+    labels : (N,) class indices of the validation part
+    logits : (N, K)
+    """
+    temperature = fit_temperature(labels, logits)
+    probabilities = softmax(logits, temperature)
+    levels = label_set_levels(labels, probabilities, Calibration().coverage)
+    calibration = Calibration(temperature, label_set_levels=tuple(map(float, levels)))
+    if task.positive is None:
+        return task, calibration
+    column = task.classes.index(task.positive)
+    threshold = youden_threshold(labels == column, probabilities[:, column])
+    return replace(task, threshold=threshold), calibration
+
+
+def measure(
+    task: Task,
+    calibration: Calibration,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    cases: Sequence[Case],
+    seed: int,
+) -> dict[str, Any]:
+    """The numbers of a held-out part: (N,) `labels`, (N, K) `logits`, and its N `cases`."""
+    probabilities = softmax(logits, calibration.temperature)
+    patients = [case.patient_id for case in cases]
+    metrics = classification_metrics(
+        labels,
+        probabilities,
+        classes=task.classes,
+        positive=task.positive,
+        threshold=task.threshold,
+        patients=patients,
+        seed=seed,
+    )
+    levels = calibration.label_set_levels
+    assert levels is not None  # `calibrate` made them
+    metrics["label_sets"] = label_set_metrics(
+        labels,
+        label_sets(probabilities, levels),
+        patient_groups(patients, len(labels)),
+        classes=task.classes,
+        target=calibration.coverage,
+        seed=seed,
+    )
+    return metrics
+
+
+def reference_scans(training: ScanArrays, validation: ScanArrays) -> Reference:
+    """What the training scans look like, from at most `REFERENCE_SCANS` of them."""
+    chosen = sample_slices(len(training.labels), REFERENCE_SCANS)
+    return fit_reference(scan_views(training.select(chosen)), scan_views(validation))
+
+
+def flagged_share(reference: Reference, scans: ScanArrays) -> float:
+    """Share of `scans` beyond the limit of `reference`."""
+    return float((reference.scores(scan_views(scans)) > 1).mean())
+
+
+def scan_views(scans: ScanArrays) -> dict[str, np.ndarray]:
+    """View → (N, F) features of N scans, as prediction computes them."""
+    return stack_views(
+        [
+            picture_views(scans.images[start:end].astype(np.float32) / LEVELS)
+            for start, end in pairwise(scans.offsets)
+        ]
+    )

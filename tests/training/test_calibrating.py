@@ -1,0 +1,47 @@
+"""What the validation part settles, against the parts it is made of."""
+
+from __future__ import annotations
+
+import numpy as np
+import pytest
+
+from medcli.data.arrays import ScanArrays
+from medcli.evaluation.calibration import fit_temperature, softmax
+from medcli.evaluation.thresholds import youden_threshold
+from medcli.imaging.statistics import picture_views
+from medcli.records import Task
+from medcli.training.calibrating import calibrate, reference_scans, scan_views
+
+
+def validation(n_classes: int) -> tuple[np.ndarray, np.ndarray]:
+    rng = np.random.default_rng(n_classes)
+    labels = rng.integers(n_classes, size=200)
+    return labels, rng.normal(0, 3, (200, n_classes)) + 3 * np.eye(n_classes)[labels]
+
+
+def test_the_threshold_lies_on_the_calibrated_probabilities() -> None:
+    labels, logits = validation(2)
+    task, calibration = calibrate(Task("t", ("sick", "well"), "sick"), labels, logits)
+    assert calibration.temperature == fit_temperature(labels, logits) != 1
+    scores = softmax(logits, calibration.temperature)[:, 0]
+    assert task.threshold == youden_threshold(labels == 0, scores)
+    assert task.threshold != pytest.approx(youden_threshold(labels == 0, softmax(logits)[:, 0]))
+
+
+def test_more_than_two_classes_have_no_threshold() -> None:
+    labels, logits = validation(3)
+    task, calibration = calibrate(Task("t", ("a", "b", "c")), labels, logits)
+    assert task.threshold is None
+    assert calibration.temperature == fit_temperature(labels, logits)
+
+
+def test_the_reference_sees_what_prediction_sees() -> None:
+    images = np.random.default_rng(0).integers(0, 256, (7, 1, 16, 16), dtype=np.uint8)
+    scans = ScanArrays(images, np.array([1, 4, 2]), np.zeros(3, np.int64))
+    views = scan_views(scans)
+    expected = picture_views(images[1:5] / np.float32(255))
+    for name, rows in views.items():
+        assert len(rows) == 3
+        np.testing.assert_allclose(rows[1], expected[name], atol=1e-6)
+    reference = reference_scans(scans, scans)
+    assert reference.scores(views).max() == pytest.approx(1, rel=1e-5)
