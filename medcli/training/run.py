@@ -157,8 +157,7 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
     events.stage("measuring the held-out part")
     task, calibration, metrics = _measure(data, fitted)
     reference = reference_scans(data.arrays["train"], data.arrays["val"])
-    held_out = data.arrays[metrics["split"]]
-    metrics["out_of_distribution"] = flagged_share(reference, held_out)
+    metrics["out_of_distribution"] = flagged_share(reference, data.arrays[metrics["split"]])
     events.stage("exporting and checking the ONNX graph")
     return _write(request, replace(data, task=task), fitted, calibration, reference, metrics)
 
