@@ -33,7 +33,6 @@ from medcli.imaging.decoders import decoder_matrix
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.isolation import inside
 from medcli.imaging.isolation.pool import close_workers
-from medcli.imaging.reader import read_here
 from medcli.records import Case, Failure, Scan
 
 SIDE = 512
@@ -96,14 +95,13 @@ def with_medcli(cases: Sequence[Case | Failure], threads: int) -> int:
 @contextmanager
 def no_workers() -> Iterator[None]:
     """Batches of any size are read in this process, which may die of them."""
-    is_big, read_scan = batch._is_big, batch.read_scan
+    is_big, batch._is_big = batch._is_big, lambda _: False
     inside._in_worker = True
-    batch._is_big, batch.read_scan = lambda _: False, read_here  # type: ignore[assignment]
     try:
         yield
     finally:
         inside._in_worker = False
-        batch._is_big, batch.read_scan = is_big, read_scan
+        batch._is_big = is_big
 
 
 def frames_per_second(read: Callable[[], int], runs: int) -> float:

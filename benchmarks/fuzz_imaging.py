@@ -232,11 +232,6 @@ def read_back(inputs: Sequence[Outcome]) -> list[Outcome]:
     return list(ended.values())
 
 
-def bombs(folder: Path) -> list[Outcome]:
-    """Hand-made files that cost others gigabytes, minutes or the process."""
-    return [Outcome(str(make(folder)), "bomb", "") for make in BOMBS]
-
-
 def _dicom(folder: Path, name: str, syntax: str, rows: int = 20_000) -> tuple[Path, object]:
     """The sample scan with another size and transfer syntax, to be given its pixels."""
     import pydicom
@@ -396,6 +391,7 @@ def link_to_itself(folder: Path) -> Path:
     return path
 
 
+# Hand-made files that cost others gigabytes, minutes or the process.
 BOMBS: tuple[Callable[[Path], Path], ...] = (
     jpeg2000_bomb, jpeg_bomb, rle_bomb, deflate_bomb, nested_sequences, nested_sequences_defined,
     png_bomb, gzip_bomb, zero_link, pipe, loop, link_to_itself,
@@ -404,7 +400,8 @@ BOMBS: tuple[Callable[[Path], Path], ...] = (
 
 def batch_main(folder: Path, originals: dict[str, str], numbers: range, seed: int) -> None:
     """Read one batch; the outcomes and the peaks of memory go to stdout."""
-    inputs = write_mutants(folder, originals, numbers, seed) if originals else bombs(folder)
+    made_before = [Outcome(str(path), "bomb", "") for path in sorted(folder.iterdir())]
+    inputs = made_before or write_mutants(folder, originals, numbers, seed)
     ended = read_back(inputs)
     close_workers()
     kib = {
@@ -424,8 +421,10 @@ def _own_peak_kib() -> int:
 
 
 def run_batch(originals: dict[str, str], numbers: range, seed: int) -> tuple[dict, list[Outcome]]:
-    """One batch in a process of its own; what it leaves unanswered is unaccounted."""
+    """One batch in a process of its own: mutants of these numbers, or without originals bombs."""
     with tempfile.TemporaryDirectory() as scratch:
+        for make in () if originals else BOMBS:
+            make(Path(scratch))
         task = json.dumps([scratch, originals, numbers.start, numbers.stop, seed])
         done = subprocess.run(
             [sys.executable, __file__, "--batch", "-"], input=task, text=True, capture_output=True

@@ -8,7 +8,8 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from itertools import chain, islice
 
 from medcli.errors import ScanError
-from medcli.imaging.reader import read_scan
+from medcli.imaging.isolation.together import Batch
+from medcli.imaging.reader import read_safely, read_scan
 from medcli.records import Case, Failure, Scan
 
 AHEAD = 8  # scans in memory beyond the one in use
@@ -44,34 +45,15 @@ def read_all(
     """
     upcoming = iter(cases)
     first = list(islice(upcoming, AHEAD + 1))
-    all_cases = chain(first, upcoming)
-    if not _is_big(first):
-        yield from _read_ahead(all_cases, read_scan, threads)
-        return
-    from medcli.imaging.isolation.pool import Batch, read_in_worker
-
-    batch = Batch()
+    batch, big = Batch(), _is_big(first)
 
     def read(case: Case) -> Scan:
         # Arrays share an archive that is inflated once, here; no decoder is involved.
-        return read_scan(case) if case.kind == "array" else read_in_worker(case, batch)
+        if not big or case.kind == "array":
+            return read_safely(case, batch)
+        from medcli.imaging.isolation.pool import read_in_worker
 
-    yield from _read_ahead(all_cases, read, threads, batch.cancel)
-
-
-def _is_big(first: list[Case | Failure]) -> bool:
-    """Whether a batch that begins so is worth starting workers."""
-    files = sum(len(case.files) for case in first)
-    return len(first) > AHEAD or (len(first) > 1 and files > FILES_IN_PROCESS)
-
-
-def _read_ahead(
-    cases: Iterable[Case | Failure],
-    read: Read,
-    threads: int,
-    give_up: Callable[[], None] = lambda: None,
-) -> Iterator[tuple[Case | Failure, Scan | Failure]]:
-    """Each case with its scan; `give_up` is called when nobody wants the rest."""
+        return read_in_worker(case, batch)
 
     def answer(case: Case | Failure) -> Scan | Failure:
         return case if isinstance(case, Failure) else read_case(case, read)
@@ -79,15 +61,21 @@ def _read_ahead(
     pool = ThreadPoolExecutor(threads, thread_name_prefix="medcli-read")
     waiting: deque[tuple[Case | Failure, Future[Scan | Failure]]] = deque()
     try:
-        for case in cases:
+        for case in chain(first, upcoming):
             waiting.append((case, pool.submit(answer, case)))
             if len(waiting) > AHEAD:
-                first, future = waiting.popleft()
-                yield first, future.result()
+                yield waiting[0][0], waiting[0][1].result()
+                waiting.popleft()
         while waiting:
-            first, future = waiting.popleft()
-            yield first, future.result()
+            yield waiting[0][0], waiting[0][1].result()
+            waiting.popleft()
     finally:
-        if waiting:
-            give_up()
+        if waiting:  # nobody wants the rest
+            batch.cancel()
         pool.shutdown(cancel_futures=True)
+
+
+def _is_big(first: list[Case | Failure]) -> bool:
+    """Whether a batch that begins so is worth starting workers."""
+    files = sum(len(case.files) for case in first)
+    return len(first) > AHEAD or (len(first) > 1 and files > FILES_IN_PROCESS)

@@ -33,7 +33,7 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 _SIZES = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames")
 
-HEADER_BYTES = 2**26
+HEADER_BYTES = 2**24
 """Of a deflated file so much is inflated in search of its pixels."""
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from medcli.errors import ScanError
 from medcli.imaging.isolation.inside import NeedsWorkerError
+from medcli.imaging.isolation.together import Batch
 from medcli.records import Case, Scan
 
 
@@ -16,12 +17,22 @@ def read_scan(case: Case) -> Scan:
     ------
     ScanError : what is wrong with which file; its `code` is one of docs/codes.md
     """
+    return read_safely(case, Batch())
+
+
+def read_safely(case: Case, batch: Batch) -> Scan:
+    """Read the files of one scan of a batch, as `read_scan` does.
+
+    Raises
+    ------
+    ScanError : as `read_scan`
+    """
     try:
         return read_here(case)
     except NeedsWorkerError:
         from medcli.imaging.isolation.pool import read_in_worker
 
-        return read_in_worker(case)
+        return read_in_worker(case, batch)
 
 
 def read_here(case: Case) -> Scan:

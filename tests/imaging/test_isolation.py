@@ -17,7 +17,8 @@ from medcli.errors import MedcliError, ScanError
 from medcli.imaging.batch import AHEAD, read_all
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.isolation import pool, wire
-from medcli.imaging.isolation.pool import Batch, Pool
+from medcli.imaging.isolation.pool import Pool
+from medcli.imaging.isolation.together import Batch
 from medcli.imaging.reader import read_here, read_scan
 from medcli.records import Case, Failure, Scan, ScanWarning
 
@@ -92,7 +93,7 @@ def test_a_big_batch_is_read_by_workers(
 ) -> None:
     for number in range(AHEAD + 1):
         make_dicom(f"{number}.dcm", Modality="CR")
-    monkeypatch.setattr("medcli.imaging.batch.read_scan", lambda _: pytest.fail("read here"))
+    monkeypatch.setattr("medcli.imaging.batch.read_safely", lambda *_: pytest.fail("read here"))
     answers = [scan for _, scan in read_all(find_scans([str(tmp_path)]))]
     assert len(answers) == AHEAD + 1
     assert all(isinstance(answer, Scan) for answer in answers)
@@ -103,7 +104,7 @@ def test_the_error_of_a_worker_is_the_one_of_this_process(tmp_path: Path) -> Non
     path.write_bytes(b"\x89PNG\r\n\x1a\n")
     case = Case(str(path), (str(path),), "picture", "x")
     errors: list[MedcliError] = []
-    for read in (read_here, pool.read_in_worker):
+    for read in (read_here, lambda case: pool.read_in_worker(case, Batch())):
         with pytest.raises(ScanError) as caught:
             read(case)
         errors.append(caught.value)

@@ -17,7 +17,8 @@ import pytest
 from medcli.errors import ScanError, StorageError
 from medcli.imaging.batch import read_all
 from medcli.imaging.isolation import pool
-from medcli.imaging.isolation.pool import Batch, Pool, Worker
+from medcli.imaging.isolation.pool import Pool, Worker
+from medcli.imaging.isolation.together import Batch
 from medcli.records import Case, Failure, Scan
 
 BAD_READER = '''

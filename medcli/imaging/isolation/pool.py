@@ -15,10 +15,10 @@ import signal
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
 from typing import Any, BinaryIO, cast
 
 from medcli.errors import ScanError, StorageError
+from medcli.imaging.isolation.together import Batch
 from medcli.imaging.isolation.wire import WireError, receive, send
 from medcli.records import Case, Scan
 
@@ -113,35 +113,6 @@ class Worker:
         return status
 
 
-class Batch:
-    """Scans asked for together, so that they can be given up together."""
-
-    def __init__(self) -> None:
-        self.cancelled = False
-        self._lock = threading.Lock()
-        self._asked: set[Worker] = set()
-
-    @contextlib.contextmanager
-    def using(self, worker: Worker) -> Iterator[None]:
-        """Hold a worker that is asked."""
-        with self._lock:
-            self._asked.add(worker)
-            if self.cancelled:
-                worker.kill()
-        try:
-            yield
-        finally:
-            with self._lock:
-                self._asked.discard(worker)
-
-    def cancel(self) -> None:
-        """End the workers that are asked now, and those that will be."""
-        with self._lock:
-            self.cancelled = True
-            for worker in self._asked:
-                worker.kill()
-
-
 class Pool:
     """Workers that wait for the next scan; as many are started as are asked at once."""
 
@@ -206,7 +177,7 @@ class Pool:
             self._idle.append(worker)
 
 
-def read_in_worker(case: Case, batch: Batch | None = None) -> Scan:
+def read_in_worker(case: Case, batch: Batch) -> Scan:
     """Read one scan in a worker of this process, which stays for the next one.
 
     Raises
@@ -214,7 +185,7 @@ def read_in_worker(case: Case, batch: Batch | None = None) -> Scan:
     ScanError : as `Pool.read`
     StorageError : no process can be started
     """
-    return _shared_pool().read(case, batch or Batch())
+    return _shared_pool().read(case, batch)
 
 
 def close_workers() -> None:
