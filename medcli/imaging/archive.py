@@ -101,7 +101,10 @@ def _directory(archive: str, modified: int, size: int) -> Mapping[str, Member]:
     """The files of one version of an archive."""
     try:
         with open_file(archive) as file, zipfile.ZipFile(file) as content:
-            infos = [info for info in content.infolist() if not info.is_dir()]
+            # A damaged name may be empty, over which `is_dir` stumbles.
+            infos = [info for info in content.infolist() if not info.filename.endswith("/")]
+    except ScanError:
+        raise
     except zipfile.BadZipFile as error:
         if str(error) == "File is not a zip file":  # it has no end
             message = f"{archive}: the archive ends early"
@@ -109,7 +112,7 @@ def _directory(archive: str, modified: int, size: int) -> Mapping[str, Member]:
         raise _damaged(archive) from error
     except OSError as error:
         raise os_failure(archive, error) from error
-    except (NotImplementedError, ValueError, OverflowError, EOFError, struct.error) as error:
+    except Exception as error:  # a damaged directory can raise anything
         raise _damaged(archive) from error
     _check_directory(archive, infos)
     return {

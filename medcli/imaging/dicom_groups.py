@@ -9,7 +9,14 @@ from dataclasses import replace
 
 from medcli.errors import ScanError
 from medcli.imaging.dicom_header import Header, read_header
-from medcli.imaging.stack import STRAYS, is_cine, part_repeats, same_orientation, slices_of
+from medcli.imaging.stack import (
+    STRAYS,
+    complement,
+    is_cine,
+    part_repeats,
+    same_orientation,
+    slices_of,
+)
 from medcli.records import Case, ScanWarning
 
 STACKED_MODALITIES = ("CT", "MR", "PT")
@@ -36,6 +43,23 @@ def group_files(
             errors[path] = error
     cases = [case for group in _series(headers) for case in _cases(group, folder)]
     return cases, errors
+
+
+def unite_folders(parts: Sequence[Case]) -> Case | None:
+    """One case of the parts of a series that lie in several folders.
+
+    None where they do not complement each other (copies, time points), or cannot be read.
+    """
+    try:
+        headers = [read_header(path) for part in parts for path in part.files]
+    except ScanError:  # to be told by who reads the part
+        return None
+    if not complement(slices_of(headers)):
+        return None
+    case = _case(headers, None)
+    folders = len({os.path.dirname(path) for path in case.files})
+    message = f"the slices of the series lie in {folders} folders; read as one scan"
+    return replace(case, warnings=(ScanWarning("several_folders", message),))
 
 
 def _series(headers: Sequence[Header]) -> list[list[Header]]:

@@ -42,7 +42,8 @@ def find_scans(inputs: Iterable[str], *, explicit: bool = True) -> list[Found]:
     Returns
     -------
     one `Case` a scan and one `Failure` for each file that is part of none. In a folder,
-    DICOM files form series, every picture and volume is a scan of its own, and hidden
+    DICOM files form series (over several folders where their slices complement each
+    other), every picture and volume is a scan of its own, and hidden
     files and medcli's own outputs are passed over; an archive is searched like a folder,
     archives inside it are not. A DICOMDIR named by itself stands for the files it refers
     to; in a folder they are found anyway. Any other file named by itself is a scan of its
@@ -93,7 +94,7 @@ def _find_below(root: str) -> Iterator[Found]:
 def _at_least_one(root: str, found: Iterable[Found]) -> Iterator[Found]:
     """What was found in `root`; a failure of its own where that is nothing at all."""
     any_case = any_failed = False
-    for each in found:
+    for each in _united(list(found)):
         any_case |= isinstance(each, Case)
         any_failed |= isinstance(each, Failure) and each.status == "failed"
         yield each
@@ -101,6 +102,27 @@ def _at_least_one(root: str, found: Iterable[Found]) -> Iterator[Found]:
         where = "folder" if os.path.isdir(root) else "file"
         message = f"{root}: no scan was found in this {where}"
         yield _failure(root, ScanError("no_scans", message, "Name a folder with images"))
+
+
+def _united(found: list[Found]) -> list[Found]:
+    """`found`, where a series whose slices are spread over several folders is one scan.
+
+    It takes the place of its first part.
+    """
+    series: dict[str, list[int]] = {}
+    for place, each in enumerate(found):
+        if isinstance(each, Case) and each.series_uid is not None and not each.warnings:
+            series.setdefault(each.series_uid, []).append(place)
+    moved: dict[int, Case | None] = {}
+    for places in series.values():
+        parts = [each for place in places if isinstance(each := found[place], Case)]
+        if len({os.path.dirname(part.files[0]) for part in parts}) > 1:
+            from medcli.imaging.dicom_groups import unite_folders
+
+            if (whole := unite_folders(parts)) is not None:
+                moved |= dict.fromkeys(places) | {places[0]: whole}
+    every = (moved.get(place, each) for place, each in enumerate(found))
+    return [each for each in every if each is not None]
 
 
 def _walk(root: str) -> Iterator[tuple[str, list[str]] | Failure]:

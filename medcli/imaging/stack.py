@@ -218,6 +218,31 @@ def _projections(slices: Sequence[Slice]) -> np.ndarray:
     return along
 
 
+def complement(slices: Sequence[Slice]) -> bool:
+    """Whether slices from several places make one stack: alike, on one line, no position twice."""
+    first = slices[0]
+    if first.plane.position is None or first.plane.orientation is None:
+        return False
+    alike = (
+        _fit(first, each)
+        and each.header.frame_of_reference == first.header.frame_of_reference
+        and not each.header.is_localizer
+        for each in slices
+    )
+    return all(alike) and _most_at_one_position(slices) == 1 and _on_a_line(slices)
+
+
+def _on_a_line(slices: Sequence[Slice]) -> bool:
+    """Whether no slice lies over half a pixel beside the line from the first to the last."""
+    along = _projections(slices)
+    positions = np.array([each.plane.position for each in slices], dtype=float)
+    low, high = positions[along.argmin()], positions[along.argmax()]
+    share = (along - along.min()) / np.ptp(along)
+    beside = positions - (low + share[:, np.newaxis] * (high - low))
+    pixel = min(slices[0].plane.spacing or (1.0, 1.0))
+    return float(np.linalg.norm(beside, axis=1).max()) <= pixel / 2
+
+
 def part_repeats(slices: Sequence[Slice], marks: Sequence[Mark] = MARKS) -> Parts:
     """Part placed slices of one orientation whose positions repeat, by what tells them apart.
 

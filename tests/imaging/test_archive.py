@@ -231,6 +231,13 @@ def test_members_that_share_their_bytes_are_refused(tmp_path: Path) -> None:
     assert codes(find_scans([str(path)])) == {str(path): ("failed", "damaged_header")}
 
 
+def test_a_member_without_a_name_does_no_harm(tmp_path: Path) -> None:
+    path = Path(zipped(tmp_path / "a.zip", {"x.png": png()}))
+    data = path.read_bytes().replace(b"x.png", b"\0.png")  # names end at a null character
+    path.write_bytes(data)
+    assert [each.path for each in find_scans([str(path)])] == [f"{path}!/"]
+
+
 def test_a_changed_archive_is_read_anew(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"x.png": png()})
     assert len(find_scans([path])) == 1

@@ -49,7 +49,8 @@ def whole_file(request: pytest.FixtureRequest, tmp_path: Path, write_dicom: Any)
         write_directory(path)
     elif path.name == "a.zip":
         with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
-            archive.write(tmp_path / "DATA" / "SLICE", "SLICE")
+            content = (tmp_path / "DATA" / "SLICE").read_bytes()
+            archive.writestr(zipfile.ZipInfo("SLICE"), content, zipfile.ZIP_DEFLATED)
     else:
         sitk.WriteImage(sitk.GetImageFromArray(grey), str(path))
     return path

@@ -67,6 +67,52 @@ def test_frames_of_reference_part_a_series(
     assert [len(scan.pixels) for scan in scans_in(tmp_path)] == [3, 3]
 
 
+@pytest.mark.parametrize("per_folder", [1, 3])
+def test_a_series_spread_over_folders_is_one_scan(
+    tmp_path: Path, write_ct_series: Any, hu_volume: Any, codes: Any, per_folder: int
+) -> None:
+    volume = hu_volume(8)
+    paths = write_ct_series(tmp_path / "x", volume, order=[3, 7, 0, 5, 2, 6, 1, 4])
+    for number, path in enumerate(paths):
+        folder = tmp_path / "series" / f"{number // per_folder}"
+        folder.mkdir(parents=True, exist_ok=True)
+        Path(path).rename(folder / "IM" if per_folder == 1 else folder / Path(path).name)
+    (case,) = find_scans([str(tmp_path / "series")])
+    assert isinstance(case, Case)
+    assert case.path == str(tmp_path / "series")
+    scan = read_scan(case)
+    np.testing.assert_array_equal(scan.pixels[..., 0], volume)
+    assert codes(scan) == ["several_folders"]
+    assert scan.spacing_mm[0] == pytest.approx(2.5)
+
+
+@pytest.mark.parametrize(
+    "shift",
+    [(0, 0, 0), (5, 0, 7.5), (0, 0, 7.5)],
+    ids=["a copy", "a crop from elsewhere", "the rest of the series"],
+)
+def test_folders_are_united_only_where_they_complement_each_other(
+    tmp_path: Path, write_ct_series: Any, hu_volume: Any, shift: tuple[float, ...]
+) -> None:
+    tags = {"SeriesInstanceUID": "1.2.3", "FrameOfReferenceUID": "1.7"}
+    for name, scale in (("a", 0), ("b", 1)):
+        origin = tuple(scale * part for part in shift)
+        write_ct_series(tmp_path / name, hu_volume(3), origin=origin, **tags)
+    expected = [6] if shift == (0, 0, 7.5) else [3, 3]
+    assert [len(scan.pixels) for scan in scans_in(tmp_path)] == expected
+
+
+def test_radiographs_of_one_series_in_several_folders_stay_apart(
+    tmp_path: Path, write_dicom: Any
+) -> None:
+    for name in "ab":
+        (tmp_path / name).mkdir()
+        write_dicom(
+            tmp_path / name / "x.dcm", np.zeros((4, 5), np.uint16), **SERIES | {"Modality": "DX"}
+        )
+    assert [len(scan.pixels) for scan in scans_in(tmp_path)] == [1, 1]
+
+
 def test_no_time_of_day_leaves_the_reader(
     tmp_path: Path, write_ct_series: Any, hu_volume: Any
 ) -> None:
