@@ -39,3 +39,15 @@ def test_pixels_are_drawn_in_true_proportion(scan_of: Any) -> None:
     scan = scan_of(HU[:, :48, :40], spacing_mm=(5.0, 2.0, 1.2))  # 96 mm × 48 mm
     assert display_slice(scan, 2).shape == (96, 48)
     assert display_slice(scan, 2, edge=200).shape == (200, 100)
+
+
+def test_padding_takes_no_contrast_from_what_was_imaged(scan_of: Any) -> None:
+    """Nine pixels of ten are padding: shown is the range of the tenth alone."""
+    imaged = np.linspace(100, 300, 96 * 96 // 10, dtype=np.int16)
+    pixels = np.full(96 * 96, 100, np.int16)
+    pixels[: imaged.size] = imaged
+    scan = scan_of(pixels.reshape(1, 96, 96, 1), padded=pixels.size - imaged.size)
+    shown = display_slice(scan, 0).ravel()[: imaged.size]
+    low, high = np.percentile(imaged, (0.5, 99.5))
+    expected = np.clip((imaged - low) / (high - low), 0, 1) * 255
+    np.testing.assert_allclose(shown, expected, atol=1)
