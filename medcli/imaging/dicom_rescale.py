@@ -87,7 +87,7 @@ def modality_transform(
     tables = value(dataset, "ModalityLUTSequence")
     if tables:
         return _table(tables[0], signed=signed, little_endian=little_endian), ()
-    groups = functional_groups(dataset)[:frames]
+    groups = functional_groups(dataset, frames)[:frames]
     sources = [macro(group, "PixelValueTransformationSequence") or dataset for group in groups]
     if len(sources) != frames:
         sources = [dataset]

@@ -57,10 +57,11 @@ def integer(dataset: Dataset, keyword: str, default: int = 0) -> int:
     return default if found is None else int(found[0])
 
 
-def functional_groups(dataset: Dataset) -> list[list[Dataset]]:
+def functional_groups(dataset: Dataset, frames: int = 0) -> list[list[Dataset]]:
     """For each frame of an enhanced object, where to look for its macros: itself, then shared.
 
-    As many as the object names, which may be fewer than its frames; none for other objects.
+    As many as the object names, which may be fewer than its frames; of an object that names
+    nothing by frame `frames` times what all share; none for other objects.
 
     References
     ----------
@@ -69,7 +70,7 @@ def functional_groups(dataset: Dataset) -> list[list[Dataset]]:
     per_frame = value(dataset, "PerFrameFunctionalGroupsSequence") or []
     shared = list(value(dataset, "SharedFunctionalGroupsSequence") or [])[:1]
     if shared and not per_frame:
-        return [shared] * max(1, integer(dataset, "NumberOfFrames", 1))
+        return [shared] * frames
     return [[frame, *shared] for frame in per_frame]
 
 

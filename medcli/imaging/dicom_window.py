@@ -25,7 +25,7 @@ def voi_window(dataset: Dataset) -> Window | None:
     value more at both ends: (c + 0.5, w + 1). SIGMOID is taken as its tangent at the
     center, LINEAR_EXACT with the same numbers, from which it differs by at most 0.12.
     """
-    groups = functional_groups(dataset)[:1]
+    groups = functional_groups(dataset, 1)[:1]
     source = (macro(groups[0], "FrameVOILUTSequence") if groups else None) or dataset
     exact = (text(source, "VOILUTFunction") or "").upper() in ("LINEAR_EXACT", "SIGMOID")
     centers, widths = _numbers(source, "WindowCenter"), _numbers(source, "WindowWidth")

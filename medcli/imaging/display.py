@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator
 import numpy as np
 
 from medcli.config import Window
-from medcli.imaging.intensity import Range, percentile_range, scale, window_range
+from medcli.imaging.intensity import Range, percentile_range, sampled, scale, window_range
 from medcli.imaging.resize import fitted_shape, resample
 from medcli.records import Scan
 
@@ -43,8 +43,18 @@ def display_slices(
 def display_range(scan: Scan, window: Window | None = None) -> Range:
     """The values shown as black and as white."""
     chosen = window or scan.window
-    if chosen is not None and chosen[1] >= 1:
+    if chosen is not None and chosen[1] >= 1 and (window or _shows_greys(scan, chosen)):
         return window_range(chosen)
     if scan.unit == "display":
         return 0.0, 255.0
     return percentile_range(scan.pixels, PERCENTILES, scan.padded)
+
+
+def _shows_greys(scan: Scan, window: Window) -> bool:
+    """Whether a file's window leaves any value between black and white.
+
+    Some windows were never meant for the values they stand beside, and show nothing.
+    """
+    low, high = window_range(window)
+    values = sampled(scan.pixels)
+    return bool(np.any((values > low) & (values < high)))

@@ -51,17 +51,24 @@ def percentile_range(
 ) -> Range:
     """The values at two percentiles; smallest and largest value where these coincide.
 
-    `padded` values, the smallest ones, are padding and do not count. Above a million
-    values every n-th is taken, n odd so that columns of an image do not fall in step
-    with it.
+    `padded` values, the smallest ones, are padding and do not count. Large scans are
+    sampled.
     """
-    step = max(1, pixels.size // _SAMPLE) | 1
     hidden = padded / max(1, pixels.size - 1)
     shares = [100 * hidden + (1 - hidden) * percent for percent in percentiles]
-    low, high = np.percentile(pixels.reshape(-1)[::step], shares)
+    low, high = np.percentile(sampled(pixels), shares)
     if low == high:
         low, high = pixels.min(), pixels.max()
     return float(low), float(high)
+
+
+def sampled(pixels: np.ndarray) -> np.ndarray:
+    """(N,) all values up to a million, above it every n-th.
+
+    n is odd, so that columns of an image do not fall in step with it.
+    """
+    every: np.ndarray = pixels.reshape(-1)[:: max(1, pixels.size // _SAMPLE) | 1]
+    return every
 
 
 def value_range(scan: Scan, config: PreprocessConfig, window: Window | None = None) -> Range:

@@ -39,3 +39,23 @@ def test_pixels_are_drawn_in_true_proportion(scan_of: Any) -> None:
     scan = scan_of(HU[:, :48, :40], spacing_mm=(5.0, 2.0, 1.2))  # 96 mm × 48 mm
     assert display_slice(scan, 2).shape == (96, 48)
     assert display_slice(scan, 2, edge=200).shape == (200, 100)
+
+
+def test_padding_takes_no_contrast_from_what_was_imaged(scan_of: Any) -> None:
+    """Nine pixels of ten are padding: shown is the range of the tenth alone."""
+    imaged = np.linspace(100, 300, 96 * 96 // 10, dtype=np.int16)
+    pixels = np.full(96 * 96, 100, np.int16)
+    pixels[: imaged.size] = imaged
+    scan = scan_of(pixels.reshape(1, 96, 96, 1), padded=pixels.size - imaged.size)
+    shown = display_slice(scan, 0).ravel()[: imaged.size]
+    low, high = np.percentile(imaged, (0.5, 99.5))
+    expected = np.clip((imaged - low) / (high - low), 0, 1) * 255
+    np.testing.assert_allclose(shown, expected, atol=1)
+
+
+def test_a_files_window_that_shows_nothing_is_not_used_unless_asked_for(scan_of: Any) -> None:
+    """A width of 1 over values from 0 to 1 is all white by the standard's formula."""
+    pixels = np.random.default_rng(0).random((1, 96, 96, 1), np.float32)
+    scan = scan_of(pixels, window=(0.5, 1.0))
+    np.testing.assert_array_equal(display_slice(scan, 0), display_slice(scan_of(pixels), 0))
+    assert np.all(display_slice(scan, 0, window=(0.5, 1.0)) == 255)

@@ -11,10 +11,13 @@ import os
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
+import numpy as np
 import pytest
 
 import medcli
+from medcli.imaging.reader import read_scan
 
 pytestmark = pytest.mark.real
 
@@ -111,3 +114,13 @@ def test_values_are_those_of_pydicom_and_simpleitk(compared: list[dict[str, str]
             if not answer.startswith(("same", "fails")):
                 wrong[other].add(Path(row["path"]).name)
     assert wrong == {"pydicom": PYDICOM_IS_WRONG, "simpleitk": SIMPLEITK_IS_WRONG}
+
+
+@pytest.mark.parametrize("name", sorted(MEDCLI_ALONE))
+def test_what_medcli_alone_decodes_is_what_the_plain_file_holds(
+    real_data: Path, file_case: Any, name: str
+) -> None:
+    folder = real_data / "dicom" / "pydicom_data"
+    plain = "liver_nonbyte_aligned.dcm" if "nonbyte" in name else "liver.dcm"
+    packed, whole = (read_scan(file_case(folder / each, "dicom")) for each in (name, plain))
+    np.testing.assert_array_equal(packed.pixels, whole.pixels)

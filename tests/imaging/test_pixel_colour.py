@@ -312,6 +312,17 @@ def test_jpeg_gives_rgb_as_pillow_does(make_dicom: Any, tmp_path: Path, subsampl
     np.testing.assert_allclose(read_image(path).pixels[0], expected, atol=2)
 
 
+def test_partial_range_colour_in_jpeg_is_stretched(make_dicom: Any, tmp_path: Path) -> None:
+    ybr, encoded = np.rint(partial(smooth())).astype(np.uint8), io.BytesIO()
+    Image.frombytes("YCbCr", (48, 64), ybr.tobytes()).save(
+        encoded, "JPEG", quality=98, subsampling="4:4:4"
+    )
+    path = compressed(
+        make_dicom, tmp_path, smooth(), encoded.getvalue(), JPEGBaseline8Bit, "YBR_PARTIAL_422"
+    )
+    np.testing.assert_allclose(read_image(path).pixels[0].astype(int), smooth(), atol=6)
+
+
 @pytest.mark.parametrize("syntax", [RLELossless, JPEGLSLossless])
 @pytest.mark.parametrize("photometric", ["RGB", "YBR_FULL"])
 def test_lossless_colour_is_whole(
