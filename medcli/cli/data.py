@@ -149,15 +149,14 @@ def convert(
     """
     from medcli.data.convert import check_conversion, convert_scans
 
+    _check_fit(to, window, bits)
     seen_through = parse_window(window)
-    if to == "nifti" and seen_through is not None:
-        raise UsageError("--window is for png and npz", "NIfTI keeps the values as they are")
-    if to != "png" and bits == "16":
-        raise UsageError("--bits 16 is for png", "NIfTI keeps all values, an .npz has 8 bits")
     check_conversion(output, overwrite=overwrite)
     names = Names(hide=hide_paths)
     cases = labelled_scans(scans, labels)
     failures: list[Failure] = []
+    results: Sequence[ConvertedScan | Failure] = failures
+    notes: Sequence[str] = ()
     try:
         with counting("converting") as on_scan:
             done = convert_scans(
@@ -171,23 +170,39 @@ def convert(
                 on_scan=on_scan,
                 on_failure=keep_and_show(failures, names),
             )
-        results: Sequence[ConvertedScan | Failure] = done.results
-        for each in done.notes:
-            note(each)
+        results, notes = done.results, done.notes
     except ScanError:  # none could be read, and each that failed was named
-        note("nothing was written")
-        results = failures
+        notes = ("nothing was written",)
+    for each in notes:
+        note(each)
+    for result in results if as_json else ():
+        print_json(converted_json(result, names))
     converted = [each for each in results if not isinstance(each, Failure)]
-    if as_json:
-        for result in results:
-            print_json(converted_json(result, names))
-    elif converted:
-        for scan in converted:
-            show_warnings(scan.path, scan.warnings, names)
-        say(f"{len(converted):,} scan{'s' if len(converted) != 1 else ''} converted")
-        if not hide_paths:
-            print_line(str(output))
+    if converted and not as_json:
+        show_converted(output, converted, names)
     raise typer.Exit(exit_status(failures, len(converted)))
+
+
+def _check_fit(to: str, window: str | None, bits: str) -> None:
+    """Refuse options that the format has no use for.
+
+    Raises
+    ------
+    UsageError : such an option
+    """
+    if to == "nifti" and window is not None:
+        raise UsageError("--window is for png and npz", "NIfTI keeps the values as they are")
+    if to != "png" and bits == "16":
+        raise UsageError("--bits 16 is for png", "NIfTI keeps all values, an .npz has 8 bits")
+
+
+def show_converted(output: Path, converted: Sequence[ConvertedScan], names: Names) -> None:
+    """What was noticed about the scans, how many there are, and where."""
+    for scan in converted:
+        show_warnings(scan.path, scan.warnings, names)
+    say(f"{len(converted):,} scan{'s' if len(converted) != 1 else ''} converted")
+    if not names.hide:
+        print_line(str(output))
 
 
 def converted_json(result: ConvertedScan | Failure, names: Names) -> dict[str, Any]:

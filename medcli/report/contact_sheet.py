@@ -5,16 +5,10 @@ from __future__ import annotations
 import math
 from collections.abc import Sequence
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING
 
 import numpy as np
 
 from medcli.report.pictures import encode_png, montage
-
-if TYPE_CHECKING:
-    from PIL.Image import Image
-    from PIL.ImageDraw import ImageDraw
-    from PIL.ImageFont import FreeTypeFont, ImageFont
 
 GAP = 4  # pixels between cells
 MARGIN = 8
@@ -22,7 +16,7 @@ BACKGROUND = 40  # grey level; a black picture stands out from it
 TEXT_SIZE = 14
 LINE = 19  # pixels from one line of text to the next
 BAR_SHARE = 0.3  # of a cell, at most, that a scale bar takes
-_INK, _SHADE = 235, 0
+_INK, _EDGE = 235, 0
 
 
 @dataclass(frozen=True, slots=True)
@@ -100,78 +94,65 @@ def bar_length_mm(available_mm: float) -> float:
 
 def _panel(panel: Panel, columns: int, side: int) -> np.ndarray:
     """Two lines of text over the pictures of one scan: uint8, (h, w) or (h, w, 3)."""
-    from PIL import Image, ImageDraw
-
     cells = montage(panel.pictures, columns, side=side, gap=GAP, background=BACKGROUND)
     head = MARGIN + 2 * LINE
     shape = (head + len(cells) + MARGIN, cells.shape[1] + 2 * MARGIN, *cells.shape[2:])
-    canvas = np.full(shape, BACKGROUND, np.uint8)
-    canvas[head : head + len(cells), MARGIN : MARGIN + cells.shape[1]] = cells
-    image = Image.fromarray(canvas)
-    pen, font = ImageDraw.Draw(image), _font()
-    for line, text in enumerate((panel.title, panel.facts)):
-        fitted = _fitted(text, font, cells.shape[1], keep_end=line == 0)
-        _write(pen, (MARGIN, MARGIN // 2 + line * LINE), fitted, font, image)
+    pixels = np.full(shape, BACKGROUND, np.uint8)
+    pixels[head : head + len(cells), MARGIN : MARGIN + cells.shape[1]] = cells
+    canvas = _Canvas(pixels)
+    width = cells.shape[1]
+    canvas.write((MARGIN, MARGIN // 2), canvas.cut(panel.title, width, keep_end=True))
+    canvas.write((MARGIN, MARGIN // 2 + LINE), canvas.cut(panel.facts, width, keep_end=False))
     in_row = min(columns, len(panel.pictures))
     for place, caption in enumerate(panel.captions):
         left = MARGIN + place % in_row * (side + GAP)
         top = head + place // in_row * (side + GAP)
-        _write(pen, (left + 4, top + 2), caption, font, image)
+        canvas.write((left + 4, top + 2), caption)
         if panel.mm_per_pixel is not None:
-            _scale_bar(pen, (left, top), side, panel.mm_per_pixel, font, image)
-    return np.asarray(image)
+            length = bar_length_mm(BAR_SHARE * side * panel.mm_per_pixel)
+            canvas.bar((left + 6, top + side - 7), round(length / panel.mm_per_pixel))
+            canvas.write((left + 6, top + side - 7 - LINE), f"{length:g} mm")
+    return canvas.pixels()
 
 
-def _scale_bar(
-    pen: ImageDraw,
-    corner: tuple[int, int],
-    side: int,
-    mm_per_pixel: float,
-    font: FreeTypeFont | ImageFont,
-    image: Image,
-) -> None:
-    """A bar of a round length at the foot of a cell, its length above it."""
-    length = bar_length_mm(BAR_SHARE * side * mm_per_pixel)
-    pixels = round(length / mm_per_pixel)
-    left, foot = corner[0] + 6, corner[1] + side - 7
-    pen.rectangle((left - 1, foot - 1, left + pixels, foot + 3), fill=_level(_SHADE, image))
-    pen.rectangle((left, foot, left + pixels - 1, foot + 2), fill=_level(_INK, image))
-    _write(pen, (left, foot - LINE), f"{length:g} mm", font, image)
+class _Canvas:
+    """Draws what can be read on any background: light with a dark edge."""
+
+    def __init__(self, pixels: np.ndarray) -> None:
+        from PIL import Image, ImageDraw, ImageFont
+
+        self._image = Image.fromarray(pixels)
+        self._pen = ImageDraw.Draw(self._image)
+        self._font = ImageFont.load_default(TEXT_SIZE)
+        self._ink = _level(_INK, self._image.mode)
+        self._edge = _level(_EDGE, self._image.mode)
+
+    def write(self, place: tuple[int, int], text: str) -> None:
+        """Text with its left upper corner at `place`."""
+        self._pen.text(
+            place, text, font=self._font, fill=self._ink, stroke_width=1, stroke_fill=self._edge
+        )
+
+    def bar(self, place: tuple[int, int], length: int) -> None:
+        """A bar of `length` pixels, three high."""
+        left, top = place
+        self._pen.rectangle((left - 1, top - 1, left + length, top + 3), fill=self._edge)
+        self._pen.rectangle((left, top, left + length - 1, top + 2), fill=self._ink)
+
+    def cut(self, text: str, width: int, *, keep_end: bool) -> str:
+        """`text` in the letters that Pillow's own font has, at most `width` pixels long."""
+        plain = "".join(each if each.isascii() and each.isprintable() else "?" for each in text)
+        shown = plain
+        while plain and self._font.getlength(shown) > width:
+            plain = plain[1:] if keep_end else plain[:-1]
+            shown = f"…{plain}" if keep_end else f"{plain}…"
+        return shown
+
+    def pixels(self) -> np.ndarray:
+        """What was drawn: uint8, (h, w) or (h, w, 3)."""
+        return np.asarray(self._image)
 
 
-def _write(
-    pen: ImageDraw,
-    place: tuple[int, int],
-    text: str,
-    font: FreeTypeFont | ImageFont,
-    image: Image,
-) -> None:
-    """Text that can be read on any background."""
-    pen.text(
-        place,
-        text,
-        font=font,
-        fill=_level(_INK, image),
-        stroke_width=1,
-        stroke_fill=_level(_SHADE, image),
-    )
-
-
-def _level(grey: int, image: Image) -> int | tuple[int, int, int]:
-    return grey if image.mode == "L" else (grey, grey, grey)
-
-
-def _fitted(text: str, font: FreeTypeFont | ImageFont, width: int, *, keep_end: bool) -> str:
-    """`text` in the letters that Pillow's own font has, cut to `width` pixels."""
-    plain = "".join(letter if letter.isascii() and letter.isprintable() else "?" for letter in text)
-    shown = plain
-    while plain and font.getlength(shown) > width:
-        plain = plain[1:] if keep_end else plain[:-1]
-        shown = f"…{plain}" if keep_end else f"{plain}…"
-    return shown
-
-
-def _font() -> FreeTypeFont | ImageFont:
-    from PIL import ImageFont
-
-    return ImageFont.load_default(TEXT_SIZE)
+def _level(grey: int, mode: str) -> int | tuple[int, int, int]:
+    """A grey level as Pillow draws it in a picture of this mode."""
+    return grey if mode == "L" else (grey, grey, grey)
