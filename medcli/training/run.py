@@ -46,7 +46,13 @@ from medcli.models.package import (
 )
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
-from medcli.training.calibrating import calibrate, flagged_share, measure, reference_scans
+from medcli.training.calibrating import (
+    calibrate,
+    flagged_share,
+    measure,
+    picture_baselines,
+    reference_scans,
+)
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
@@ -271,7 +277,14 @@ def _measure(data: _Data, fitted: Fit) -> tuple[Task, Calibration, dict[str, Any
         getattr(data.split, part),
         data.train.seed,
     )
-    return task, calibration, {"split": part, **metrics}
+    baselines = picture_baselines(
+        task,
+        data.arrays["train"],
+        data.arrays[part],
+        getattr(data.split, part),
+        data.train.seed,
+    )
+    return task, calibration, {"split": part, **metrics, "baselines": baselines}
 
 
 def _write(
