@@ -8,7 +8,11 @@ from typing import Any
 import numpy as np
 
 from medcli.evaluation.intervals import patient_bootstrap, patient_groups
+from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.ranking import auroc, auroc_statistic, mean_auroc_statistic
+
+THUMBNAIL_SIDE = 16
+HISTOGRAM_BINS = 32
 
 
 def majority_baseline(
@@ -116,3 +120,70 @@ def score_baseline(
     )["auroc"]
     (value,) = statistic(np.ones((1, len(labels))))
     return {"auroc": float(value), "auroc_ci": interval.bounds}
+
+
+def thumbnail_features(images: np.ndarray) -> np.ndarray:
+    """(S, C, H, W) in 0–1 → (C · 256,) means of 16 × 16 fields, averaged over the slices.
+
+    A mark at one place, a border or the size of the patient is all they can see.
+    """
+    mean = images.mean(axis=0)  # (C, H, W)
+    for axis in (1, 2):
+        ends = np.linspace(0, mean.shape[axis], THUMBNAIL_SIDE + 1).astype(int)
+        sums = np.add.reduceat(mean, np.minimum(ends[:-1], mean.shape[axis] - 1), axis=axis)
+        sizes = np.maximum(np.diff(ends), 1)
+        mean = sums / np.expand_dims(sizes, tuple({0, 1, 2} - {axis}))
+    return np.asarray(mean.ravel())
+
+
+def histogram_features(images: np.ndarray) -> np.ndarray:
+    """(S, C, H, W) in 0–1 → (C · 32,) share of each level of grey or colour, whatever its place."""
+    steps = np.minimum((images * HISTOGRAM_BINS).astype(np.intp), HISTOGRAM_BINS - 1)
+    return np.concatenate(
+        [
+            np.bincount(channel.ravel(), minlength=HISTOGRAM_BINS) / channel.size
+            for channel in np.moveaxis(steps, 1, 0)
+        ]
+    )
+
+
+def logistic_baseline(
+    training: tuple[np.ndarray, np.ndarray],
+    held_out: tuple[np.ndarray, np.ndarray],
+    *,
+    classes: Sequence[str],
+    positive: str | None,
+    patients: Sequence[str | None] | None = None,
+    seed: int = 0,
+) -> dict[str, Any]:
+    """What a logistic regression on simple features reaches; close to the model, it warns.
+
+    Parameters
+    ----------
+    training, held_out : (N, F) features and (N,) class indices of each part; every class
+        stands in the training part
+    classes, positive, patients, seed : as for `classification_metrics`
+
+    Returns
+    -------
+    `auroc`, `auroc_ci`, `accuracy`, `accuracy_ci`
+
+    References
+    ----------
+    Geirhos et al. 2020, arXiv:2004.07780 (shortcut learning)
+    """
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import StandardScaler
+
+    regression = LogisticRegression(C=0.1, class_weight="balanced", max_iter=2000)
+    model = make_pipeline(StandardScaler(), regression).fit(*training)
+    metrics = classification_metrics(
+        held_out[1],
+        model.predict_proba(held_out[0]),
+        classes=classes,
+        positive=positive,
+        patients=patients,
+        seed=seed,
+    )
+    return {name: metrics[name] for name in ("auroc", "auroc_ci", "accuracy", "accuracy_ci")}

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import replace
 from itertools import pairwise
 from typing import Any
@@ -11,6 +11,11 @@ import numpy as np
 
 from medcli.config import Calibration
 from medcli.data.arrays import ScanArrays
+from medcli.evaluation.baselines import (
+    histogram_features,
+    logistic_baseline,
+    thumbnail_features,
+)
 from medcli.evaluation.calibration import fit_temperature, softmax
 from medcli.evaluation.conformal import label_set_levels, label_set_metrics, label_sets
 from medcli.evaluation.intervals import patient_groups
@@ -93,9 +98,38 @@ def flagged_share(reference: Reference, scans: ScanArrays) -> float:
 
 def scan_views(scans: ScanArrays) -> dict[str, np.ndarray]:
     """View → (N, F) features of N scans, as prediction computes them."""
-    return stack_views(
-        [
-            picture_views(scans.images[start:end].astype(np.float32) / LEVELS)
-            for start, end in pairwise(scans.offsets)
-        ]
-    )
+    return stack_views([picture_views(images) for images in unit_images(scans)])
+
+
+def unit_images(scans: ScanArrays) -> Iterator[np.ndarray]:
+    """The (S, C, H, W) slices of each scan in 0–1."""
+    for start, end in pairwise(scans.offsets):
+        yield scans.images[start:end].astype(np.float32) / LEVELS
+
+
+def picture_baselines(
+    task: Task,
+    training: ScanArrays,
+    held_out: ScanArrays,
+    cases: Sequence[Case],
+    seed: int,
+) -> dict[str, Any]:
+    """What thumbnails and histograms alone reach on the held-out part, whose `cases` these are."""
+    each = REFERENCE_SCANS // len(task.classes)
+    own = [np.flatnonzero(training.labels == k) for k in range(len(task.classes))]
+    rows = np.concatenate([scans[sample_slices(len(scans), each)] for scans in own])
+    chosen = training.select(rows)
+    features = {"thumbnail": thumbnail_features, "histogram": histogram_features}
+    return {
+        name: logistic_baseline(
+            *(
+                (np.stack([describe(images) for images in unit_images(scans)]), scans.labels)
+                for scans in (chosen, held_out)
+            ),
+            classes=task.classes,
+            positive=task.positive,
+            patients=[case.patient_id for case in cases],
+            seed=seed,
+        )
+        for name, describe in features.items()
+    }

@@ -100,6 +100,11 @@ def _metric_rows(metrics: Any) -> list[str]:
     at_threshold = ("sensitivity", "specificity", "ppv", "npv", "threshold")
     names = (*at_threshold, "average_precision", "ece", "brier")
     rows += [f"| {name.replace('_', ' ')} | {_number(metrics[name])} |" for name in names]
+    rows += [
+        f"| {name} alone, logistic regression: auroc | "
+        f"{_number(baseline['auroc'])}{_interval(baseline['auroc_ci'])} |"
+        for name, baseline in metrics["baselines"].items()
+    ]
     sets = metrics["label_sets"]
     covered = f"{_number(sets['coverage'])}{_interval(sets['coverage_ci'])}"
     rows.append(f"| label sets hold the class (aim {sets['target']:g}) | {covered} |")

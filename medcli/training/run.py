@@ -49,7 +49,13 @@ from medcli.models.scan_model import ScanModel
 from medcli.models.weights import find_start
 from medcli.records import Task
 from medcli.training.baselines import perceptron_baselines
-from medcli.training.calibrating import calibrate, flagged_share, measure, reference_scans
+from medcli.training.calibrating import (
+    calibrate,
+    flagged_share,
+    measure,
+    picture_baselines,
+    reference_scans,
+)
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
@@ -289,7 +295,8 @@ def _measure(data: _Data, fitted: Fit) -> tuple[Task, Calibration, dict[str, Any
     part = "test" if data.split.test else "val"
     scans, cases = data.arrays[part], getattr(data.split, part)
     metrics = measure(task, calibration, scans.labels, logits(part), cases, data.train.seed)
-    baselines = perceptron_baselines(
+    baselines = picture_baselines(task, data.arrays["train"], scans, cases, data.train.seed)
+    baselines |= perceptron_baselines(
         data.arrays["train"],
         scans,
         len(task.classes),

@@ -259,6 +259,8 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
         is_positive = labels == task.classes.index(task.positive)
         areas = np.array([row.area for row in rows])
         baselines["area"] = area_baseline(is_positive, areas, patients=patients, seed=seed)
+    if part == "held-out":
+        baselines |= package.metrics.get("baselines", {})  # fitted and measured by the run
     return {
         "task": task.name,
         "model": package.fingerprint,

@@ -15,8 +15,11 @@ from medcli.evaluation.baselines import (
     area_baseline,
     area_scores,
     foreground_area,
+    histogram_features,
+    logistic_baseline,
     majority_baseline,
     score_baseline,
+    thumbnail_features,
 )
 
 
@@ -55,6 +58,58 @@ def test_the_direction_of_the_area_comes_from_the_training_part() -> None:
     assert (settled["auroc"], settled["direction"]) == (1, "smaller")
     opposite = area_baseline(positive, areas, training=(~positive, areas))
     assert (opposite["auroc"], opposite["direction"]) == (0, "larger")
+
+
+def test_a_thumbnail_holds_the_means_of_its_fields() -> None:
+    images = np.random.default_rng(0).random((3, 2, 32, 64))
+    expected = images.mean(axis=0).reshape(2, 16, 2, 16, 4).mean(axis=(2, 4))
+    np.testing.assert_allclose(thumbnail_features(images), expected.ravel())
+    small = np.random.default_rng(0).random((1, 1, 8, 8))
+    np.testing.assert_allclose(thumbnail_features(small)[::2][:8], small[0, 0, 0])
+
+
+def test_a_histogram_counts_each_level_of_each_channel() -> None:
+    images = np.zeros((2, 3, 4, 4))
+    images[:, 1], images[0, 2] = 1, 0.5
+    shares = histogram_features(images).reshape(3, 32)
+    assert shares[0, 0] == shares[1, 31] == 1
+    assert shares[2, 0] == shares[2, 16] == 0.5
+
+
+def test_a_mark_in_the_corner_is_found_by_the_thumbnail_alone() -> None:
+    rng = np.random.default_rng(1)
+
+    def part(n: int) -> tuple[list[np.ndarray], np.ndarray]:
+        labels = np.arange(n) % 2
+        images = rng.random((n, 1, 1, 32, 32))
+        for image, label in zip(images, labels, strict=True):
+            corner = slice(0, 3) if label else slice(29, 32)
+            image[..., corner, corner] = 1
+        return list(images), labels
+
+    training, held_out = part(120), part(80)
+    reached = {}
+    for describe in (thumbnail_features, histogram_features):
+        parts = [
+            (np.stack([describe(image) for image in images]), labels)
+            for images, labels in (training, held_out)
+        ]
+        reached[describe] = logistic_baseline(*parts, classes=["no", "yes"], positive="yes")
+    assert reached[thumbnail_features]["auroc"] > 0.97
+    assert reached[thumbnail_features]["accuracy"] > 0.9
+    assert reached[histogram_features]["auroc"] < 0.7
+
+
+def test_the_regression_of_three_classes_gives_a_macro_mean() -> None:
+    rng = np.random.default_rng(2)
+    labels = np.arange(150) % 3
+    features = rng.normal(size=(150, 2)) + 3 * np.eye(3)[labels][:, :2]
+    held_out = features[100:], labels[100:]
+    reached = logistic_baseline(
+        (features[:100], labels[:100]), held_out, classes=["a", "b", "c"], positive=None
+    )
+    low, high = reached["auroc_ci"]
+    assert 0.8 < low < reached["auroc"] <= high
 
 
 @pytest.mark.real

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import pytest
+from PIL import Image
 
 from medcli.data.arrays import ScanArrays
 from medcli.evaluation.calibration import fit_temperature, softmax
 from medcli.evaluation.thresholds import youden_threshold
 from medcli.imaging.statistics import picture_views
+from medcli.models.package import CARD
 from medcli.records import Task
 from medcli.training.calibrating import calibrate, reference_scans, scan_views
+from medcli.training.run import TrainRequest, train
 
 
 def validation(n_classes: int) -> tuple[np.ndarray, np.ndarray]:
@@ -45,3 +50,24 @@ def test_the_reference_sees_what_prediction_sees() -> None:
         np.testing.assert_allclose(rows[1], expected[name], atol=1e-6)
     reference = reference_scans(scans, scans)
     assert reference.scores(views).max() == pytest.approx(1, rel=1e-5)
+
+
+@pytest.mark.usefixtures("without_export", "one_thread")
+def test_a_run_on_a_shortcut_shows_it_beside_its_own_numbers(tmp_path: Path) -> None:
+    lines = ["path,label"]
+    for number in range(60):
+        pixels = np.random.default_rng(number).integers(0, 256, (32, 32), dtype=np.uint8)
+        corner = slice(0, 4) if number % 2 else slice(28, 32)
+        pixels[corner, corner] = 255
+        Image.fromarray(pixels).save(tmp_path / f"{number}.png")
+        lines.append(f"{number}.png,{'ab'[number % 2]}")
+    (tmp_path / "manifest.csv").write_text("\n".join(lines))
+    inputs = (str(tmp_path / "manifest.csv"),)
+    request = TrainRequest(inputs, output=tmp_path / "run", size=32, epochs=1, device="cpu")
+    package = train(request)
+    baselines = package.metrics["baselines"]
+    assert baselines["thumbnail"]["auroc"] == 1
+    assert baselines["histogram"]["auroc"] < 1
+    assert (
+        "| thumbnail alone, logistic regression: auroc | 1.000" in (package.path / CARD).read_text()
+    )

@@ -78,6 +78,8 @@ def test_evaluation_repeats_the_numbers_of_the_run(tiny_run: Path, sample_folder
         *("specificity", "ppv", "npv", "label_sets", "out_of_distribution"),
     ):
         assert found[name] == package.metrics[name], name
+    for name in ("thumbnail", "histogram"):
+        assert found["baselines"][name] == package.metrics["baselines"][name], name
     for name in ("brier", "ece"):
         assert found[name] == pytest.approx(package.metrics[name], abs=1e-5), name
 
