@@ -20,7 +20,7 @@ from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
 from medcli.errors import ScanError
-from medcli.imaging.files import MEMBER, open_file, os_failure
+from medcli.imaging.files import MEMBER, open_plain, os_failure
 from medcli.imaging.values import MAX_SAMPLES
 
 MEMBER_BYTES = 4 * MAX_SAMPLES
@@ -91,7 +91,7 @@ def members(archive: str) -> Mapping[str, Member]:
     ScanError : not_found, unreadable, truncated (no central directory), damaged_header,
         too_large
     """
-    with open_file(archive) as file:
+    with open_plain(archive, 0) as file:
         status = os.fstat(file.fileno())
     return _directory(archive, status.st_mtime_ns, status.st_size)
 
@@ -100,7 +100,7 @@ def members(archive: str) -> Mapping[str, Member]:
 def _directory(archive: str, modified: int, size: int) -> Mapping[str, Member]:
     """The files of one version of an archive."""
     try:
-        with open_file(archive) as file, zipfile.ZipFile(file) as content:
+        with open_plain(archive, 0) as file, zipfile.ZipFile(file) as content:
             # A damaged name may be empty, over which `is_dir` stumbles.
             infos = [info for info in content.infolist() if not info.filename.endswith("/")]
     except ScanError:
@@ -162,7 +162,7 @@ def _check_member(path: str, member: Member) -> None:
 
 def _packed(archive: str, member: Member, whole: bool) -> bytes:
     """The compressed bytes of a member, or as many as its first bytes need."""
-    with open_file(archive) as file:
+    with open_plain(archive, member.size) as file:
         try:
             file.seek(member.offset)
             local = file.read(_LOCAL_HEADER)

@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import replace
 
 from medcli.errors import ScanError
-from medcli.imaging.dicom_header import Header, read_header
+from medcli.imaging.dicom_header import SECONDARY_CAPTURE, Header, read_header
 from medcli.imaging.stack import (
     STRAYS,
     complement,
@@ -21,9 +21,6 @@ from medcli.records import Case, ScanWarning
 
 STACKED_MODALITIES = ("CT", "MR", "PT")
 """Modalities whose files form a stack even where they carry no positions."""
-
-CAPTURES = "1.2.840.10008.5.1.4.1.1.7"
-"""Secondary Capture, and the beginning of its multi-frame kin: often screens, no slices."""
 
 
 def group_files(
@@ -72,7 +69,7 @@ def _series(headers: Sequence[Header]) -> list[list[Header]]:
     groups: dict[tuple[object, ...], list[Header]] = {}
     for header in headers:
         placed = header.planes[0].position is not None
-        captured = (header.sop_class or "").startswith(CAPTURES)
+        captured = (header.sop_class or "").startswith(SECONDARY_CAPTURE)
         stacked = placed or (header.modality in STACKED_MODALITIES and not captured)
         if header.frames > 1 or not stacked:
             alone.append([header])

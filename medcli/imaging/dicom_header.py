@@ -197,7 +197,8 @@ def _guess_warning(syntax: UID, guessed: bool) -> tuple[ScanWarning, ...]:
     return (ScanWarning("transfer_syntax_assumed", message),)
 
 
-_SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"  # and what lies below it
+SECONDARY_CAPTURE = "1.2.840.10008.5.1.4.1.1.7"
+"""Secondary Capture, and the beginning of its multi-frame kin: often screens, no slices."""
 
 
 def _burned_in(dataset: Dataset) -> dict[str, str]:
@@ -212,7 +213,7 @@ def _burned_in(dataset: Dataset) -> dict[str, str]:
     told = (text(dataset, "BurnedInAnnotation") or "").upper()
     if told not in ("YES", "NO"):
         sop_class = f"{text(dataset, 'SOPClassUID')}."
-        told = "YES" if sop_class.startswith(f"{_SECONDARY_CAPTURE}.") else ""
+        told = "YES" if sop_class.startswith(f"{SECONDARY_CAPTURE}.") else ""
     return {"BurnedInAnnotation": told} if told else {}
 
 

@@ -32,11 +32,21 @@ def open_file(path: str) -> BinaryIO:
         member = open_member(path)
         if member is not None:
             return member
+    return open_plain(path)
+
+
+def open_plain(path: str, wanted: int | None = None) -> BinaryIO:
+    """Open a file that is no member; `wanted` bytes of it will be read, None for all.
+
+    Raises
+    ------
+    ScanError : not_found, unreadable, not_an_image (no regular file)
+    """
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
             raise ScanError("not_an_image", f"{path}: not a regular file")
-        ask_for_time(status.st_size / BYTES_PER_SECOND)
+        ask_for_time((status.st_size if wanted is None else wanted) / BYTES_PER_SECOND)
         return open(path, "rb")
     except OSError as error:
         raise os_failure(path, error) from error
