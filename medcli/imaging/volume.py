@@ -42,8 +42,7 @@ def read_volume(case: Case) -> Scan:
     with np.errstate(all="ignore"):  # what is too large becomes infinite, and is replaced
         pixels, replaced = replace_nonfinite(compact(_modality_values(stored, header)))
     pixels = np.ascontiguousarray(pixels if pixels.ndim == 4 else pixels[..., np.newaxis])
-    is_ct = pixels.min() <= AIR_HU and pixels.max() >= TISSUE_HU and pixels.shape[3] == 1
-    assumed = ScanWarning("assumed_hu", "values like CT: taken as Hounsfield units")
+    modality, assumed = _modality(case, pixels)
     return Scan(
         pixels=pixels,
         path=case.path,
@@ -51,8 +50,8 @@ def read_volume(case: Case) -> Scan:
         slice_files=(path,) * len(pixels),
         scan_id=case.scan_id,
         format=header.format,
-        modality="CT" if is_ct else None,
-        unit="HU" if is_ct else "stored",
+        modality=modality,
+        unit="HU" if modality == "CT" else "stored",
         spacing_mm=_spacing(header, affine),
         affine=affine,
         decoder=decoder,
@@ -63,9 +62,19 @@ def read_volume(case: Case) -> Scan:
             *chosen,
             *_first_channel(header),
             *replaced,
-            *((assumed,) if is_ct else ()),
+            *assumed,
         ),
     )
+
+
+def _modality(case: Case, pixels: np.ndarray) -> tuple[str | None, Warnings]:
+    """What a manifest says; else CT where grey values reach from air to soft tissue in HU."""
+    named = case.columns.get("modality", "").strip().upper()
+    if named:
+        return named, ()
+    if pixels.shape[3] > 1 or pixels.min() > AIR_HU or pixels.max() < TISSUE_HU:
+        return None, ()
+    return "CT", (ScanWarning("assumed_hu", "values like CT: taken as Hounsfield units"),)
 
 
 def _load(case: Case) -> tuple[VolumeHeader, np.ndarray, Warnings, str]:

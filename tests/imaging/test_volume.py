@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gzip
 import struct
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -90,6 +91,15 @@ def test_a_nifti_and_a_dicom_series_of_one_volume_agree(
     np.testing.assert_allclose(nifti.affine, dicom.affine, atol=1e-4)
     assert nifti.spacing_mm == pytest.approx(dicom.spacing_mm)
     assert nifti.unit == dicom.unit == "HU"
+
+
+@pytest.mark.parametrize(("named", "unit"), [("CT", "HU"), ("ct", "HU"), ("MR", "stored")])
+def test_a_manifest_that_names_the_modality_settles_it(
+    tmp_path: Path, hu_volume: Any, file_case: Any, codes: Any, named: str, unit: str
+) -> None:
+    case = file_case(write(tmp_path / "crop.nii", np.clip(hu_volume(), -500, 50)), "volume")
+    scan = read_scan(replace(case, columns={"modality": named}))
+    assert (scan.modality, scan.unit, codes(scan)) == (named.upper(), unit, [])
 
 
 def test_ct_is_assumed_by_its_values_and_said_so(
