@@ -6,6 +6,7 @@ import contextlib
 import io
 import logging
 import os
+import re
 import zlib
 from collections.abc import Iterator, Sequence
 from typing import Any, BinaryIO, cast
@@ -30,6 +31,9 @@ from medcli.imaging.values import MAX_SAMPLES
 from medcli.records import ScanWarning
 
 PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
+
+_IMAGES = re.compile(r"Image Storage|^(Segmentation|Parametric Map) Storage")
+"""Names of the SOP classes that hold pixels, but for RT Dose, which may hold histograms only."""
 
 _SIZES = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames")
 
@@ -226,7 +230,7 @@ def _without_pixels(source: BinaryIO, path: str) -> ScanError:
         )
         if dataset and class_uid is None and text(dataset, "SOPInstanceUID") is None:
             return damaged_header(path)
-        is_image = integer(dataset, "Rows") > 0 or "Image Storage" in UID(class_uid or "").name
+        is_image = integer(dataset, "Rows") > 0 or _IMAGES.search(UID(class_uid or "").name)
         ended_early = any("end of file" in str(note).lower() for note in notes)
         if cut or is_image or ended_early:
             return _ends_early(path, "its pixel data")

@@ -7,6 +7,7 @@ import os
 import signal
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -15,7 +16,7 @@ from typing import Any
 import pytest
 
 from medcli.errors import ScanError, StorageError
-from medcli.imaging.batch import read_all
+from medcli.imaging.batch import AHEAD, read_all
 from medcli.imaging.isolation import pool
 from medcli.imaging.isolation.pool import Pool, Worker
 from medcli.imaging.isolation.together import Batch
@@ -68,6 +69,9 @@ def read(case):
     if case.path == "patient":
         inside.ask_for_time(5)
         time.sleep(1)
+    if case.path == "endless":
+        inside.ask_for_time(60)
+        time.sleep(60)
     memory.append(case.path)
     return Scan(np.full((1, 2, 2, 1), os.getpid()), case.path, (), (), case.path, "test")
 
@@ -158,6 +162,17 @@ def test_who_stops_early_waits_for_nobody(bad_reader: Pool) -> None:
     start = time.monotonic()
     reading.close()  # type: ignore[attr-defined]
     assert time.monotonic() - start < 0.9
+
+
+@pytest.mark.parametrize("count", [1, 20])
+def test_an_interrupt_ends_what_is_being_read(bad_reader: Pool, count: int) -> None:
+    process_of(bad_reader)
+    me = threading.get_ident()
+    threading.Timer(0.5, lambda: signal.pthread_kill(me, signal.SIGINT)).start()
+    start = time.monotonic()
+    with pytest.raises(KeyboardInterrupt):
+        list(read_all([case_of("fine")] * AHEAD + [case_of("endless")] * count))
+    assert time.monotonic() - start < 20  # not the minute that it would take
 
 
 def test_a_worker_that_cannot_start_is_no_fault_of_the_scan(
