@@ -50,7 +50,9 @@ class Predictor:
         for answer in self._answers(scans):
             yield answer if isinstance(answer, Failure) else self.prediction(*answer)
 
-    def prediction(self, scan: Scan, logits: np.ndarray, ood_score: float | None) -> Prediction:
+    def prediction(
+        self, scan: Scan, logits: np.ndarray, ood_score: float | None = None
+    ) -> Prediction:
         """What (K,) `logits` and the distance from the training scans say about `scan`."""
         task = self.package.task
         probabilities = softmax(logits, self.package.calibration.temperature)

@@ -259,8 +259,8 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
         is_positive = labels == task.classes.index(task.positive)
         areas = np.array([row.area for row in rows])
         baselines["area"] = area_baseline(is_positive, areas, patients=patients, seed=seed)
-    if part == "held-out":
-        baselines |= package.metrics.get("baselines", {})  # fitted and measured by the run
+    if len(rows) == package.metrics.get("n") and all(row.known == "test" for row in rows):
+        baselines |= package.metrics.get("baselines", {})  # the run measured these same scans
     return {
         "task": task.name,
         "model": package.fingerprint,

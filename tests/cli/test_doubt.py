@@ -45,7 +45,7 @@ def test_an_answer_is_uncertain_unless_one_class_is_left(
     table = medcli(*arguments, "--csv", tmp_path / "table.csv")
     assert ("uncertain" in table.out) is bool(uncertain)
     (row,) = csv.DictReader(io.StringIO((tmp_path / "table.csv").read_text()))
-    assert row["label_set"] == " ".join(label_set or [])
+    assert row["label_set"] == "|".join(label_set or [])
     assert row["uncertain"] == ("" if uncertain is None else str(uncertain).lower())
 
 
