@@ -59,12 +59,13 @@ def test_index(
     monkeypatch.chdir(secret)
     gallery = secret / "gallery"
     said = [
-        medcli("index", "build", "-g", gallery, "--hide-paths", *form),
-        medcli("index", "add", "-g", gallery, "--hide-paths", *form),
+        medcli("index", "build", "-g", gallery, "--hide-paths", *form),  # by a bad manifest
+        medcli("index", "build", ".", "-g", gallery, "--hide-paths", *form),
+        medcli("index", "add", ".", "-g", gallery, "--hide-paths", *form),
         medcli("index", "info", "-g", gallery, "--hide-paths", *form),
         medcli("index", "build", "-g", gallery, "--hide-paths", *form),
     ]
-    assert [done.status for done in said] == [3, 3, 0, 2]
+    assert [done.status for done in said] == [2, 3, 3, 0, 2]
     for done in said:
         assert SECRET not in done.out + done.err
 

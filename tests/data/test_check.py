@@ -16,6 +16,7 @@ from medcli.codes import FINDINGS
 from medcli.data.advice import ADVICE
 from medcli.data.check import Check, check_scans
 from medcli.data.sources import gather_cases
+from medcli.imaging.isolation.together import Batch
 from medcli.records import Case, Scan
 
 Draw = Callable[..., Path]
@@ -93,22 +94,23 @@ def test_a_blank_picture_is_blank_in_jpeg_too(draw: Draw, check: Callable[..., C
 
 def test_no_pixels_are_kept(draw: Draw, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     from medcli.imaging import batch
+    from medcli.imaging.isolation import pool
 
     arrays: list[weakref.ref[np.ndarray]] = []
-    whole = batch.read_scan
+    whole = pool.read_in_worker
 
-    def remember(case: Case) -> Scan:
-        scan = whole(case)
+    def remember(case: Case, together: Batch) -> Scan:
+        scan = whole(case, together)
         arrays.append(weakref.ref(scan.pixels))
         return scan
 
-    monkeypatch.setattr(batch, "read_scan", remember)
+    monkeypatch.setattr(pool, "read_in_worker", remember)
     cases = gather_cases([str(draw(f"{number}.png", seed=number)) for number in range(40)])
     alive: list[int] = []
     result = check_scans(
         cases, on_scan=lambda *_: alive.append(sum(array() is not None for array in arrays))
     )
-    assert len(result.scans) == 40
+    assert len(result.scans) == len(arrays) == 40
     assert max(alive) <= batch.AHEAD + 4
 
 
@@ -287,13 +289,13 @@ def test_a_missing_decoder_is_told_with_the_line_to_type(
     from medcli.errors import ScanError
     from medcli.imaging import batch
 
-    def refuse(case: object) -> None:
+    def refuse(*_: object) -> None:
         hint = "pip install python-gdcm"
         raise ScanError("decoder_missing", f"{path}: no decoder for JPEG Lossless (1.2.4.70)", hint)
 
     path = draw("a.png")
-    monkeypatch.setattr(batch, "read_scan", refuse)
-    (finding,) = check().findings
+    monkeypatch.setattr(batch, "read_safely", refuse)
+    (finding,) = [found for found in check().findings if found.level == "error"]
     assert finding.message == "No decoder for JPEG Lossless (1.2.4.70)."
     assert finding.advice == "pip install python-gdcm"
 
