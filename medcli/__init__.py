@@ -6,7 +6,11 @@ Names are loaded when they are first used, so that `import medcli` costs nothing
 from __future__ import annotations
 
 import importlib
+import os
 from typing import TYPE_CHECKING, Any
+
+# ONNX Runtime would note every session in the user's cache folder, to report it some day.
+os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
     from medcli.data.check import Check, check_scans

@@ -71,15 +71,12 @@ def sampled(pixels: np.ndarray) -> np.ndarray:
     return every
 
 
-def value_range(scan: Scan, config: PreprocessConfig, window: Window | None = None) -> Range:
+def value_range(scan: Scan, config: PreprocessConfig) -> Range:
     """The values of `scan` that become 0 and 1 for the model.
 
-    `window` if given; else the model's CT window for HU; 0–255 for pictures (unless
-    the model normalises grey ones by percentiles); else percentiles over the scan
-    without its padding.
+    The model's CT window for HU; 0–255 for pictures (unless the model normalises grey
+    ones by percentiles); else percentiles over the scan without its padding.
     """
-    if window is not None:
-        return window_range(window)
     if scan.unit == "HU":
         return window_range(config.ct_window)
     is_colour = scan.pixels.shape[3] == 3
@@ -100,8 +97,3 @@ def scale(pixels: np.ndarray, ends: Range) -> np.ndarray:
     scaled *= np.float32(1 / (high - low))
     np.clip(scaled, 0, 1, out=scaled)
     return scaled
-
-
-def to_unit_range(scan: Scan, config: PreprocessConfig, window: Window | None = None) -> np.ndarray:
-    """(S, H, W, C) float32 in 0–1, as the model sees intensities; see `value_range`."""
-    return scale(scan.pixels, value_range(scan, config, window))

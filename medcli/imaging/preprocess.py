@@ -7,7 +7,7 @@ from collections.abc import Sequence
 import numpy as np
 
 from medcli.config import PreprocessConfig, Window
-from medcli.imaging.intensity import scale, value_range
+from medcli.imaging.intensity import percentile_range, scale, value_range, window_range
 from medcli.imaging.resize import resize
 from medcli.records import Scan
 
@@ -44,7 +44,8 @@ class Preprocessor:
         slices :
             which slices, in this order; None for all
         window :
-            (center, width) to render with; None for the model's own way
+            (center, width) to see the slices through, each as a picture that was saved
+            with this window; None for the model's own way
 
         Returns
         -------
@@ -70,15 +71,26 @@ class Preprocessor:
         prediction see the same numbers.
         """
         chosen = np.arange(len(scan.pixels)) if slices is None else np.asarray(slices, dtype=int)
-        ends = value_range(scan, self.config, window)
+        ends = value_range(scan, self.config)
         size, channels = self.config.size, self.config.channels
         result = np.empty((len(chosen), channels, size, size), dtype=np.float32)
         for start in range(0, len(chosen), _CHUNK):
             part = chosen[start : start + _CHUNK]
-            images = resize(scale(scan.pixels[part], ends), size, scan.spacing_mm[1:])
+            pixels = scan.pixels[part]
+            unit = scale(pixels, ends) if window is None else self._as_saved(pixels, window)
+            images = resize(unit, size, scan.spacing_mm[1:])
             result[start : start + _CHUNK] = np.rint(_to_channels(images, channels) * LEVELS)
         result /= LEVELS
         return result
+
+    def _as_saved(self, pixels: np.ndarray, window: Window) -> np.ndarray:
+        """(S, H, W, C) in 0–1, as the model sees pictures saved through `window`."""
+        ends = window_range(window)
+        if self.config.pictures == "full_range":
+            return scale(pixels, ends)
+        shown = np.clip(pixels, *ends)
+        each = [scale(image, percentile_range(image, self.config.percentiles)) for image in shown]
+        return np.stack(each)
 
     def views(self, scan: Scan) -> list[tuple[str, Window | None]]:
         """The renderings under which the slices of a scan enter a gallery.
@@ -90,7 +102,8 @@ class Preprocessor:
         found: list[tuple[str, Window | None]] = [("model", None)]
         if scan.unit != "HU":
             return found
-        seen = {self.config.ct_window}
+        # A model that stretches pictures sees one saved through its own window otherwise.
+        seen = {self.config.ct_window} if self.config.pictures == "full_range" else set()
         named = [("own", scan.window)] if scan.window and scan.window[1] >= 1 else []
         named += [(f"{window[0]:g}/{window[1]:g}", window) for window in self.config.index_windows]
         for name, window in named:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -10,7 +11,7 @@ import pytest
 from PIL import Image
 
 from medcli.config import PreprocessConfig, Window
-from medcli.imaging.intensity import apply_window, to_unit_range
+from medcli.imaging.intensity import apply_window, scale, value_range
 from medcli.imaging.preprocess import LUMA, Preprocessor, sample_slices
 from medcli.imaging.reader import read_scan
 from medcli.imaging.resize import resize
@@ -25,16 +26,22 @@ def smooth_hu(slices: int = 20, size: int = 60) -> np.ndarray:
     return (1200 * np.sin(z / 5 + y / 9) * np.cos(x / 11) - 300).astype(np.int16)
 
 
-@pytest.mark.parametrize("window", [(40.0, 400.0), (-600.0, 1500.0), (35.0, 80.0)])
+@pytest.mark.parametrize("pictures", ["full_range", "percentiles"])
+@pytest.mark.parametrize("window", [(40.0, 400.0), (-600.0, 1500.0), (35.0, 80.0), (0.0, 6000.0)])
 def test_a_picture_saved_with_a_window_looks_like_its_slice_under_that_window(
-    tmp_path: Path, write_ct_series: Any, dicom_case: Any, file_case: Any, window: Window
+    tmp_path: Path,
+    write_ct_series: Any,
+    dicom_case: Any,
+    file_case: Any,
+    window: Window,
+    pictures: Any,
 ) -> None:
     paths = write_ct_series(tmp_path / "ct", smooth_hu(), spacing=(2.0, 0.7, 0.7))
     scan = read_series(dicom_case(paths))
     shown = np.rint(255 * apply_window(scan.pixels[7, ..., 0], *window)).astype(np.uint8)
     Image.fromarray(shown).save(tmp_path / "saved.png")
     picture = read_scan(file_case(tmp_path / "saved.png", "picture"))
-    preprocessor = Preprocessor(RAW)
+    preprocessor = Preprocessor(replace(RAW, pictures=pictures))
     of_slice = preprocessor.model_input(scan, slices=[7], window=window)
     of_picture = preprocessor.model_input(picture)
     assert np.abs(of_slice - of_picture).max() < 0.02
@@ -44,7 +51,9 @@ def test_the_input_is_scaled_resized_and_standardised(scan_of: Any) -> None:
     pixels = np.random.default_rng(0).integers(-1000, 500, (40, 50, 40, 1)).astype(np.int16)
     scan = scan_of(pixels, unit="HU", spacing_mm=(2.0, 0.5, 0.7))
     config = PreprocessConfig(size=32, mean=(0.3,), std=(0.2,))
-    unit = np.rint(resize(to_unit_range(scan, config), 32, (0.5, 0.7)) * 255) / 255
+    unit = (
+        np.rint(resize(scale(scan.pixels, value_range(scan, config)), 32, (0.5, 0.7)) * 255) / 255
+    )
     expected = (np.moveaxis(unit, 3, 1) - 0.3) / 0.2
     found = Preprocessor(config).model_input(scan)
     assert found.dtype == np.float32
@@ -80,6 +89,15 @@ def test_prediction_sees_the_bytes_that_training_keeps(scan_of: Any) -> None:
     kept = np.rint(found * 255).astype(np.uint8)
     assert len(np.unique(kept)) > 100
     np.testing.assert_array_equal(kept / np.float32(255), found)
+
+
+def test_a_model_that_stretches_pictures_stores_slices_as_saved_through_its_own_window_too(
+    scan_of: Any,
+) -> None:
+    config = PreprocessConfig(pictures="percentiles", ct_window=(-600, 1500))
+    views = Preprocessor(config).views(scan_of(np.zeros((1, 4, 4, 1), np.int16), unit="HU"))
+    assert ("model", None) in views
+    assert ("-600/1500", (-600, 1500)) in views
 
 
 def test_the_views_of_ct_are_the_models_its_own_and_the_configured_windows(scan_of: Any) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import os
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -281,7 +282,9 @@ def test_a_picture_saved_through_a_window_lies_nearest_to_its_slice(
 # ---- without torch ----
 
 
-def test_classifying_a_dicom_imports_no_torch(tiny_run: Path, sample_folder: Path) -> None:
+def test_classifying_a_dicom_imports_no_torch_and_leaves_no_trace(
+    tiny_run: Path, sample_folder: Path, tmp_path: Path
+) -> None:
     arguments = ["classify", str(sample_folder / "scan.dcm"), "--model", str(tiny_run), "--json"]
     code = (
         f"import sys; sys.argv = ['medcli', *{arguments!r}]\n"
@@ -289,8 +292,15 @@ def test_classifying_a_dicom_imports_no_torch(tiny_run: Path, sample_folder: Pat
         "try:\n    main()\nexcept SystemExit as end:\n    assert not end.code, end.code\n"
         "print('torch' in sys.modules, file=sys.stderr)\n"
     )
+    places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "MEDCLI_HOME": str(tmp_path)}
     done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=120
+        [sys.executable, "-c", code],
+        capture_output=True,
+        text=True,
+        check=True,
+        timeout=120,
+        env={**os.environ, **places},
     )
+    assert not list(tmp_path.iterdir())  # ONNX Runtime would keep a record of its use
     assert '"status": "ok"' in done.stdout or '"status":"ok"' in done.stdout
     assert done.stderr.splitlines()[-1] == "False"
