@@ -281,12 +281,15 @@ def _content(path: str) -> Content | None:
     Raises
     ------
     ScanError : not_found, unreadable, not_an_image (no regular file), truncated
-        (an image by its name, but empty)
+        (an image by its name, but empty or zeros)
     """
     head = read_head(path, HEAD_BYTES)
-    if not head and has_suffix(path, IMAGE_SUFFIXES):
-        raise ScanError("truncated", f"{path}: the file is empty", "Copy it again")
-    return kind_of(path, head)
+    kind = kind_of(path, head)
+    blank = not head.strip(b"\0")  # nothing, or no more than the preamble of a DICOM file
+    if kind is None and blank and has_suffix(path, IMAGE_SUFFIXES):
+        what = "holds nothing but zeros" if head else "is empty"
+        raise ScanError("truncated", f"{path}: the file {what}", "Copy it again")
+    return kind
 
 
 def _single(content: Content | None, path: str, explicit: bool) -> Found:

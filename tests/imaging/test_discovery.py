@@ -150,9 +150,11 @@ def test_content_decides_not_the_name(tmp_path: Path, write_dicom: Any) -> None:
 
 def test_a_picture_by_name_only_has_failed_even_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
+    (tmp_path / "preamble.dcm").write_bytes(bytes(100))
     (tmp_path / "text.dcm").write_text("no image at all")
     assert failures(find_scans([str(tmp_path)])) == [
         ("empty.png", "failed", "truncated"),
+        ("preamble.dcm", "failed", "truncated"),
         ("text.dcm", "failed", "not_an_image"),
     ]
 
