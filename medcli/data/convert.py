@@ -80,11 +80,13 @@ def convert_scans(
     Parameters
     ----------
     cases : as from `medcli.data.sources.gather_cases`
-    to : "nifti" keeps values and geometry; "png" draws each slice; "npz" draws into
-        squares of one size, laid out as MedMNIST does
+    to : "nifti" keeps geometry and values, which are those of a `Scan`: rescaled, larger is
+        brighter, so that stored values of MONOCHROME1 come out inverted; "png" draws each
+        slice; "npz" draws into squares of one size, laid out as MedMNIST does
     window : (center, width) for PNG and `.npz`; by default the file's own, else 0–255 of
         pictures, else percentiles of the scan
-    bits : of a PNG; 16 keep whole numbers as they are, the manifest says from which value
+    bits : of a PNG; 16 keep whole numbers of a `Scan` as they are, the manifest says from
+        which value
     size : rows and columns (of stacks also slices) in an `.npz`
 
     Raises

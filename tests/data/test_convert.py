@@ -10,8 +10,10 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 
 from medcli.data.convert import MANIFEST, Conversion, Target, convert_scans, is_conversion
+from medcli.data.sample_files import write_radiograph
 from medcli.data.sources import gather_cases, load_cases
 from medcli.errors import OutputExistsError, ScanError, UsageError
 from medcli.imaging.batch import read_all
@@ -310,3 +312,14 @@ def test_a_scan_that_was_put_beside_converted_ones_is_found(
     found = {Path(each.path).name for each in gather_cases([str(tmp_path)])}
     alone = {"mine.png"}
     assert found == (alone if listing == "as written" else {*alone, "scan-0001.png", MANIFEST})
+
+
+@pytest.mark.parametrize("to", ["nifti", "png"])
+def test_monochrome1_is_written_inverted_as_it_is_read(tmp_path: Path, to: Target) -> None:
+    dark = tmp_path / "dark.dcm"
+    bright = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+    write_radiograph(dark, bright, "MONOCHROME1", ("SYN-0001", "x"))
+    stored = dcmread(dark).pixel_array
+    convert(dark, output=tmp_path / "out", to=to, bits=16)
+    (scan,) = scans_of(tmp_path / "out" / MANIFEST)
+    np.testing.assert_array_equal(scan.pixels[0, ..., 0], 4095 - stored)
