@@ -130,7 +130,7 @@ def convert(
     window: WindowName = None,
     bits: Annotated[
         Literal["8", "16"],
-        typer.Option("--bits", help="Bits of a PNG; 16 keep whole numbers as they are."),
+        typer.Option("--bits", help="Bits of a PNG; 16 keep whole numbers as they are read."),
     ] = "8",
     size: Annotated[
         int, typer.Option("--size", metavar="PX", min=8, max=1024, help="Side of an .npz picture.")
@@ -143,7 +143,8 @@ def convert(
     """Write scans as NIfTI, PNG or .npz, with a manifest that keeps labels and patients.
 
     Files are numbered, and so are patients that only the tags name. NIfTI keeps
-    values and geometry; PNG and .npz see them through a window.
+    values and geometry; PNG and .npz see them through a window. Values are those
+    that medcli reads, in which larger is brighter: MONOCHROME1 is inverted.
 
     Example: medcli data convert scans.csv -o nifti --to nifti
     """
@@ -191,7 +192,7 @@ def _check_fit(to: str, window: str | None, bits: str) -> None:
     UsageError : such an option
     """
     if to == "nifti" and window is not None:
-        raise UsageError("--window is for png and npz", "NIfTI keeps the values as they are")
+        raise UsageError("--window is for png and npz", "NIfTI keeps the values as they are read")
     if to != "png" and bits == "16":
         raise UsageError("--bits 16 is for png", "NIfTI keeps all values, an .npz has 8 bits")
 

@@ -14,6 +14,7 @@ from medcli.cli.output import (
     print_json,
     print_line,
     print_table,
+    print_words,
     show_error,
 )
 from medcli.records import plain
@@ -48,9 +49,9 @@ def doctor(as_json: AsJson = False, hide_paths: HidePaths = False) -> None:
         print_line("")
         print_table(decoder_table(found.decoders))
         others = ", ".join(row.name for row in found.decoders if not is_supported(row))
-        print_line(f"not supported: {others}")
+        print_words(f"not supported: {others}")
         inside = ", ".join(row.name for row in found.decoders if not row.isolated)
-        print_line(f"read in worker processes: all but {inside}")
+        print_words(f"read in worker processes: all but {inside}")
     for problem in found.problems:
         show_error(problem)
     raise typer.Exit(EXIT_PROBLEM if found.problems else 0)

@@ -33,6 +33,13 @@ def print_line(text: str) -> None:
     stdout().print(text, soft_wrap=True)
 
 
+def print_words(text: str) -> None:
+    """A sentence on stdout, wrapped where it is longer than a terminal is wide."""
+    from medcli.cli.console import stdout
+
+    stdout().print(text)
+
+
 def print_table(table: Table) -> None:
     """A table on stdout."""
     from medcli.cli.console import stdout

@@ -20,6 +20,7 @@ from medcli.data.npz_writer import NpzWriter
 from medcli.errors import MedcliError, ScanError
 from medcli.files import check_target, new_folder
 from medcli.imaging.batch import read_all
+from medcli.imaging.discovery import CONVERTED
 from medcli.imaging.nifti_writer import write_nifti
 from medcli.imaging.png_writer import Bits, Levels, choose_levels, render, write_png
 from medcli.records import Case, Failure, Scan, ScanWarning
@@ -29,7 +30,6 @@ Row = dict[str, str]  # of the manifest
 
 MANIFEST = "manifest.csv"
 MEMBERS = "members.csv"  # of an `.npz`, which is read without a manifest
-CONTENTS = ".medcli-converted.json"  # what a conversion wrote, so that it may be replaced
 _FIRST_COLUMNS = ("path", "label", "patient_id", "scan_id")
 
 
@@ -80,11 +80,13 @@ def convert_scans(
     Parameters
     ----------
     cases : as from `medcli.data.sources.gather_cases`
-    to : "nifti" keeps values and geometry; "png" draws each slice; "npz" draws into
-        squares of one size, laid out as MedMNIST does
+    to : "nifti" keeps geometry and values, which are those of a `Scan`: rescaled, larger is
+        brighter, so that stored values of MONOCHROME1 come out inverted; "png" draws each
+        slice; "npz" draws into squares of one size, laid out as MedMNIST does
     window : (center, width) for PNG and `.npz`; by default the file's own, else 0–255 of
         pictures, else percentiles of the scan
-    bits : of a PNG; 16 keep whole numbers as they are, the manifest says from which value
+    bits : of a PNG; 16 keep whole numbers of a `Scan` as they are, the manifest says from
+        which value
     size : rows and columns (of stacks also slices) in an `.npz`
 
     Raises
@@ -111,7 +113,7 @@ def convert_scans(
         rows, notes = writer.finish()
         table = folder / (MEMBERS if to == "npz" else MANIFEST)
         _write_manifest(table, [{**facts[row["scan_id"]], **row} for row in rows])
-        (folder / CONTENTS).write_text(json.dumps(_listing(folder)) + "\n")
+        (folder / CONVERTED).write_text(json.dumps(_listing(folder)) + "\n")
     return Conversion(output, tuple(results), tuple(notes))
 
 
@@ -128,10 +130,10 @@ def check_conversion(output: Path, *, overwrite: bool) -> None:
 def is_conversion(folder: Path) -> bool:
     """Whether a folder holds what a conversion wrote and nothing else."""
     try:
-        written = json.loads((folder / CONTENTS).read_text())
+        written = json.loads((folder / CONVERTED).read_text())
     except (OSError, ValueError):
         return False
-    return isinstance(written, list) and set(_listing(folder)) <= {*written, CONTENTS}
+    return isinstance(written, list) and set(_listing(folder)) <= {*written, CONVERTED}
 
 
 class _Naming:

@@ -11,11 +11,12 @@ PKWARE APPNOTE.TXT 6.3.10, 4.3.7 local file header, 4.3.12 central directory
 from __future__ import annotations
 
 import io
+import itertools
 import os
 import struct
 import zipfile
 import zlib
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
@@ -86,6 +87,8 @@ def open_member(path: str, count: int | None = None) -> BinaryIO | None:
 def members(archive: str) -> Mapping[str, Member]:
     """The files of an archive by name, as it is on the disk now; folders are left out.
 
+    A name may come again, where an archive was added to: each member is a file of its own.
+
     Raises
     ------
     ScanError : not_found, unreadable, truncated (no central directory), damaged_header,
@@ -116,7 +119,7 @@ def _directory(archive: str, modified: int, size: int) -> Mapping[str, Member]:
         raise _damaged(archive) from error
     _check_directory(archive, infos)
     return {
-        info.filename: Member(
+        name: Member(
             info.header_offset,
             info.compress_size,
             info.file_size,
@@ -124,8 +127,33 @@ def _directory(archive: str, modified: int, size: int) -> Mapping[str, Member]:
             info.compress_type,
             bool(info.flag_bits & 1),
         )
-        for info in infos
+        for name, info in zip(_distinct([info.filename for info in infos]), infos, strict=True)
     }
+
+
+def _distinct(names: Sequence[str]) -> Iterable[str]:
+    """`names`, where one that comes again is numbered: ``x.png``, ``x~2.png``."""
+    taken = set(names)
+    if len(taken) == len(names):
+        return names
+    spare: dict[str, Iterator[str]] = {}
+    distinct = []
+    for name in names:
+        if name in spare:
+            name = next(each for each in spare[name] if each not in taken)
+            taken.add(name)
+        else:
+            spare[name] = _numbered(name)
+        distinct.append(name)
+    return distinct
+
+
+def _numbered(name: str) -> Iterator[str]:
+    """``a/x~2.nii.gz``, ``a/x~3.nii.gz`` …; a hidden name stays hidden, all keep their suffix."""
+    folder, slash, file = name.rpartition("/")
+    stem, dot, suffix = file[1:].partition(".")
+    for number in itertools.count(2):
+        yield f"{folder}{slash}{file[:1]}{stem}~{number}{dot}{suffix}"
 
 
 def _damaged(path: str) -> ScanError:

@@ -15,7 +15,7 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread
 
 from medcli.errors import ScanError
-from medcli.imaging.dicom_file import damaged_header, quiet
+from medcli.imaging.dicom_file import UpToZeros, damaged_header, quiet
 from medcli.imaging.dicom_tags import value
 from medcli.imaging.files import MEMBER, open_file, read_head
 from medcli.imaging.formats import HEAD_BYTES, kind_of
@@ -60,7 +60,7 @@ def _file_ids(path: str) -> list[list[str]]:
     with quiet():
         try:
             with open_file(path) as file:
-                dataset = dcmread(file, force=True)
+                dataset = dcmread(UpToZeros(file), force=True)
             records = value(dataset, "DirectoryRecordSequence") or ()
             return [parts for record in records if (parts := _file_id(record))]
         except ScanError:

@@ -40,6 +40,35 @@ _SIZES = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames
 HEADER_BYTES = 2**24
 """Of a deflated file so much is inflated in search of its pixels."""
 
+_ZEROS = bytes(8)
+"""The head of a data element (0000,0000) without a value."""
+
+
+class UpToZeros:
+    """A file for pydicom, which ends where its data elements give way to zeros.
+
+    Zeros read as data elements (0000,0000) without a value, eight bytes each: an interrupted
+    copy, or a bomb, would become millions of them. Two in a row are never written on purpose:
+    a value of eight bytes stands between the heads of two elements.
+    """
+
+    def __init__(self, file: BinaryIO) -> None:
+        self._read = file.read
+        self._after_zeros = False
+        self.seek = file.seek
+        self.tell = file.tell
+
+    def read(self, size: int = -1) -> bytes:
+        """As of any file; nothing at the second head of an element that is all zeros."""
+        data = self._read(size)
+        if data != _ZEROS:
+            self._after_zeros = False
+        elif self._after_zeros:
+            return b""
+        else:
+            self._after_zeros = True
+        return data
+
 
 def read_tags(path: str, keywords: Sequence[str]) -> FileDataset:
     """Read some tags of a file that holds an image, without reading its pixels.
@@ -135,7 +164,7 @@ def _parse(
         elif not header_only and _size(file) > 4 * MAX_SAMPLES + HEADER_BYTES:
             raise ScanError("too_large", f"{path}: the file is larger than any image may be")
         dataset = dcmread(
-            source,
+            UpToZeros(source),
             force=True,
             specific_tags=cast(Any, keywords),
             stop_before_pixels=header_only,
@@ -160,8 +189,9 @@ def _size(file: BinaryIO) -> int:
 
 def _meta(file: BinaryIO) -> tuple[str | None, int]:
     """The transfer syntax that the File Meta Information names, and where it ends."""
-    read_preamble(file, force=True)
-    syntax = text(_read_file_meta_info(file), "TransferSyntaxUID")
+    source = cast(BinaryIO, UpToZeros(file))
+    read_preamble(source, force=True)
+    syntax = text(_read_file_meta_info(source), "TransferSyntaxUID")
     start = file.tell()
     file.seek(0)
     return syntax, start

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import glob
+import json
 import os
 from collections.abc import Collection, Iterable, Iterator, Sequence
 from dataclasses import replace
@@ -22,6 +23,9 @@ from medcli.records import Case, Failure
 
 SKIPPED = ("no_pixels", "unsupported_transfer_syntax", "nested_archive")
 """Codes of files that are sound, but no scan medcli reads."""
+
+CONVERTED = ".medcli-converted.json"
+"""Lists what a conversion wrote into its folder, so that it may be replaced and passed over."""
 
 Found = Case | Failure
 Status = Literal["failed", "skipped"]
@@ -44,7 +48,8 @@ def find_scans(inputs: Iterable[str], *, explicit: bool = True) -> list[Found]:
     one `Case` a scan and one `Failure` for each file that is part of none. In a folder,
     DICOM files form series (over several folders where their slices complement each
     other), every picture and volume is a scan of its own, and hidden
-    files and medcli's own outputs are passed over; an archive is searched like a folder,
+    files and medcli's own outputs (a model package, a gallery, what was converted into a
+    folder below this one, a preview) are passed over; an archive is searched like a folder,
     archives inside it are not. A DICOMDIR named by itself stands for the files it refers
     to; in a folder they are found anyway. Any other file named by itself is a scan of its
     own. `scan_id` is unique within the answer.
@@ -129,28 +134,41 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]] | Failure]:
     """Folders with the sorted paths of their regular files, depth first, each folder once.
 
     Symbolic links are followed, loops are not. Hidden entries, model packages and
-    galleries are left out.
+    galleries are left out, and below `root` what a conversion wrote.
     """
     waiting, seen = [root], set[tuple[int, int]]()
+    converted = set[str]()
     while waiting:
         folder = waiting.pop()
         try:
             status = os.stat(folder)
             with os.scandir(folder) as entries:
-                visible = sorted(
-                    (entry for entry in entries if not entry.name.startswith(".")),
-                    key=lambda entry: entry.name,
-                )
+                every = sorted(entries, key=lambda entry: entry.name)
         except OSError as error:
             yield _failure(folder, os_failure(folder, error))
             continue
-        names = {entry.name for entry in visible}
+        names = {entry.name for entry in every}
+        visible = [entry for entry in every if not entry.name.startswith(".")]
         identity = (status.st_dev, status.st_ino)
         if identity in seen or _is_own_output(names):
             continue
         seen.add(identity)
-        yield folder, [entry.path for entry in visible if _is_file(entry)]
+        if CONVERTED in names and folder != root:
+            converted |= _written_by_conversion(folder)
+        paths = [entry.path for entry in visible if _is_file(entry)]
+        yield folder, [path for path in paths if path not in converted]
         waiting.extend(entry.path for entry in reversed(visible) if _is_folder(entry))
+
+
+def _written_by_conversion(folder: str) -> set[str]:
+    """The paths of what a conversion wrote; none where its list cannot be read."""
+    try:
+        with open(os.path.join(folder, CONVERTED), encoding="utf-8") as file:
+            written = json.load(file)
+    except (OSError, ValueError):
+        return set()
+    names = written if isinstance(written, list) else []
+    return {os.path.join(folder, str(name)) for name in names}
 
 
 def _is_folder(entry: os.DirEntry[str]) -> bool:
@@ -257,6 +275,8 @@ def _folder_scans(folder: str, paths: Sequence[str]) -> list[Found]:
         except ScanError as error:
             found[path] = [_failure(path, error)]
             continue
+        if content == "own picture":
+            continue
         if content == "dicom":
             dicom.append(path)
         elif content == "archive" and not _is_member(path):
@@ -303,7 +323,7 @@ def _single(content: Content | None, path: str, explicit: bool) -> Found:
         from medcli.imaging.volume import files_of_volume
 
         return Case(path, files_of_volume(path), "volume", scan_id=path)
-    if content == "picture":
+    if content == "picture" or content == "own picture":
         return Case(path, (path,), "picture", scan_id=path)
     if content == "archive":
         message = f"{path}: an archive inside an archive is not opened"

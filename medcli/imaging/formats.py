@@ -17,7 +17,7 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 
 PictureFormat = Literal["png", "jpeg", "tiff", "bmp"]
-Content = Kind | Literal["archive", "directory"]
+Content = Kind | Literal["archive", "directory", "own picture"]
 
 _PICTURE_MAGIC: tuple[tuple[bytes, PictureFormat], ...] = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -28,6 +28,8 @@ _PICTURE_MAGIC: tuple[tuple[bytes, PictureFormat], ...] = (
     (b"MM\0+", "tiff"),
 )
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
+_PNG_HEADER = 33  # signature and IHDR, after which Pillow writes texts
+_OWN_TEXT = b"tEXtSoftware\0medcli"  # of pictures to look at; converted data are not marked
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # the second begins an empty archive
 NIFTI_SIZES = (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c")  # 348 and 540
 _DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage
@@ -41,8 +43,9 @@ def kind_of(path: str, head: bytes) -> Content | None:
     """
     if head[128:132] == b"DICM":  # whatever its preamble says: it may be a TIFF header
         return "directory" if _DIRECTORY_CLASS in head[132:] else "dicom"
-    if picture_format(head):
-        return "picture"
+    if kind := picture_format(head):
+        is_own = kind == "png" and head.startswith(_OWN_TEXT, _PNG_HEADER + 4)
+        return "own picture" if is_own else "picture"
     if head.startswith(_ZIP_MAGIC):
         return "archive" if has_suffix(path, (".zip",)) else None
     if _is_volume(path, head):

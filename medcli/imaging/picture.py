@@ -42,7 +42,8 @@ def read_pictures(case: Case) -> Scan:
     Raises
     ------
     ScanError : not_found, unreadable, not_an_image, truncated, crc, damaged_pixels,
-        too_large; mixed_sizes where the pictures of a stack differ in size
+        too_large; of a stack also mixed_sizes, and unsupported_pixels where some pictures
+        have 8 bits and others more, so that their values do not compare
     """
     read = [_read(case.files[0])]
     check_budget(case.path, (len(case.files), *read[0][0].shape))
@@ -64,7 +65,7 @@ def read_pictures(case: Case) -> Scan:
 
 
 def _stack(case: Case, pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """(S, H, W, C) of pictures (H, W, C); colour if any of them is."""
+    """(S, H, W, C) of pictures (H, W, C) of one size and depth; colour if any of them is."""
     sizes = {picture.shape[:2] for picture in pictures}
     if len(sizes) > 1:
         named = ", ".join(sorted(f"{width}×{height}" for height, width in sizes))
@@ -72,6 +73,13 @@ def _stack(case: Case, pictures: Sequence[np.ndarray]) -> np.ndarray:
             "mixed_sizes",
             f"{case.path}: the pictures of one scan have several sizes ({named})",
             "Bring them to one size, or give them scan_ids of their own",
+        )
+    if len({picture.dtype == np.uint8 for picture in pictures}) > 1:
+        raise ScanError(
+            "unsupported_pixels",
+            f"{case.path}: of the pictures of one scan some have 8 bits and some more, so that "
+            "their values do not compare",
+            "Bring them to one depth, or give them scan_ids of their own",
         )
     channels = max(picture.shape[2] for picture in pictures)
     alike = [np.repeat(p, channels, axis=2) if p.shape[2] < channels else p for p in pictures]

@@ -124,6 +124,11 @@ def test_convert_writes_what_the_other_commands_read(
     assert checked.out.splitlines()[-1].startswith("8 scans:")
 
 
+def test_convert_says_which_values_it_writes(medcli: Run) -> None:
+    told = " ".join(medcli("data", "convert", "--help").out.split())
+    assert "larger is brighter: MONOCHROME1 is inverted" in told
+
+
 def test_convert_accounts_for_every_input(medcli: Run, folder: Path) -> None:
     done = medcli("data", "convert", folder, "-o", "out", "--to", "nifti", "--json")
     assert done.status == 3

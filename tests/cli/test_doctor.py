@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from medcli.cli.console import SafeConsole
 from medcli.imaging.decoders import DecoderRow
 from medcli.workflows import diagnosis
 
@@ -32,6 +33,17 @@ def test_a_table_names_each_decoder_and_what_is_not_read(medcli: Run) -> None:
     assert "pydicom" in done.out
     assert "JPEG-LS Lossless" in done.out
     assert "not supported: MPEG-2" in done.out
+
+
+def test_what_is_not_read_wraps_on_a_terminal_and_is_one_line_in_a_pipe(
+    medcli: Run, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (line,) = [each for each in medcli("doctor").out.splitlines() if "not supported" in each]
+    assert len(line) > 80
+    monkeypatch.setattr("medcli.cli.console.stdout", lambda: SafeConsole(width=80))
+    wrapped = medcli("doctor").out
+    assert all(len(each) <= 80 for each in wrapped.splitlines())
+    assert line in " ".join(wrapped.split())
 
 
 def test_a_missing_decoder_is_told_with_the_line_to_type(

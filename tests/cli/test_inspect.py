@@ -124,3 +124,17 @@ def test_hidden_paths_stand_nowhere(medcli: Run, sample_folder: Path) -> None:
         done = medcli("inspect", "DOE^JANE", "--hide-paths", *form)
         assert done.status == 3
         assert "DOE^JANE" not in done.out + done.err
+
+
+def test_a_preview_beside_the_scans_is_read_only_where_it_is_named(
+    medcli: Run, sample_folder: Path, tmp_path: Path
+) -> None:
+    shutil.copy(sample_folder / "query.png", tmp_path / "query.png")
+    preview = tmp_path / "preview.png"
+    assert medcli("inspect", tmp_path, "--preview", preview).status == 0
+    done = medcli("inspect", tmp_path, "--json")
+    assert [told["path"] for told in done.json] == [str(tmp_path / "query.png")]
+    (named,) = medcli("inspect", preview, "--json").json
+    assert (named["path"], named["status"]) == (str(preview), "ok")
+    zipped = shutil.make_archive(str(tmp_path / "a"), "zip", tmp_path, "preview.png")
+    assert medcli("inspect", zipped, "--json").json[0]["error"]["code"] == "no_scans"

@@ -10,11 +10,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image
+from pydicom import dcmread
 
 from medcli.data.convert import MANIFEST, Conversion, Target, convert_scans, is_conversion
+from medcli.data.sample_files import write_radiograph
 from medcli.data.sources import gather_cases, load_cases
 from medcli.errors import OutputExistsError, ScanError, UsageError
 from medcli.imaging.batch import read_all
+from medcli.imaging.discovery import CONVERTED
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, Scan
 
@@ -280,3 +283,43 @@ def scans_of_volumes(path: Path) -> list[Scan]:
     """The scans below a path, whatever else lies there."""
     found = [scan for _, scan in read_all(gather_cases([str(path)]))]
     return [scan for scan in found if isinstance(scan, Scan)]
+
+
+@pytest.mark.parametrize("to", ["nifti", "png", "npz"])
+def test_converted_scans_are_found_where_their_folder_is_named_and_not_above_it(
+    sample_folder: Path, tmp_path: Path, to: Target
+) -> None:
+    shutil.copytree(sample_folder / "ct", tmp_path / "data")
+    before = gather_cases([str(tmp_path / "data")])
+    out = tmp_path / "data" / "deep" / "converted"
+    out.parent.mkdir()
+    convert(tmp_path / "data", output=out, to=to)
+    assert gather_cases([str(tmp_path / "data")]) == before
+    if to != "npz":  # which is no folder of scans
+        named = {each.files[0] for each in gather_cases([str(out)]) if isinstance(each, Case)}
+        assert named == {str(out / row["path"]) for row in rows_of(out)}
+
+
+@pytest.mark.parametrize("listing", ["as written", "[", "null"])
+def test_a_scan_that_was_put_beside_converted_ones_is_found(
+    sample_folder: Path, tmp_path: Path, listing: str
+) -> None:
+    out = tmp_path / "converted"
+    convert(sample_folder / "query.png", output=out, to="png")
+    shutil.copy(sample_folder / "query.png", out / "mine.png")
+    if listing != "as written":
+        (out / CONVERTED).write_text(listing)
+    found = {Path(each.path).name for each in gather_cases([str(tmp_path)])}
+    alone = {"mine.png"}
+    assert found == (alone if listing == "as written" else {*alone, "scan-0001.png", MANIFEST})
+
+
+@pytest.mark.parametrize("to", ["nifti", "png"])
+def test_monochrome1_is_written_inverted_as_it_is_read(tmp_path: Path, to: Target) -> None:
+    dark = tmp_path / "dark.dcm"
+    bright = np.arange(0, 4096, 64, dtype=np.uint16).reshape(8, 8)
+    write_radiograph(dark, bright, "MONOCHROME1", ("SYN-0001", "x"))
+    stored = dcmread(dark).pixel_array
+    convert(dark, output=tmp_path / "out", to=to, bits=16)
+    (scan,) = scans_of(tmp_path / "out" / MANIFEST)
+    np.testing.assert_array_equal(scan.pixels[0, ..., 0], 4095 - stored)

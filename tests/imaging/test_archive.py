@@ -238,6 +238,19 @@ def test_a_member_without_a_name_does_no_harm(tmp_path: Path) -> None:
     assert [each.path for each in find_scans([str(path)])] == [f"{path}!/"]
 
 
+@pytest.mark.filterwarnings("ignore:Duplicate name")
+def test_members_of_one_name_are_all_read(tmp_path: Path) -> None:
+    path = tmp_path / "a.zip"
+    names = ["d/x.png", "d/x~2.png", "d/x.png", "d/x.png", "d/.x.png", "d/.x.png"]
+    with zipfile.ZipFile(path, "w") as file:
+        for value, name in enumerate(names, start=1):
+            file.writestr(name, png(value))
+    found = [each for each in find_scans([str(path)]) if isinstance(each, Case)]
+    values = {case.path: int(read_scan(case).pixels.max()) for case in found}
+    inner = {"x.png": 1, "x~2.png": 2, "x~3.png": 3, "x~4.png": 4}
+    assert values == {f"{path}!/d/{name}": value for name, value in inner.items()}
+
+
 def test_a_changed_archive_is_read_anew(tmp_path: Path) -> None:
     path = zipped(tmp_path / "a.zip", {"x.png": png()})
     assert len(find_scans([path])) == 1

@@ -133,6 +133,19 @@ def test_a_stack_of_mixed_sizes_is_refused(tmp_path: Path) -> None:
     assert caught.value.code == "mixed_sizes"
 
 
+@pytest.mark.parametrize("deep", [np.uint16, np.int32, np.float32])
+def test_a_stack_of_eight_bits_and_more_is_refused(tmp_path: Path, deep: type) -> None:
+    Image.fromarray(GREY).save(tmp_path / "0.tif")
+    Image.fromarray(GREY.astype(deep)).save(tmp_path / "1.tif")
+    paths = [str(tmp_path / "0.tif"), str(tmp_path / "1.tif")]
+    for order in (paths, paths[::-1]):
+        with pytest.raises(ScanError, match="8 bits and some more") as caught:
+            read_scan(stack_case(order))
+        assert caught.value.code == "unsupported_pixels"
+    alike = read_scan(stack_case([paths[1], paths[1]]))
+    np.testing.assert_array_equal(alike.pixels[1, ..., 0], GREY)
+
+
 def test_a_stack_over_the_budget_is_refused_at_its_first_picture(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
