@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -12,7 +13,21 @@ from medcli.errors import OutputExistsError, StorageError
 from medcli.files import check_file, check_parent, check_target, new_folder, write_file
 
 
-def fill(target: Path, text: str, *, overwrite: bool = True, replaceable: bool = True) -> None:
+def ours(folder: Path) -> bool:
+    return True
+
+
+def others(folder: Path) -> bool:
+    return False
+
+
+def fill(
+    target: Path,
+    text: str,
+    *,
+    overwrite: bool = True,
+    replaceable: Callable[[Path], bool] = ours,
+) -> None:
     with new_folder(target, overwrite=overwrite, replaceable=replaceable) as draft:
         (draft / "inner").mkdir()
         (draft / "inner" / "file").write_text(text)
@@ -24,7 +39,7 @@ def content(target: Path) -> str:
 
 def test_a_folder_appears_when_its_block_ends(tmp_path: Path) -> None:
     target = tmp_path / "deep" / "run"
-    with new_folder(target, overwrite=False, replaceable=False) as draft:
+    with new_folder(target, overwrite=False, replaceable=others) as draft:
         (draft / "file").write_text("new")
         assert not target.exists()
     assert [path.name for path in target.iterdir()] == ["file"]
@@ -43,7 +58,7 @@ def test_a_broken_block_leaves_what_was_there(tmp_path: Path, trouble: BaseExcep
     fill(tmp_path / "run", "old")
     expected = StorageError if isinstance(trouble, OSError) else type(trouble)
     with pytest.raises(expected):  # noqa: SIM117, PT012
-        with new_folder(tmp_path / "run", overwrite=True, replaceable=True) as draft:
+        with new_folder(tmp_path / "run", overwrite=True, replaceable=ours) as draft:
             (draft / "file").write_text("half")
             raise trouble
     assert content(tmp_path / "run") == "old"
@@ -116,10 +131,36 @@ def test_what_exists_is_kept(tmp_path: Path) -> None:
     with pytest.raises(OutputExistsError, match="--overwrite"):
         fill(tmp_path / "run", "new", overwrite=False)
     with pytest.raises(OutputExistsError, match="did not write"):
-        fill(tmp_path / "run", "new", replaceable=False)
+        fill(tmp_path / "run", "new", replaceable=others)
     assert content(tmp_path / "run") == "old"
     (tmp_path / "empty").mkdir()
-    check_target(tmp_path / "empty", overwrite=False, replaceable=False)
+    check_target(tmp_path / "empty", overwrite=False, replaceable=others)
+
+
+def test_what_has_appeared_meanwhile_is_kept(tmp_path: Path) -> None:
+    (tmp_path / "empty").mkdir()
+    for name, overwrite in (("new", False), ("new2", True), ("empty", False)):
+        target = tmp_path / name
+        with pytest.raises(OutputExistsError, match="meanwhile"):  # noqa: SIM117, PT012
+            with new_folder(target, overwrite=overwrite, replaceable=ours) as draft:
+                (draft / "mine").touch()
+                fill(target, "of another")
+        assert content(target) == "of another"
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["empty", "new", "new2"]
+
+
+def test_only_what_stood_there_at_the_start_is_replaced(tmp_path: Path) -> None:
+    target = tmp_path / "run"
+    fill(target, "old")
+    with pytest.raises(OutputExistsError, match="meanwhile"):  # noqa: SIM117
+        with new_folder(target, overwrite=True, replaceable=ours):
+            fill(target, "of another")
+    assert content(target) == "of another"
+    with pytest.raises(OutputExistsError, match="meanwhile"):  # noqa: SIM117
+        with new_folder(target, overwrite=True, replaceable=lambda at: not (at / "mine").exists()):
+            (target / "mine").touch()
+    assert content(target) == "of another"
+    assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
 def test_a_file_is_written_whole_or_not_at_all(

@@ -51,7 +51,9 @@ def new_gallery_folder(
     _check_model(model_dir, path)
     old = path.is_dir() and any(path.iterdir())
     lock = writer_lock(path / LOCK, lock_timeout) if old else None
-    with new_folder(path, overwrite=True, replaceable=True, while_swapping=lock) as draft:
+    with new_folder(
+        path, overwrite=overwrite, replaceable=is_gallery, while_swapping=lock
+    ) as draft:
         with storage_errors(path):
             _fill(draft, model_dir, settings)
         yield draft
@@ -84,13 +86,12 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     check_parent(path)
     if not path.exists():
         return
-    names = {item.name for item in path.iterdir()} if path.is_dir() else {path.name}
-    if not names:
+    if path.is_dir() and not any(path.iterdir()):
         return
-    foreign = sorted(n for n in names - _OURS if Path(n).suffix not in _CACHE_SUFFIXES)
-    if foreign or not names & {CATALOGUE, KEY}:
+    if not is_gallery(path):
+        foreign = ", ".join(_foreign(path)[:3])
         raise OutputExistsError(
-            f"{path} exists and holds other files ({', '.join(foreign[:3])})",
+            f"{path} exists and holds other files ({foreign})",
             "name another place with -g",
         )
     if not overwrite:
@@ -98,6 +99,18 @@ def check_target(path: Path, *, overwrite: bool) -> None:
             f"{path} is a gallery already",
             "use medcli index add or medcli index update, or replace it with --overwrite",
         )
+
+
+def is_gallery(path: Path) -> bool:
+    """Whether `path` holds a gallery, damaged or not, and nothing else."""
+    ours = any((path / name).exists() for name in (CATALOGUE, KEY))
+    return ours and not _foreign(path)
+
+
+def _foreign(path: Path) -> list[str]:
+    """The names at `path` that are none of a gallery's."""
+    names = {item.name for item in path.iterdir()} if path.is_dir() else {path.name}
+    return sorted(name for name in names - _OURS if Path(name).suffix not in _CACHE_SUFFIXES)
 
 
 def _check_model(model_dir: Path, path: Path) -> None:
