@@ -12,9 +12,10 @@ from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from medcli.errors import OutputExistsError, StorageError
+from medcli.errors import OutputExistsError, StorageError, UsageError
 
 SPACE_HINT = "Check the free space and the permissions of the folder, then run the command again"
+ON_STDOUT = "data on stdout come with --json"
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}  # what a rename says of a taken name
 
 
@@ -84,11 +85,10 @@ def check_file(path: Path, *, overwrite: bool) -> None:
 
     Raises
     ------
-    OutputExistsError, StorageError : as `write_file` would
+    OutputExistsError : it exists and may not be replaced
+    UsageError, StorageError : as `write_file` would
     """
-    check_parent(path)
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder", "Give the name of a file")
+    check_parent(_destination(path))
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists", "Give another name, or --overwrite to replace it")
 
@@ -110,19 +110,25 @@ def check_parent(path: Path) -> None:
 def write_file(path: Path, content: bytes) -> None:
     """Write a file beside its place and put it there; missing folders are made.
 
+    A symbolic link stays, and the file that it points to is written.
+
     Raises
     ------
+    OutputExistsError, UsageError : a folder, or a device, a pipe or the like, stands there
     StorageError : the operating system refused; what was there stays
     """
+    place = _destination(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, [content])
+        place.parent.mkdir(parents=True, exist_ok=True)
+        replace_file(place, [content])
     except OSError as error:
         raise _refused(path, error) from error
 
 
 def replace_file(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """Write `parts` to `path` so that a crash leaves the old file or the new one, whole.
+
+    Whatever has that name is replaced, be it a link or a device: see `write_file`.
 
     Raises
     ------
@@ -161,6 +167,24 @@ def sync_tree(folder: Path) -> None:
             with (Path(parent) / name).open("rb") as file:
                 os.fsync(file.fileno())
         sync_folder(Path(parent))
+
+
+def _destination(path: Path) -> Path:
+    """The file that `path` names, through symbolic links; it need not exist.
+
+    Raises
+    ------
+    OutputExistsError, UsageError : what stands there is no regular file
+    """
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
+        raise OutputExistsError(f"{path} is a folder", "Give the name of a file")
+    if os.path.lexists(place) and not place.is_file():
+        raise UsageError(
+            f"{path} is no regular file but a device, a pipe or the like",
+            f"Give the name of a file; {ON_STDOUT}",
+        )
+    return place
 
 
 def _is_taken(place: Path) -> bool:

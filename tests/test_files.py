@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 
 from medcli import files
-from medcli.errors import OutputExistsError, StorageError
+from medcli.errors import OutputExistsError, StorageError, UsageError
 from medcli.files import check_file, check_parent, check_target, new_folder, write_file
 
 
@@ -189,6 +189,39 @@ def test_an_existing_file_is_kept_without_overwrite(tmp_path: Path) -> None:
     check_file(tmp_path / "a", overwrite=True)
     with pytest.raises(OutputExistsError, match="is a folder"):
         check_file(tmp_path, overwrite=True)
+
+
+def test_a_link_to_a_file_stays_a_link(tmp_path: Path) -> None:
+    (tmp_path / "there").mkdir()
+    (tmp_path / "there" / "real").write_text("old")
+    for name in ("real", "not yet"):
+        link = tmp_path / f"link to {name}"
+        link.symlink_to(Path("there") / name)
+        check_file(link, overwrite=True)
+        write_file(link, b"new")
+        assert link.is_symlink()
+        assert (tmp_path / "there" / name).read_bytes() == b"new"
+    assert sorted(path.name for path in (tmp_path / "there").iterdir()) == ["not yet", "real"]
+
+
+@pytest.mark.parametrize("through", ["name", "link"])
+def test_a_pipe_is_never_replaced(tmp_path: Path, through: str) -> None:
+    pipe, link = tmp_path / "pipe", tmp_path / "link"
+    os.mkfifo(pipe)
+    link.symlink_to(pipe)
+    path = pipe if through == "name" else link
+    for attempt in (lambda: check_file(path, overwrite=True), lambda: write_file(path, b"new")):
+        with pytest.raises(UsageError, match="no regular file"):
+            attempt()
+    assert pipe.is_fifo()
+    assert link.is_symlink()
+
+
+def test_a_circle_of_links_is_no_file(tmp_path: Path) -> None:
+    (tmp_path / "a").symlink_to("b")
+    (tmp_path / "b").symlink_to("a")
+    with pytest.raises(UsageError, match="no regular file"):
+        write_file(tmp_path / "a", b"new")
 
 
 def test_a_place_below_a_file_or_without_permission_is_refused_at_once(
