@@ -86,9 +86,18 @@ def check_file(path: Path, *, overwrite: bool) -> None:
     Raises
     ------
     OutputExistsError : it exists and may not be replaced
+    UsageError : ``-``, which other programs take for stdout; a folder that does not exist
     UsageError, StorageError : as `write_file` would
     """
-    check_parent(_destination(path))
+    if str(path) == "-":
+        raise UsageError("- is not the name of a file", f"Name one; {ON_STDOUT}")
+    place = _destination(path)
+    check_parent(place)
+    if not place.parent.exists():
+        raise UsageError(
+            f"cannot write {path}: there is no folder {place.parent}",
+            "Make the folder first, or name another place",
+        )
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists", "Give another name, or --overwrite to replace it")
 
@@ -108,7 +117,7 @@ def check_parent(path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file beside its place and put it there; missing folders are made.
+    """Write a file beside its place and put it there.
 
     A symbolic link stays, and the file that it points to is written.
 
@@ -119,7 +128,6 @@ def write_file(path: Path, content: bytes) -> None:
     """
     place = _destination(path)
     try:
-        place.parent.mkdir(parents=True, exist_ok=True)
         replace_file(place, [content])
     except OSError as error:
         raise _refused(path, error) from error

@@ -166,7 +166,7 @@ def test_only_what_stood_there_at_the_start_is_replaced(tmp_path: Path) -> None:
 def test_a_file_is_written_whole_or_not_at_all(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    target = tmp_path / "new" / "page.html"
+    target = tmp_path / "page.html"
     write_file(target, b"old")
     mask = os.umask(0o22)
     os.umask(mask)

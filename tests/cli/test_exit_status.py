@@ -243,6 +243,28 @@ def test_what_exists_is_not_overwritten(
     assert Path("out/mine.txt").read_text() == "work of years"
 
 
+WRITERS = [["classify", "--csv"], ["search", "--html"], ["inspect", "--preview"]]
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_only_a_file_in_a_folder_that_exists_is_written(
+    medcli: Run, archive: Path, sample_folder: Path, command: list[str]
+) -> None:
+    name, option = command
+    os.mkfifo("pipe")
+    for target, told in {
+        "-": "not the name of a file",
+        "pipe": "no regular file",
+        "nowhere/out": "no folder",
+    }.items():
+        done = medcli(name, sample_folder / "query.png", option, target, "--overwrite")
+        assert done.status == 2
+        assert told in only_error(done)
+        assert target == "nowhere/out" or "--json" in done.err
+    assert os.listdir() == ["pipe"]
+    assert Path("pipe").is_fifo()
+
+
 # Damage: 4
 
 
