@@ -305,6 +305,29 @@ def test_a_gallery_with_a_file_cut_or_missing_is_damaged(
         assert Path(name).name in only_error(done)
 
 
+@pytest.mark.parametrize("command", [["search"], ["index", "add"]])
+def test_a_gallery_whose_copy_of_the_model_is_gone_or_another_is_damaged(
+    medcli: Run,
+    archive: Path,
+    sample_folder: Path,
+    make_package: Callable[..., ModelPackage],
+    tmp_path: Path,
+    command: list[str],
+) -> None:
+    other = make_package(tmp_path / "other", seed=9)
+    shutil.rmtree(archive / "model")
+    done = medcli(*command, sample_folder / "query.png")
+    assert done.status == 4
+    assert "lost its copy of the model" in only_error(done)
+    assert "medcli index build --overwrite" in done.err
+    shutil.copytree(other.path, archive / "model")
+    for more in ([], ["-m", other.path]):
+        done = medcli(*command, sample_folder / "query.png", *more)
+        assert done.status == 4
+        assert other.fingerprint in only_error(done)
+        assert "--model" not in done.err
+
+
 # Another model: 5. Locked: 6
 
 
