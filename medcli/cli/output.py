@@ -141,7 +141,8 @@ def _places(arguments: Iterable[str]) -> set[str]:
 
     values = {part for argument in arguments for part in (argument, argument.partition("=")[2])}
     named = {value for value in values if os.sep in value or (value and os.path.lexists(value))}
-    paths = {Path(path) for path in (*named, *map(os.path.realpath, named))}
+    # An output that does not exist yet may be any argument, and a message names it in full.
+    paths = {Path(path) for path in (*named, *map(os.path.realpath, values))}
     paths |= {medcli_home(), Path.cwd()}
     around = {parent for path in paths for parent in path.parents}
     inside = {entry.name for path in paths if path.is_dir() for entry in path.iterdir()}

@@ -125,7 +125,7 @@ def _fill(folder: Path, model_dir: Path, settings: Mapping[str, str | int]) -> N
     """Write a new, empty gallery into `folder`."""
     from importlib.metadata import version
 
-    shutil.copytree(model_dir, folder / MODEL)
+    _copy_files(model_dir, folder / MODEL)
     key = secrets.token_bytes(32)
     descriptor = os.open(folder / KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -138,6 +138,14 @@ def _fill(folder: Path, model_dir: Path, settings: Mapping[str, str | int]) -> N
         "medcli_version": version("medcli"),
     }
     Catalogue.create(folder / CATALOGUE, meta)
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Copy a package, which is flat, file by file: the first error is the one to tell."""
+    target.mkdir()
+    for file in sorted(source.iterdir()):
+        if file.is_file():
+            shutil.copyfile(file, target / file.name)
 
 
 def sweep(folder: Path) -> None:

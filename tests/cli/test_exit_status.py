@@ -413,6 +413,25 @@ def test_a_full_disk_leaves_nothing_half_made(
     assert Path("out").read_text() == "old"
 
 
+@pytest.mark.parametrize("hide", [[], ["--hide-paths"]])
+def test_a_disk_too_small_for_the_model_is_told_in_one_sentence(
+    medcli: Run,
+    model: Any,
+    sample_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hide: list[str],
+) -> None:
+    def full(source: Path, target: Path, **options: Any) -> None:
+        raise OSError(28, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    done = medcli("index", "build", sample_folder / "query.png", "-g", "new-archive", *hide)
+    assert done.status == 7
+    assert only_error(done).endswith(": No space left on device")
+    assert ("new-archive" in only_error(done)) != bool(hide)
+    assert os.listdir() == []
+
+
 # The choice of a model
 
 
