@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from medcli.config import Calibration, ModelConfig, PreprocessConfig, TrainConfig
@@ -317,7 +317,8 @@ def _write(
     created = datetime.now(UTC)
     target = request.output or runs_folder() / _run_name(data.task.name, created)
     with new_folder(target, overwrite=request.overwrite, replaceable=is_replaceable) as folder:
-        save_file(fitted.model.to("cpu").state_dict(), folder / WEIGHTS)
+        # safetensors' own writer makes a file that nobody else can read
+        (folder / WEIGHTS).write_bytes(save(fitted.model.to("cpu").state_dict()))
         channels, size = data.preprocess.channels, data.preprocess.size
         export_onnx(fitted.model, folder / GRAPH, channels, size)
         difference = check_onnx(fitted.model, folder / GRAPH, channels, size)
