@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import contextlib
+import errno
 import os
 import secrets
 import shutil
 import sys
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
 
-from medcli.errors import OutputExistsError, StorageError
+from medcli.errors import OutputExistsError, StorageError, UsageError
 
 SPACE_HINT = "Check the free space and the permissions of the folder, then run the command again"
+ON_STDOUT = "data on stdout come with --json"
+_TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}  # what a rename says of a taken name
 
 
 @contextlib.contextmanager
@@ -21,42 +24,44 @@ def new_folder(
     target: Path,
     *,
     overwrite: bool,
-    replaceable: bool,
+    replaceable: Callable[[Path], bool],
     while_swapping: AbstractContextManager[object] | None = None,
 ) -> Iterator[Path]:
     """A folder to write into that takes the place of `target` when the block ends well.
 
     Everything in it is on disk before it gets its name. What `target` held goes last,
-    and comes back if the new folder cannot take its place.
+    and comes back if the new folder cannot take its place. Only what `target` held when
+    the block began is replaced: what has appeared there meanwhile stays.
 
     Parameters
     ----------
     overwrite : replace what is there
-    replaceable : whether what is there is something that this program wrote; anything
-        else is never replaced
+    replaceable : whether a folder is one that this program wrote; anything else is never
+        replaced. Asked again when the folders change places
     while_swapping : held while the folders change places
 
     Raises
     ------
-    OutputExistsError : `target` exists and may not be replaced
+    OutputExistsError : `target` exists and may not be replaced, or has appeared meanwhile
     StorageError : the operating system refused; nothing half-made is left
     """
     check_target(target, overwrite=overwrite, replaceable=replaceable)
     place = target.resolve()
+    before = _identity(place) if _is_taken(place) else None
     draft = place.with_name(f".{secrets.token_hex(8)}.draft")
     try:
         draft.mkdir(parents=True)
         yield draft
         sync_tree(draft)
         with while_swapping or nullcontext():
-            _swap(draft, place)
+            _swap(draft, place, before, replaceable)
     except OSError as error:
         raise _refused(target, error) from error
     finally:
         shutil.rmtree(draft, ignore_errors=True)
 
 
-def check_target(target: Path, *, overwrite: bool, replaceable: bool) -> None:
+def check_target(target: Path, *, overwrite: bool, replaceable: Callable[[Path], bool]) -> None:
     """Raise where the folder `target` must not or cannot be written, before the long work.
 
     Raises
@@ -64,11 +69,11 @@ def check_target(target: Path, *, overwrite: bool, replaceable: bool) -> None:
     OutputExistsError, StorageError : as `new_folder` would
     """
     check_parent(target)
-    if not target.exists() or (target.is_dir() and not any(target.iterdir())):
+    if not _is_taken(target):
         return
     if not overwrite:
         raise OutputExistsError(f"{target} exists", "Give another -o, or --overwrite to replace it")
-    if not replaceable:
+    if not replaceable(target):
         raise OutputExistsError(
             f"{target} exists and holds files that medcli did not write",
             "Give another -o; it is left alone",
@@ -80,11 +85,19 @@ def check_file(path: Path, *, overwrite: bool) -> None:
 
     Raises
     ------
-    OutputExistsError, StorageError : as `write_file` would
+    OutputExistsError : it exists and may not be replaced
+    UsageError : ``-``, which other programs take for stdout; a folder that does not exist
+    UsageError, StorageError : as `write_file` would
     """
-    check_parent(path)
-    if path.is_dir():
-        raise OutputExistsError(f"{path} is a folder", "Give the name of a file")
+    if str(path) == "-":
+        raise UsageError("- is not the name of a file", f"Name one; {ON_STDOUT}")
+    place = _destination(path)
+    check_parent(place)
+    if not place.parent.exists():
+        raise UsageError(
+            f"cannot write {path}: there is no folder {place.parent}",
+            "Make the folder first, or name another place",
+        )
     if path.exists() and not overwrite:
         raise OutputExistsError(f"{path} exists", "Give another name, or --overwrite to replace it")
 
@@ -104,21 +117,26 @@ def check_parent(path: Path) -> None:
 
 
 def write_file(path: Path, content: bytes) -> None:
-    """Write a file beside its place and put it there; missing folders are made.
+    """Write a file beside its place and put it there.
+
+    A symbolic link stays, and the file that it points to is written.
 
     Raises
     ------
+    OutputExistsError, UsageError : a folder, or a device, a pipe or the like, stands there
     StorageError : the operating system refused; what was there stays
     """
+    place = _destination(path)
     try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        replace_file(path, [content])
+        replace_file(place, [content])
     except OSError as error:
         raise _refused(path, error) from error
 
 
 def replace_file(path: Path, parts: Iterable[bytes | memoryview]) -> None:
     """Write `parts` to `path` so that a crash leaves the old file or the new one, whole.
+
+    Whatever has that name is replaced, be it a link or a device: see `write_file`.
 
     Raises
     ------
@@ -159,21 +177,76 @@ def sync_tree(folder: Path) -> None:
         sync_folder(Path(parent))
 
 
-def _swap(draft: Path, place: Path) -> None:
-    """Put `draft` in its place; what stands there is moved aside first and removed last."""
-    if not place.exists():
-        draft.rename(place)
+def _destination(path: Path) -> Path:
+    """The file that `path` names, through symbolic links; it need not exist.
+
+    Raises
+    ------
+    OutputExistsError, UsageError : what stands there is no regular file
+    """
+    place = Path(os.path.realpath(path))
+    if place.is_dir():
+        raise OutputExistsError(f"{path} is a folder", "Give the name of a file")
+    if os.path.lexists(place) and not place.is_file():
+        raise UsageError(
+            f"{path} is no regular file but a device, a pipe or the like",
+            f"Give the name of a file; {ON_STDOUT}",
+        )
+    return place
+
+
+def _is_taken(place: Path) -> bool:
+    """Whether anything but an empty folder stands at `place`."""
+    return place.exists() and not (place.is_dir() and not any(place.iterdir()))
+
+
+def _identity(place: Path) -> tuple[int, int]:
+    """Which folder this is, whatever it is called."""
+    status = place.stat()
+    return status.st_dev, status.st_ino
+
+
+def _swap(
+    draft: Path,
+    place: Path,
+    before: tuple[int, int] | None,
+    replaceable: Callable[[Path], bool],
+) -> None:
+    """Put `draft` in its place; what stood there `before` is moved aside and removed last."""
+    if before is None or not place.exists():
+        _take(draft, place)
         sync_folder(place.parent)
         return
-    replaced = draft.with_suffix(".replaced")
-    place.rename(replaced)
+    aside = draft.with_suffix(".replaced")
+    place.rename(aside)
     try:
-        draft.rename(place)
+        if _identity(aside) != before or not replaceable(aside):
+            raise _appeared(place)
+        _take(draft, place)
     except BaseException:
-        replaced.rename(place)
+        aside.rename(place)
         raise
     sync_folder(place.parent)
-    shutil.rmtree(replaced)
+    shutil.rmtree(aside)
+
+
+def _take(draft: Path, place: Path) -> None:
+    """Give `draft` its name. Where that is taken the system refuses: no look ahead is as sure."""
+    try:
+        if sys.platform == "win32" and place.is_dir():
+            place.rmdir()  # elsewhere a folder takes the place of an empty one
+        draft.rename(place)
+    except OSError as error:
+        if error.errno in _TAKEN:
+            raise _appeared(place) from error
+        raise
+
+
+def _appeared(place: Path) -> OutputExistsError:
+    return OutputExistsError(
+        f"{place} was written by another program meanwhile; that is kept",
+        "Name another place, or look at what is there before you --overwrite it",
+    )
 
 
 def _refused(path: Path, error: OSError) -> StorageError:

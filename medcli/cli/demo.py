@@ -40,7 +40,7 @@ def demo(
     from medcli.workflows.demonstration import demonstrate
 
     target = output or _free_name(Path("medcli-demo"))
-    check_target(target, overwrite=overwrite, replaceable=(target / MARK).is_file())
+    check_target(target, overwrite=overwrite, replaceable=_is_demo)
     # The gallery remembers where its scans lie, so the work is done in place.
     shutil.rmtree(target, ignore_errors=True)
     target.mkdir(parents=True)
@@ -55,6 +55,10 @@ def demo(
 
 
 MARK = ".medcli-demo"
+
+
+def _is_demo(folder: Path) -> bool:
+    return (folder / MARK).is_file()
 
 
 def _free_name(path: Path) -> Path:

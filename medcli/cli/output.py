@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import re
 import sys
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
@@ -148,7 +149,8 @@ def _places(arguments: Iterable[str]) -> set[str]:
 
     values = {part for argument in arguments for part in (argument, argument.partition("=")[2])}
     named = {value for value in values if os.sep in value or (value and os.path.lexists(value))}
-    paths = {Path(path) for path in (*named, *map(os.path.realpath, named))}
+    # An output that does not exist yet may be any argument, and a message names it in full.
+    paths = {Path(path) for path in (*named, *map(os.path.realpath, values))}
     paths |= {medcli_home(), Path.cwd()}
     around = {parent for path in paths for parent in path.parents}
     inside = {entry.name for path in paths if path.is_dir() for entry in path.iterdir()}
@@ -199,15 +201,37 @@ def show_warnings(path: str, warnings: Iterable[ScanWarning], names: Names) -> N
 
 
 def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
-    """Rows of one shape as CSV in UTF-8, written whole or not at all."""
+    """Rows of one shape as CSV in UTF-8, written whole or not at all.
+
+    A spreadsheet shows every text in it as a text, and runs none: see `_cell`.
+    """
     import csv
     import io
 
+    names = list(rows[0]) if rows else []
     text = io.StringIO(newline="")
-    writer = csv.DictWriter(text, list(rows[0]) if rows else [])
-    writer.writeheader()
-    writer.writerows(rows)
-    write_file(path, text.getvalue().encode("utf-8", "backslashreplace"))
+    writer = csv.writer(text)
+    writer.writerow(map(_cell, names))
+    writer.writerows([_cell(row[name]) for name in names] for row in rows)
+    write_file(path, text.getvalue().encode("utf-8"))
+
+
+_FORMULA = re.compile(r"[=+\-@\t\r]")
+_NUMBER = re.compile(r"-?[0-9]+(\.[0-9]+)?")
+
+
+def _cell(value: Any) -> Any:
+    r"""A value as a cell: a text that could run as a formula begins with an apostrophe.
+
+    Control characters become escapes, as in ``\x1b``. Numbers stay as they are.
+
+    References
+    ----------
+    OWASP, CSV Injection
+    """
+    if not isinstance(value, str) or _NUMBER.fullmatch(value):
+        return value
+    return "'" * bool(_FORMULA.match(value)) + visible(value)
 
 
 def shorten(path: str, width: int) -> str:

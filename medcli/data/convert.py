@@ -99,7 +99,7 @@ def convert_scans(
     check_conversion(output, overwrite=overwrite)
     results: list[ConvertedScan | Failure] = []
     facts: dict[str, Row] = {}  # by new scan_id
-    with new_folder(output, overwrite=overwrite, replaceable=is_conversion(output)) as folder:
+    with new_folder(output, overwrite=overwrite, replaceable=is_conversion) as folder:
         writer = _writer(to, folder, window, bits, size)
         naming = _Naming(cases)
         for case, scan in read_all(cases):
@@ -124,7 +124,7 @@ def check_conversion(output: Path, *, overwrite: bool) -> None:
     ------
     OutputExistsError, StorageError : as `convert_scans`
     """
-    check_target(output, overwrite=overwrite, replaceable=is_conversion(output))
+    check_target(output, overwrite=overwrite, replaceable=is_conversion)
 
 
 def is_conversion(folder: Path) -> bool:

@@ -162,13 +162,12 @@ def seal(folder: Path) -> None:
 
 def save_reference(folder: Path, reference: Reference) -> None:
     """Write what the training scans look like; before `seal`."""
-    from safetensors.numpy import save_file
+    from safetensors.numpy import save
 
     arrays = {f"{name}.mean": mean for name, mean in reference.means.items()}
     arrays |= {f"{name}.whitening": matrix for name, matrix in reference.whitenings.items()}
-    save_file(
-        {key: np.ascontiguousarray(array) for key, array in arrays.items()}, folder / REFERENCE
-    )
+    whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
+    (folder / REFERENCE).write_bytes(save(whole))  # its save_file lets only the owner read
 
 
 def load_reference(folder: Path) -> Reference | None:

@@ -51,7 +51,9 @@ def new_gallery_folder(
     _check_model(model_dir, path)
     old = path.is_dir() and any(path.iterdir())
     lock = writer_lock(path / LOCK, lock_timeout) if old else None
-    with new_folder(path, overwrite=True, replaceable=True, while_swapping=lock) as draft:
+    with new_folder(
+        path, overwrite=overwrite, replaceable=is_gallery, while_swapping=lock
+    ) as draft:
         with storage_errors(path):
             _fill(draft, model_dir, settings)
         yield draft
@@ -84,13 +86,12 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     check_parent(path)
     if not path.exists():
         return
-    names = {item.name for item in path.iterdir()} if path.is_dir() else {path.name}
-    if not names:
+    if path.is_dir() and not any(path.iterdir()):
         return
-    foreign = sorted(n for n in names - _OURS if Path(n).suffix not in _CACHE_SUFFIXES)
-    if foreign or not names & {CATALOGUE, KEY}:
+    if not is_gallery(path):
+        foreign = ", ".join(_foreign(path)[:3])
         raise OutputExistsError(
-            f"{path} exists and holds other files ({', '.join(foreign[:3])})",
+            f"{path} exists and holds other files ({foreign})",
             "name another place with -g",
         )
     if not overwrite:
@@ -98,6 +99,18 @@ def check_target(path: Path, *, overwrite: bool) -> None:
             f"{path} is a gallery already",
             "use medcli index add or medcli index update, or replace it with --overwrite",
         )
+
+
+def is_gallery(path: Path) -> bool:
+    """Whether `path` holds a gallery, damaged or not, and nothing else."""
+    ours = any((path / name).exists() for name in (CATALOGUE, KEY))
+    return ours and not _foreign(path)
+
+
+def _foreign(path: Path) -> list[str]:
+    """The names at `path` that are none of a gallery's."""
+    names = {item.name for item in path.iterdir()} if path.is_dir() else {path.name}
+    return sorted(name for name in names - _OURS if Path(name).suffix not in _CACHE_SUFFIXES)
 
 
 def _check_model(model_dir: Path, path: Path) -> None:
@@ -112,7 +125,7 @@ def _fill(folder: Path, model_dir: Path, settings: Mapping[str, str | int]) -> N
     """Write a new, empty gallery into `folder`."""
     from importlib.metadata import version
 
-    shutil.copytree(model_dir, folder / MODEL)
+    _copy_files(model_dir, folder / MODEL)
     key = secrets.token_bytes(32)
     descriptor = os.open(folder / KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -125,6 +138,14 @@ def _fill(folder: Path, model_dir: Path, settings: Mapping[str, str | int]) -> N
         "medcli_version": version("medcli"),
     }
     Catalogue.create(folder / CATALOGUE, meta)
+
+
+def _copy_files(source: Path, target: Path) -> None:
+    """Copy a package, which is flat, file by file: the first error is the one to tell."""
+    target.mkdir()
+    for file in sorted(source.iterdir()):
+        if file.is_file():
+            shutil.copyfile(file, target / file.name)
 
 
 def sweep(folder: Path) -> None:

@@ -201,7 +201,8 @@ def _match(query: Query, scan: StoredScan) -> _Match:
         row, column = np.unravel_index(likeness.argmax(), likeness.shape)
         best = int(numbers[row]) if scan.row.n_slices > 1 else None
         nearest = int(query.slice_numbers[column]) if query.has_slices else None
-    return _Match(scan, float(np.float32(score)), best, nearest)
+    # Stored vectors are rounded, so the product of two may leave the range of a cosine.
+    return _Match(scan, float(np.float32(np.clip(score, -1, 1))), best, nearest)
 
 
 def _hit(gallery: Gallery, rank: int, match: _Match) -> Hit:

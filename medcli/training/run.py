@@ -17,7 +17,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors.torch import save_file
+from safetensors.torch import save
 from torch import Tensor
 
 from medcli.config import Calibration, ModelConfig, PreprocessConfig, TrainConfig
@@ -131,9 +131,7 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
     """
     events = events or TrainEvents()
     if request.output is not None:
-        check_target(
-            request.output, overwrite=request.overwrite, replaceable=is_replaceable(request.output)
-        )
+        check_target(request.output, overwrite=request.overwrite, replaceable=is_replaceable)
     start = None
     if request.weights is not None:
         events.note(f"looking for the weights {request.weights}")
@@ -318,10 +316,9 @@ def _write(
     """Write the run folder; it appears whole or not at all."""
     created = datetime.now(UTC)
     target = request.output or runs_folder() / _run_name(data.task.name, created)
-    with new_folder(
-        target, overwrite=request.overwrite, replaceable=is_replaceable(target)
-    ) as folder:
-        save_file(fitted.model.to("cpu").state_dict(), folder / WEIGHTS)
+    with new_folder(target, overwrite=request.overwrite, replaceable=is_replaceable) as folder:
+        # safetensors' own writer makes a file that nobody else can read
+        (folder / WEIGHTS).write_bytes(save(fitted.model.to("cpu").state_dict()))
         channels, size = data.preprocess.channels, data.preprocess.size
         export_onnx(fitted.model, folder / GRAPH, channels, size)
         difference = check_onnx(fitted.model, folder / GRAPH, channels, size)

@@ -7,10 +7,12 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from medcli.errors import DamagedError
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, Prediction, Scan, SearchResult
 from medcli.retrieval.query import Query, search
+from medcli.retrieval.storage import DAMAGE_HINT
 from medcli.workflows.indexing import thumbnails
 
 if TYPE_CHECKING:
@@ -104,18 +106,37 @@ def open_gallery(
 
     Raises
     ------
-    UsageError : no gallery at `path`
-    DamagedError : the gallery or its model is damaged
-    MismatchError : the model in the gallery is not the one its vectors were made with
+    UsageError : no gallery at `path`, or a newer medcli wrote it
+    DamagedError : the gallery is damaged, or its model is: missing, altered, another one
     """
     from medcli.inference.predictor import Predictor
-    from medcli.models.package import load_package
     from medcli.retrieval.gallery import Gallery
 
     gallery = Gallery.open(path, write=write, lock_timeout=lock_timeout)
-    package = load_package(gallery.model_dir)
-    gallery.check_fingerprint(package.fingerprint)
-    return gallery, Predictor(package)
+    try:
+        return gallery, Predictor(_own_model(gallery))
+    except BaseException:
+        gallery.close()
+        raise
+
+
+def _own_model(gallery: Gallery) -> ModelPackage:
+    """The copy of the model in a gallery; what is wrong with it is wrong with the gallery."""
+    from medcli.models.package import is_package, load_package
+
+    if not is_package(gallery.model_dir):
+        raise DamagedError(f"{gallery.path} has lost its copy of the model", DAMAGE_HINT)
+    try:
+        package = load_package(gallery.model_dir)
+    except DamagedError as error:
+        raise DamagedError(error.message, DAMAGE_HINT) from error
+    if package.fingerprint != gallery.fingerprint:
+        raise DamagedError(
+            f"{gallery.model_dir} holds model {package.fingerprint}, but the gallery was built "
+            f"with {gallery.fingerprint}",
+            DAMAGE_HINT,
+        )
+    return package
 
 
 def page_parts(

@@ -243,6 +243,28 @@ def test_what_exists_is_not_overwritten(
     assert Path("out/mine.txt").read_text() == "work of years"
 
 
+WRITERS = [["classify", "--csv"], ["search", "--html"], ["inspect", "--preview"]]
+
+
+@pytest.mark.parametrize("command", WRITERS)
+def test_only_a_file_in_a_folder_that_exists_is_written(
+    medcli: Run, archive: Path, sample_folder: Path, command: list[str]
+) -> None:
+    name, option = command
+    os.mkfifo("pipe")
+    for target, told in {
+        "-": "not the name of a file",
+        "pipe": "no regular file",
+        "nowhere/out": "no folder",
+    }.items():
+        done = medcli(name, sample_folder / "query.png", option, target, "--overwrite")
+        assert done.status == 2
+        assert told in only_error(done)
+        assert target == "nowhere/out" or "--json" in done.err
+    assert os.listdir() == ["pipe"]
+    assert Path("pipe").is_fifo()
+
+
 # Damage: 4
 
 
@@ -281,6 +303,29 @@ def test_a_gallery_with_a_file_cut_or_missing_is_damaged(
         done = medcli("search", sample_folder / "query.png")
         assert done.status == 4
         assert Path(name).name in only_error(done)
+
+
+@pytest.mark.parametrize("command", [["search"], ["index", "add"]])
+def test_a_gallery_whose_copy_of_the_model_is_gone_or_another_is_damaged(
+    medcli: Run,
+    archive: Path,
+    sample_folder: Path,
+    make_package: Callable[..., ModelPackage],
+    tmp_path: Path,
+    command: list[str],
+) -> None:
+    other = make_package(tmp_path / "other", seed=9)
+    shutil.rmtree(archive / "model")
+    done = medcli(*command, sample_folder / "query.png")
+    assert done.status == 4
+    assert "lost its copy of the model" in only_error(done)
+    assert "medcli index build --overwrite" in done.err
+    shutil.copytree(other.path, archive / "model")
+    for more in ([], ["-m", other.path]):
+        done = medcli(*command, sample_folder / "query.png", *more)
+        assert done.status == 4
+        assert other.fingerprint in only_error(done)
+        assert "--model" not in done.err
 
 
 # Another model: 5. Locked: 6
@@ -366,6 +411,25 @@ def test_a_full_disk_leaves_nothing_half_made(
     assert "No space left" in only_error(done)
     assert os.listdir() == ["out"]
     assert Path("out").read_text() == "old"
+
+
+@pytest.mark.parametrize("hide", [[], ["--hide-paths"]])
+def test_a_disk_too_small_for_the_model_is_told_in_one_sentence(
+    medcli: Run,
+    model: Any,
+    sample_folder: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    hide: list[str],
+) -> None:
+    def full(source: Path, target: Path, **options: Any) -> None:
+        raise OSError(28, "No space left on device", str(source), None, str(target))
+
+    monkeypatch.setattr("shutil.copyfile", full)
+    done = medcli("index", "build", sample_folder / "query.png", "-g", "new-archive", *hide)
+    assert done.status == 7
+    assert only_error(done).endswith(": No space left on device")
+    assert ("new-archive" in only_error(done)) != bool(hide)
+    assert os.listdir() == []
 
 
 # The choice of a model

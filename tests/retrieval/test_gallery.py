@@ -67,6 +67,26 @@ def test_the_same_pixels_again_change_nothing(gallery: Gallery, make_entry: Entr
     assert gallery.info()["generation"] == before
 
 
+@pytest.mark.parametrize("overwrite", [False, True])
+def test_a_gallery_that_another_process_builds_meanwhile_is_kept(
+    make_gallery: Callable[..., Gallery], make_entry: Entry, tmp_path: Path, overwrite: bool
+) -> None:
+    if overwrite:
+        make_gallery()
+    with pytest.raises(OutputExistsError, match="meanwhile"):  # noqa: SIM117
+        with Gallery.build(
+            tmp_path / "gallery",
+            model_dir=make_gallery("other").model_dir,
+            fingerprint="f" * 64,
+            dim=8,
+            overwrite=overwrite,
+        ):
+            make_gallery(overwrite=overwrite).add([make_entry("theirs")])
+    with Gallery.open(tmp_path / "gallery") as kept:
+        assert [scan.row.scan_id for scan in kept.lookup(id=1)] == ["theirs"]
+    assert sorted(path.name for path in tmp_path.iterdir()) == ["gallery", "other"]
+
+
 @pytest.mark.parametrize("change", [{"pixel_sha256": "new"}, {"label": "malignant"}])
 def test_a_changed_scan_takes_a_new_id(
     gallery: Gallery, make_entry: Entry, change: dict[str, str]

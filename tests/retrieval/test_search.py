@@ -58,7 +58,7 @@ def brute_force(
         if not query.has_slices and len(entry.embedding.slice_vectors):
             rows = np.concatenate([rows, entry.embedding.slice_vectors])
         products = widened(rows).astype(float) @ query.vector.astype(float)
-        scored.append((scan, float(np.float32(products.max()))))
+        scored.append((scan, float(np.float32(np.clip(products.max(), -1, 1)))))
     return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
 
 
@@ -146,6 +146,17 @@ def test_scores_of_random_vectors_equal_numpy_within_1e_5(
     hits = search(gallery, one_slice(query), k=50).hits
     assert [hit.id - 1 for hit in hits] == np.argsort(-products)[:50].tolist()
     np.testing.assert_allclose([hit.score for hit in hits], np.sort(products)[::-1][:50], atol=1e-5)
+
+
+def test_no_score_is_above_one_though_stored_vectors_are_rounded(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    vectors = unit(20)
+    assert ((widened(vectors) * vectors).sum(axis=1) > 1).any()
+    gallery.add(make_entry(f"s{i}", vector=vector) for i, vector in enumerate(vectors))
+    scores = [search(gallery, one_slice(vector), k=1).hits[0].score for vector in vectors]
+    np.testing.assert_allclose(scores, 1, atol=1e-3)
+    assert max(scores) <= 1
 
 
 def test_equal_scores_are_ordered_by_id_past_any_search_depth(unit: Unit) -> None:

@@ -58,6 +58,12 @@ def test_a_run_is_a_package_with_exactly_these_files(tiny_run: Path) -> None:
     assert [path.name for path in tiny_run.parent.iterdir()] == ["tiny"]
 
 
+def test_who_may_read_one_file_of_a_run_may_read_all(tiny_run: Path, tmp_path: Path) -> None:
+    (tmp_path / "any").touch()
+    modes = {path.name: path.stat().st_mode for path in tiny_run.iterdir()}
+    assert modes == dict.fromkeys(modes, (tmp_path / "any").stat().st_mode)
+
+
 def test_provenance_says_how_the_run_came_about(tiny_run: Path) -> None:
     package = load_package(tiny_run)
     provenance = package.provenance
