@@ -63,7 +63,7 @@ def classify(
     names = Names(hide=hide_paths)
     predictor = Predictor(load_package(find_model(model, task)))
     describe_model(predictor.package, names)
-    cases = found_scans(scans)
+    cases = found_scans(scans, names)
     results = []
     with counting("classifying", beside_data=as_json) as on_scan:
         for result in predictor.predict(scan for _, scan in read_all(cases)):

@@ -67,7 +67,7 @@ def check(
 
     names = Names(hide=hide_paths)
     notes: list[str] = []
-    cases = labelled_scans(scans, labels, on_note=notes.append)
+    cases = labelled_scans(scans, labels, names, on_note=notes.append)
     with counting("checking") as on_scan:
         found = check_scans(
             cases, on_scan=on_scan, on_failure=lambda failure: show_failure(failure, names)
@@ -154,7 +154,7 @@ def convert(
     seen_through = parse_window(window)
     check_conversion(output, overwrite=overwrite)
     names = Names(hide=hide_paths)
-    cases = labelled_scans(scans, labels)
+    cases = labelled_scans(scans, labels, names)
     failures: list[Failure] = []
     results: Sequence[ConvertedScan | Failure] = failures
     notes: Sequence[str] = ()

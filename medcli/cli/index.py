@@ -188,7 +188,7 @@ def _told(name: str, value: Any) -> str:
 
 def _labelled(scans: list[str] | None, labels: str, names: Names) -> list[Case | Failure]:
     """The cases of the inputs, by default of the current folder, with their labels."""
-    return labelled_scans(scans or [_here(labels, names)], labels)
+    return labelled_scans(scans or [_here(labels, names)], labels, names)
 
 
 def _here(labels: str, names: Names) -> str:

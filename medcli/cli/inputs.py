@@ -6,21 +6,25 @@ import os
 import sys
 from collections.abc import Callable, Sequence
 
-from medcli.cli.output import show_error, show_skipped
+from medcli.cli.output import Names, show_error, show_skipped
 from medcli.records import Case, Failure
 
 EXIT_UNREADABLE = 3
 
 
-def found_scans(inputs: Sequence[str]) -> list[Case | Failure]:
-    """Every scan that the inputs name, and what is none; ``-`` reads names from stdin."""
-    from medcli.data.sources import gather_cases
+def found_scans(inputs: Sequence[str], names: Names) -> list[Case | Failure]:
+    """Every scan that the inputs name, and what is none; ``-`` reads names from stdin.
 
-    return gather_cases(inputs, stdin=sys.stdin)
+    `names` numbers them in this order.
+    """
+    return labelled_scans(inputs, "manifest", names)
 
 
 def labelled_scans(
-    inputs: Sequence[str], labels: str, on_note: Callable[[str], None] = lambda note: None
+    inputs: Sequence[str],
+    labels: str,
+    names: Names,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Case | Failure]:
     """`found_scans`; with `labels` "folder" each has the name of its class folder as label."""
     from medcli.data.sources import class_folder_labels, gather_cases
@@ -29,6 +33,7 @@ def labelled_scans(
     if labels == "folder":
         for root in filter(os.path.isdir, inputs):
             cases = class_folder_labels(cases, root)
+    names.number(cases)
     return cases
 
 

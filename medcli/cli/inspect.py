@@ -61,7 +61,7 @@ def inspect(
     if preview is not None:
         check_file(preview, overwrite=overwrite)
     names = Names(hide=hide_paths)
-    cases = found_scans(scans)
+    cases = found_scans(scans, names)
     count = sum(isinstance(case, Case) for case in cases)
     sheet = Preview(count, window=seen_through) if preview is not None else None
     results = _inspected(cases, names, sheet, as_json=as_json)

@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING, Any
 from medcli.cli.streams import visible
 from medcli.errors import ManifestError, MedcliError, ScanError
 from medcli.files import write_file
-from medcli.records import Failure, ScanWarning, plain
+from medcli.records import Case, Failure, ScanWarning, plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -78,13 +78,19 @@ def show_error(message: str, hint: str = "") -> None:
 class Names:
     """What stands for a path in the output: the path itself, or with `hide` a running number.
 
-    The same path keeps its number within one run of a command. What a message says
-    about a scan may name its files, so with `hide` the meaning of its code stands for it.
+    Scans are numbered in the order in which they were found, whatever is told of them
+    first, and keep their numbers within one run of a command. What a message says about
+    a scan may name its files, so with `hide` the meaning of its code stands for it.
     """
 
     def __init__(self, *, hide: bool) -> None:
         self.hide = hide
         self._numbers: dict[str, int] = {}
+
+    def number(self, scans: Iterable[Case | Failure]) -> None:
+        """Fix the stand-ins of `scans`, in their order."""
+        for scan in scans:
+            self.of(scan.path)
 
     def of(self, path: str) -> str:
         """`path`, or its stand-in."""

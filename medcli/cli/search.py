@@ -77,7 +77,7 @@ def search(
         for answer in search_scans(
             opened,
             predictor,
-            found_scans(queries),
+            found_scans(queries, names),
             k=k,
             same_patient=same_patient,
             pictures=html is not None,

@@ -81,6 +81,39 @@ def test_evaluate(medcli: Run, model: Any, secret: Path) -> None:
 @pytest.mark.parametrize(
     "command",
     [
+        ["classify"],
+        ["classify", "--csv", "table.csv"],
+        ["inspect"],
+        ["search"],
+        ["data", "check"],
+        ["index", "build", "-g", "new"],
+        ["index", "add"],
+    ],
+)
+@pytest.mark.parametrize("form", [[], ["--json"]])
+def test_ids_follow_the_order_of_the_input(
+    medcli: Run, archive: Path, sample_folder: Path, command: list[str], form: list[str]
+) -> None:
+    shutil.copy(sample_folder / "query.png", "good.png")
+    Path("bad.png").write_text("no picture")
+    done = medcli(*command, "good.png", "gone.dcm", "bad.png", "--hide-paths", *form)
+    assert done.status == 3
+    told = [line for line in done.err.splitlines() if line.startswith("error: scan-")]
+    assert {line.split(":")[1].strip(): line.split("[")[1] for line in told} == {
+        "scan-2": "not_found]",
+        "scan-3": "not_an_image]",
+    }
+    if form and command[0] == "index":
+        assert [each["path"] for each in done.json[0]["failures"]] == ["scan-2", "scan-3"]
+    elif form:
+        assert [each["path"] for each in done.json] == ["scan-1", "scan-2", "scan-3"]
+    elif command[0] in ("classify", "inspect", "search"):
+        assert "scan-1" in done.out
+
+
+@pytest.mark.parametrize(
+    "command",
+    [
         ["classify", "{0}/one_column.csv"],
         ["classify", "{0}/manifest.csv", "--model={0}"],
         ["classify", "{0}/manifest.csv", "--csv", "{0}/one_column.csv"],
