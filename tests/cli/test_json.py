@@ -87,9 +87,9 @@ def test_every_file_is_accounted_for_and_the_order_is_that_of_the_inputs(
 
 
 def test_a_csv_has_a_line_for_every_input(medcli: Run, model: Any, mixed: Path) -> None:
-    done = medcli("classify", mixed, "none.dcm", "--csv", "out/table.csv")
+    done = medcli("classify", mixed, "none.dcm", "--csv", "table.csv")
     assert done.status == 3
-    rows = list(csv.DictReader(io.StringIO(Path("out/table.csv").read_text())))
+    rows = list(csv.DictReader(io.StringIO(Path("table.csv").read_text())))
     assert [(Path(row["path"]).name, row["status"], row["error"]) for row in rows] == [
         ("broken.png", "failed", "truncated"),
         ("notes.txt", "skipped", "not_an_image"),

@@ -321,7 +321,7 @@ def test_nothing_half_made_stays_when_creation_fails(
     def full(*_: object) -> None:
         raise OSError(28, "No space left on device")
 
-    monkeypatch.setattr(shutil, "copytree", full)
+    monkeypatch.setattr(shutil, "copyfile", full)
     with pytest.raises(StorageError, match="No space left"):
         make_gallery("new")
     assert list(tmp_path.iterdir()) == []

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from medcli.data.sources import gather_cases, load_cases
-from medcli.errors import LeakageError, ManifestError, MismatchError, ScanError
+from medcli.errors import DamagedError, LeakageError, ManifestError, ScanError
 from medcli.imaging.batch import read_all
 from medcli.imaging.display import display_slice
 from medcli.imaging.hashing import pixel_sha256
@@ -276,13 +276,13 @@ def test_a_gallery_answers_with_its_own_model(
         assert add_to_gallery(opened, own, cases).stored.unchanged == 8
 
 
-def test_a_gallery_whose_model_was_exchanged_is_refused(
+def test_a_gallery_whose_model_was_exchanged_is_damaged(
     gallery: Path, make_package: Make, tmp_path: Path
 ) -> None:
     other = make_package(tmp_path / "other", seed=5)
     shutil.rmtree(gallery / "model")
     shutil.copytree(other.path, gallery / "model")
-    with pytest.raises(MismatchError):
+    with pytest.raises(DamagedError):
         open_gallery(gallery)
 
 
