@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -23,6 +24,9 @@ from medcli.models.package import (
     seal,
 )
 from medcli.records import Task
+
+# A shell's background job has SIGINT ignored, and so would have the tests of interruptions.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 SIDE, CELLS = 32, 8
 DIM = CELLS * CELLS

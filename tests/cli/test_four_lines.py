@@ -104,8 +104,6 @@ def test_an_interrupted_build_leaves_nothing_half_made(
         stderr=subprocess.PIPE,
         text=True,
         env={**os.environ, "PYTHONPATH": str(Path(package.__file__).parents[1])},
-        # A shell's background job, and so its tests, may have SIGINT ignored.
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
     ) as process:
         deadline = time.monotonic() + 60
         while not list(target.parent.glob(".*.draft")) and time.monotonic() < deadline:
