@@ -9,6 +9,9 @@ import json
 import sys
 from pathlib import Path
 
+# pydicom loads every decoder it finds, and medcli brings one that a plain script would not have.
+sys.modules["gdcm"] = None  # type: ignore[assignment]
+
 import numpy as np
 import pydicom
 import torch

@@ -53,6 +53,8 @@ def classify(
 
     Example: medcli classify chest.dcm series/ --json
     """
+    from concurrent.futures import ThreadPoolExecutor
+
     from medcli.imaging.batch import read_all
     from medcli.inference.predictor import Predictor
     from medcli.models.locate import find_model
@@ -61,9 +63,12 @@ def classify(
     if csv is not None:
         check_file(csv, overwrite=overwrite)
     names = Names(hide=hide_paths)
-    predictor = Predictor(load_package(find_model(model, task)))
+    folder = find_model(model, task)
+    with ThreadPoolExecutor(1) as side:  # the model's checksums are taken beside the search
+        loading = side.submit(lambda: Predictor(load_package(folder)))
+        cases = found_scans(scans, names)
+        predictor = loading.result()
     describe_model(predictor.package, names)
-    cases = found_scans(scans, names)
     results = []
     with counting("classifying", beside_data=as_json) as on_scan:
         for result in predictor.predict(scan for _, scan in read_all(cases)):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import os
 import sys
 
@@ -10,6 +11,7 @@ from medcli.imaging.decoders import keep_out
 
 def main() -> None:
     """The console script. It sets what only a process of medcli's own may set."""
+    gc.set_threshold(50_000)  # loading modules makes objects, but no garbage
     # NumPy's threads cost more to start than they give: what is large here runs in other libraries.
     os.environ.setdefault("OPENBLAS_NUM_THREADS", "1")
     # Typer checks values with pydantic, which would read the metadata of every installed
@@ -18,4 +20,7 @@ def main() -> None:
     keep_out("gdcm", "pylibjpeg", "jpeg_ls")  # pydicom would load them; workers decode
     from medcli.cli.app import run
 
-    sys.exit(run(sys.argv[1:]))
+    try:
+        sys.exit(run(sys.argv[1:]))
+    finally:
+        gc.freeze()  # the process ends: there is nothing to look through any more
