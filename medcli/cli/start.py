@@ -17,10 +17,11 @@ def main() -> None:
     # Typer checks values with pydantic, which would read the metadata of every installed
     # package in search of plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
-    keep_out("gdcm", "pylibjpeg", "jpeg_ls")  # pydicom would load them; workers decode
+    keep_out("gdcm", "pylibjpeg", "openjpeg", "jpeg_ls")  # pydicom would load them; workers decode
     from medcli.cli.app import run
 
     try:
         sys.exit(run(sys.argv[1:]))
     finally:
-        gc.freeze()  # the process ends: there is nothing to look through any more
+        if "torch" not in sys.modules:  # its bindings call leaked what is not collected
+            gc.freeze()  # the process ends: there is nothing to look through any more
