@@ -12,6 +12,7 @@ from medcli.cli.inputs import exit_status, found_scans
 from medcli.cli.options import AsJson, HidePaths, Model, Overwrite, Scans, TaskName
 from medcli.cli.output import (
     Names,
+    common_json,
     counting,
     failure_json,
     note,
@@ -101,12 +102,7 @@ def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any
     if isinstance(result, Failure):
         return failure_json(result, names)
     return {
-        "path": names.of(result.path),
-        "scan_id": names.id_of(result.path, result.scan_id),
-        "files": names.files(result.path, result.files),
-        "status": result.status,
-        "warnings": names.warnings(result.warnings),
-        "error": None,
+        **common_json(result.path, result.scan_id, result.files, result.warnings, names),
         "task": result.task,
         "label": result.label,
         "probability": result.probability,

@@ -21,6 +21,7 @@ from medcli.cli.options import (
 )
 from medcli.cli.output import (
     Names,
+    common_json,
     counting,
     failure_json,
     keep_and_show,
@@ -91,14 +92,7 @@ def checked_json(scan: CheckedScan, names: Names) -> dict[str, Any]:
     """The object of one input."""
     if scan.failure is not None:
         return failure_json(scan.failure, names)
-    return {
-        "path": names.of(scan.path),
-        "scan_id": names.id_of(scan.path, scan.scan_id),
-        "files": names.files(scan.path, scan.files),
-        "status": scan.status,
-        "warnings": names.warnings(scan.warnings),
-        "error": None,
-    }
+    return common_json(scan.path, scan.scan_id, scan.files, scan.warnings, names)
 
 
 def summary(found: Check) -> str:
@@ -211,12 +205,7 @@ def converted_json(result: ConvertedScan | Failure, names: Names) -> dict[str, A
     if isinstance(result, Failure):
         return {**failure_json(result, names), "outputs": []}
     return {
-        "path": names.of(result.path),
-        "scan_id": names.id_of(result.path, result.scan_id),
-        "files": names.files(result.path, result.files),
-        "status": "ok",
-        "warnings": names.warnings(result.warnings),
-        "error": None,
+        **common_json(result.path, result.scan_id, result.files, result.warnings, names),
         "outputs": list(result.outputs),
     }
 

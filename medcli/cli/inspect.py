@@ -12,6 +12,7 @@ from medcli.cli.inputs import exit_status, found_scans
 from medcli.cli.options import AsJson, HidePaths, Overwrite, Scans, WindowName, parse_window
 from medcli.cli.output import (
     Names,
+    common_json,
     counting,
     facts_table,
     failure_json,
@@ -106,12 +107,7 @@ def inspection_json(result: Inspection | Failure, names: Names) -> dict[str, Any
     if isinstance(result, Failure):
         return failure_json(result, names)
     return {
-        "path": names.of(result.path),
-        "scan_id": names.id_of(result.path, result.scan_id),
-        "files": names.files(result.path, result.files),
-        "status": result.status,
-        "warnings": names.warnings(result.warnings),
-        "error": None,
+        **common_json(result.path, result.scan_id, result.files, result.warnings, names),
         "format": result.format,
         "modality": result.modality,
         "shape": plain(result.shape),

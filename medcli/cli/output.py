@@ -163,6 +163,24 @@ def _places(arguments: Iterable[str]) -> set[str]:
     return {*named, *map(str, paths | around), *inside} - {".", os.sep}
 
 
+def common_json(
+    path: str,
+    scan_id: str | None,
+    files: Iterable[str],
+    warnings: Iterable[ScanWarning],
+    names: Names,
+) -> dict[str, Any]:
+    """The fields that every object of an answered input begins with."""
+    return {
+        "path": names.of(path),
+        "scan_id": names.id_of(path, scan_id),
+        "files": names.files(path, files),
+        "status": "ok",
+        "warnings": names.warnings(warnings),
+        "error": None,
+    }
+
+
 def failure_json(failure: Failure, names: Names) -> dict[str, Any]:
     """The object of an input that gave no answer."""
     return {

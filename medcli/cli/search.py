@@ -12,6 +12,7 @@ from medcli.cli.inputs import exit_status, found_scans
 from medcli.cli.options import AsJson, GalleryPath, HidePaths, Model, Overwrite, Scans
 from medcli.cli.output import (
     Names,
+    common_json,
     failure_json,
     print_json,
     print_line,
@@ -105,12 +106,7 @@ def answer_json(answer: Answer | Failure, names: Names, *, synthetic: bool) -> d
     result, prediction = answer.result, answer.prediction
     return {
         "query": names.of(result.query),
-        "path": names.of(result.query),
-        "scan_id": names.id_of(result.query, prediction.scan_id),
-        "files": names.files(result.query, prediction.files),
-        "status": "ok",
-        "warnings": names.warnings(result.warnings),
-        "error": None,
+        **common_json(result.query, prediction.scan_id, prediction.files, result.warnings, names),
         "hits": [_hit_json(hit, names) for hit in result.hits],
         "vote": plain(result.vote),
         "no_good_match": result.no_good_match,

@@ -38,11 +38,6 @@ def enter_worker() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
-def in_worker() -> bool:
-    """Whether this process may die of what it reads."""
-    return _in_worker
-
-
 def leave_to_worker(syntaxes: Iterable[str | None]) -> None:
     """Go on in a worker only, where one of these transfer syntaxes is compressed.
 
