@@ -35,7 +35,7 @@ def demo(
 
     Example: medcli demo -o demo
     """
-    from medcli.cli.train import TrainDisplay
+    from medcli.cli.train_display import TrainDisplay
     from medcli.files import check_target
     from medcli.workflows.demonstration import demonstrate
 

@@ -5,21 +5,21 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 import torch
-from torch import Tensor
-from torch.nn import functional as F
 
 from medcli.config import PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.augment import augment
 from medcli.errors import MedcliError
-from medcli.evaluation.ranking import auroc
 from medcli.models.scan_model import ScanModel
-from medcli.training.losses import class_weights, scan_and_slice_loss
+from medcli.training.batches import batches, standardise, to_tensors
+from medcli.training.objective import Objective
+from medcli.training.optimizers import make_optimizer, warmup_cosine
+from medcli.training.prediction import macro_auroc, predict_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,8 +75,8 @@ def fit(
     torch.manual_seed(config.seed)  # dropout
     model = model.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(model)
-    weights = class_weights(torch.from_numpy(train.labels), model.head.out_features).to(device)
-    optimizer = torch.optim.AdamW(_parameter_groups(model, config), lr=config.learning_rate)
+    objective = Objective(config, train, model.head.out_features, device)
+    optimizer = make_optimizer(model, config)
     steps_each = len(list(batches(train, config.batch_slices, None)))
     total = config.epochs * steps_each
 
@@ -90,19 +90,17 @@ def fit(
             progress = step / total
             if config.minutes is not None and config.follow_clock:
                 progress = max(progress, (time.monotonic() - start) / (60 * config.minutes))
-            rate = config.learning_rate * _warmup_cosine(progress, config.warmup)
+            rate = config.learning_rate * warmup_cosine(progress, config.warmup)
             for group in optimizer.param_groups:
                 group["lr"] = rate
-            images, labels = _to_tensors(train, batch, device)
+            images, labels = to_tensors(train, batch, device)
             lengths = train.lengths[batch].tolist()
             images = augment(images, lengths, config.augmentation, generator)
             # Only the backbone runs in bfloat16: unit vectors and logits need the digits.
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                features = model.encode(_standardise(images, preprocess))
+                features = model.encode(standardise(images, preprocess))
             output = model.aggregate_ragged(features, lengths)
-            loss = scan_and_slice_loss(
-                model, output, features.learnt, labels, lengths, weights, config
-            )
+            loss = objective(model, output, features.learnt, labels, lengths)
             if not torch.isfinite(loss):
                 raise _not_a_number(f"in epoch {epoch}, batch {index + 1}")
             optimizer.zero_grad(set_to_none=True)
@@ -115,7 +113,7 @@ def fit(
             on_batch(epoch, (index + 1) / steps_each, losses[-1])
 
         logits = predict_logits(average, val, preprocess, config.batch_slices, device, config.bf16)
-        val_loss = float(F.cross_entropy(logits, torch.from_numpy(val.labels), weights.cpu()))
+        val_loss = objective.validation(logits, torch.from_numpy(val.labels))
         if not math.isfinite(val_loss):
             raise _not_a_number(f"on validation after epoch {epoch}")
         val_auroc = macro_auroc(val.labels, torch.softmax(logits, dim=1).numpy())
@@ -147,106 +145,6 @@ def _not_a_number(where: str) -> MedcliError:
         f"the loss is not a number {where}",
         "Look for broken scans in the data; if there are none, report it with the run's settings",
     )
-
-
-def predict_logits(
-    model: ScanModel,
-    scans: ScanArrays,
-    preprocess: PreprocessConfig,
-    batch_slices: int,
-    device: torch.device,
-    bf16: bool = False,
-) -> Tensor:
-    """(N, K) float32 logits of all scans, in their order, on the CPU."""
-    return _predict("logits", model, scans, preprocess, batch_slices, device, bf16)
-
-
-def predict_embeddings(
-    model: ScanModel,
-    scans: ScanArrays,
-    preprocess: PreprocessConfig,
-    batch_slices: int,
-    device: torch.device,
-    bf16: bool = False,
-) -> Tensor:
-    """(N, V) float32 embeddings of all scans, of unit length, in their order, on the CPU."""
-    return _predict("embedding", model, scans, preprocess, batch_slices, device, bf16)
-
-
-@torch.inference_mode()
-def _predict(
-    output_name: str,
-    model: ScanModel,
-    scans: ScanArrays,
-    preprocess: PreprocessConfig,
-    batch_slices: int,
-    device: torch.device,
-    bf16: bool,
-) -> Tensor:
-    """One of the model's outputs for all scans, in their order, on the CPU."""
-    model.eval()
-    parts = []
-    for batch in batches(scans, batch_slices, None):
-        images, _ = _to_tensors(scans, batch, device)
-        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            features = model.encode(_standardise(images, preprocess))
-        output = model.aggregate_ragged(features, scans.lengths[batch].tolist())
-        parts.append(getattr(output, output_name).cpu())
-    return torch.cat(parts)
-
-
-def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
-    """AUROC of (N, K) probabilities: of the second of two classes, else the one-vs-rest mean."""
-    columns = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
-    areas = [auroc(labels == column, probabilities[:, column]) for column in columns]
-    defined = [area for area in areas if area is not None]
-    return float(np.mean(defined)) if defined else None
-
-
-def batches(
-    scans: ScanArrays, budget: int, generator: torch.Generator | None
-) -> Iterator[np.ndarray]:
-    """Indices of whole scans, each batch with about `budget` slices and at least two scans.
-
-    Shuffled with `generator`; in order without one. The number of batches depends on the
-    slices only, not on the order, so that the schedule knows its length.
-    """
-    count = len(scans.lengths)
-    order = np.arange(count) if generator is None else torch.randperm(count, generator=generator)
-    number = max(1, min(round(int(scans.lengths.sum()) / budget), count // 2))
-    yield from np.array_split(np.asarray(order), number)
-
-
-def _to_tensors(
-    scans: ScanArrays, batch: np.ndarray, device: torch.device
-) -> tuple[Tensor, Tensor]:
-    """(T, C, H, W) slices in 0–1 and (N,) labels of the scans in `batch`."""
-    chosen = scans.select(batch)
-    images = torch.from_numpy(chosen.images).to(device).float().div_(255)
-    return images, torch.from_numpy(chosen.labels).to(device)
-
-
-def _standardise(images: Tensor, preprocess: PreprocessConfig) -> Tensor:
-    mean = torch.tensor(preprocess.mean, device=images.device).view(-1, 1, 1)
-    std = torch.tensor(preprocess.std, device=images.device).view(-1, 1, 1)
-    return ((images - mean) / std).contiguous(memory_format=torch.channels_last)
-
-
-def _parameter_groups(model: ScanModel, config: TrainConfig) -> list[dict[str, object]]:
-    """Weight decay on matrices and kernels, none on biases, norms and the scale."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
-    return [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
-    ]
-
-
-def _warmup_cosine(progress: float, warmup: float) -> float:
-    """Factor of the learning rate at a `progress` of 0–1: linear up to `warmup`, then a cosine."""
-    if progress < warmup:
-        return max(progress / warmup, 0.01)
-    return 0.5 * (1 + math.cos(math.pi * min(1.0, (progress - warmup) / (1 - warmup))))
 
 
 @torch.no_grad()

@@ -59,7 +59,8 @@ from medcli.training.calibrating import (
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
-from medcli.training.loop import Epoch, Fit, fit, predict_embeddings, predict_logits
+from medcli.training.loop import Epoch, Fit, fit
+from medcli.training.prediction import predict_embeddings, predict_logits
 from medcli.training.start import begin
 
 

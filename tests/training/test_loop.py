@@ -17,7 +17,10 @@ from medcli.data.arrays import ScanArrays
 from medcli.errors import MedcliError
 from medcli.models.scan_model import ScanModel
 from medcli.training import loop
-from medcli.training.loop import Fit, batches, fit, macro_auroc, predict_logits
+from medcli.training.batches import batches
+from medcli.training.loop import Fit, fit
+from medcli.training.optimizers import parameter_groups
+from medcli.training.prediction import macro_auroc, predict_logits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 16
@@ -235,7 +238,7 @@ def test_averaged_weights_by_hand(decay: float) -> None:
 
 def test_biases_norms_and_the_scale_do_not_decay() -> None:
     model = small_model()
-    decayed, plain = loop._parameter_groups(model, replace(CONFIG, weight_decay=0.3))
+    decayed, plain = parameter_groups(model, replace(CONFIG, weight_decay=0.3))
     assert (decayed["weight_decay"], plain["weight_decay"]) == (0.3, 0.0)
     names = {id(parameter): name for name, parameter in model.named_parameters()}
     kept = {names[id(parameter)] for parameter in plain["params"]}  # type: ignore[attr-defined]

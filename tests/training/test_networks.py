@@ -11,7 +11,8 @@ import torch
 from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.models.scan_model import ScanModel
-from medcli.training.loop import Fit, fit, predict_logits
+from medcli.training.loop import Fit, fit
+from medcli.training.prediction import predict_logits
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 16

@@ -1,0 +1,67 @@
+"""What a model says of scans in memory, by torch; `medcli.inference` does it without."""
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from medcli.config import PreprocessConfig
+from medcli.data.arrays import ScanArrays
+from medcli.evaluation.ranking import auroc
+from medcli.models.scan_model import ScanModel
+from medcli.training.batches import batches, standardise, to_tensors
+
+
+def predict_logits(
+    model: ScanModel,
+    scans: ScanArrays,
+    preprocess: PreprocessConfig,
+    batch_slices: int,
+    device: torch.device,
+    bf16: bool = False,
+) -> Tensor:
+    """(N, K) float32 logits of all scans, in their order, on the CPU."""
+    return _predict("logits", model, scans, preprocess, batch_slices, device, bf16)
+
+
+def predict_embeddings(
+    model: ScanModel,
+    scans: ScanArrays,
+    preprocess: PreprocessConfig,
+    batch_slices: int,
+    device: torch.device,
+    bf16: bool = False,
+) -> Tensor:
+    """(N, V) float32 embeddings of all scans, of unit length, in their order, on the CPU."""
+    return _predict("embedding", model, scans, preprocess, batch_slices, device, bf16)
+
+
+@torch.inference_mode()
+def _predict(
+    output_name: str,
+    model: ScanModel,
+    scans: ScanArrays,
+    preprocess: PreprocessConfig,
+    batch_slices: int,
+    device: torch.device,
+    bf16: bool,
+) -> Tensor:
+    """One of the model's outputs for all scans, in their order, on the CPU."""
+    model.eval()
+    parts = []
+    for batch in batches(scans, batch_slices, None):
+        images, _ = to_tensors(scans, batch, device)
+        with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
+            features = model.encode(standardise(images, preprocess))
+        output = model.aggregate_ragged(features, scans.lengths[batch].tolist())
+        parts.append(getattr(output, output_name).cpu())
+    return torch.cat(parts)
+
+
+def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:
+    """AUROC of (N, K) probabilities: of the second of two classes, else the one-vs-rest mean."""
+    columns = [1] if probabilities.shape[1] == 2 else range(probabilities.shape[1])
+    areas = [auroc(labels == column, probabilities[:, column]) for column in columns]
+    defined = [area for area in areas if area is not None]
+    return float(np.mean(defined)) if defined else None
