@@ -73,7 +73,7 @@ def fit(
     start = time.monotonic()
     generator = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed)  # dropout
-    model = model.to(device).to(memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=model.memory_format)
     average = copy.deepcopy(model)
     objective = Objective(config, train, model.head.out_features, device)
     optimizer = make_optimizer(model, config)

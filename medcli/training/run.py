@@ -45,7 +45,8 @@ from medcli.models.package import (
     save_reference,
     seal,
 )
-from medcli.models.scan_model import ScanModel
+from medcli.models.registry import VOLUMES
+from medcli.models.scan_model import build_model
 from medcli.models.weights import find_start
 from medcli.records import Task
 from medcli.training.baselines import perceptron_baselines
@@ -58,7 +59,14 @@ from medcli.training.calibrating import (
 )
 from medcli.training.card import model_card
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
-from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
+from medcli.training.gather import (
+    TRAIN_SLICES,
+    ReadScan,
+    inputs_at_hand,
+    look_at,
+    part_arrays,
+    read_cases,
+)
 from medcli.training.loop import Epoch, Fit, fit
 from medcli.training.prediction import predict_embeddings, predict_logits
 from medcli.training.start import begin
@@ -139,7 +147,7 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
         start = find_start(request.weights, request.model.arch)
     data = _prepare(request, events)
     torch.manual_seed(request.seed)
-    model = ScanModel(
+    model = build_model(
         request.model, data.preprocess.channels, data.preprocess.size, len(data.task.classes)
     )
     if start is not None:
@@ -181,9 +189,11 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         _tell(data, notes, events)
         facts = look_at(data.cases)
         preprocess = choose_preprocess(facts, task.name, device, request.size)
+        whole = request.model.arch in VOLUMES
         read = read_cases(
             data.cases,
             preprocess,
+            preprocess.slice_budget if whole else TRAIN_SLICES,
             on_read=events.reading,
             on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
         )
@@ -220,7 +230,7 @@ def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.devi
     """What is about to be trained, for people."""
     limit = f" or {config.minutes:.0f} minutes" if config.minutes else ""
     return (
-        f"{model.arch} with {model.aggregator} on {device.type}, {size} px, "
+        f"{model.network} on {device.type}, {size} px, "
         f"{config.epochs} epochs{limit}, augmentation for {config.augmentation}"
     )
 
