@@ -53,6 +53,26 @@ class Case:
 
 
 @dataclass(frozen=True, slots=True)
+class Tones:
+    """How bright the maker of a file means its values to be shown: a line through points.
+
+    Parameters
+    ----------
+    values : (K,) float64, modality values, rising
+    levels : (K,) float64, 0 black to 1 white; beyond the ends the first or last level holds
+    function : what the line was made from: "LINEAR", "LINEAR_EXACT", "SIGMOID" or "LUT"
+
+    References
+    ----------
+    DICOM PS3.3 C.11.2, VOI LUT Module
+    """
+
+    values: np.ndarray = field(repr=False)
+    levels: np.ndarray = field(repr=False)
+    function: str = "LINEAR"
+
+
+@dataclass(frozen=True, slots=True)
 class Scan:
     """A scan in memory.
 
@@ -64,8 +84,10 @@ class Scan:
         looked at (0–255), "stored" for everything else
     spacing_mm : (z, y, x), each None where unknown
     affine : (4, 4) array index (z, y, x) → LPS mm, None where unknown
-    window : (center, width) in `unit`, the file's first VOI window as a LINEAR one
-        (docs/pixels.md)
+    window : (center, width) in `unit`, the first file's first VOI window as a LINEAR one
+        (docs/pixels.md); through it, too, CT slices enter a gallery
+    tones : how the slices are meant to be shown, by window or VOI LUT: none, one for all
+        slices, or one for each; None where a slice has none. Display uses it, models do not
     slice_files : source file of each slice, length S
     metadata : tags by allow-list only
     padded : how many values of `pixels` are padding, which was not imaged; they hold the
@@ -92,6 +114,7 @@ class Scan:
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[ScanWarning, ...] = ()
     padded: int = 0
+    tones: tuple[Tones | None, ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)

@@ -231,7 +231,6 @@ class _PngWriter:
     def add(self, case: Case, scan: Scan) -> tuple[str, ...]:
         """See `Writer`."""
         levels = choose_levels(scan, window=self._window, bits=self._bits)
-        facts = {"scan_id": case.scan_id, **_pixel_facts(scan, levels)}
         is_stack = len(scan.pixels) > 1
         if is_stack:
             (self._folder / case.scan_id).mkdir()
@@ -241,6 +240,7 @@ class _PngWriter:
             write_png(self._folder / name, pixels)
             place = {"slice": str(number)} if is_stack else {}
             boxes = [box for where, box in _boxes(case) if where == number]
+            facts = {"scan_id": case.scan_id, **_pixel_facts(scan, levels, number)}
             self._rows += [{"path": name, **place, **box, **facts} for box in boxes or [{}]]
             names.append(name)
         return tuple(names)
@@ -250,12 +250,13 @@ class _PngWriter:
         return self._rows, []
 
 
-def _pixel_facts(scan: Scan, levels: Levels) -> Row:
-    """What a PNG does not hold: the value of its levels, and the spacing in mm."""
+def _pixel_facts(scan: Scan, levels: Levels, number: int) -> Row:
+    """What the PNG of a slice does not hold: the value of its levels, and the spacing in mm."""
+    way_back = levels.way_back(number)
     spacing = zip("zyx", scan.spacing_mm, strict=True)
     return {
-        "slope": f"{levels.slope:.9g}",
-        "intercept": f"{levels.intercept:.9g}",
+        "slope": "" if way_back is None else f"{way_back[0]:.9g}",
+        "intercept": "" if way_back is None else f"{way_back[1]:.9g}",
         **{f"spacing_{axis}": "" if mm is None else f"{mm:.9g}" for axis, mm in spacing},
     }
 

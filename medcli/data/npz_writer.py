@@ -18,7 +18,7 @@ from numpy.lib import format as npy
 from medcli.config import Window
 from medcli.data.splits import PARTS, split_by_patient
 from medcli.errors import ManifestError, UsageError
-from medcli.imaging.intensity import scale
+from medcli.imaging.display import shades
 from medcli.imaging.png_writer import choose_levels
 from medcli.imaging.resize import resize, triangle_weights
 from medcli.records import Case, Scan
@@ -45,8 +45,8 @@ class NpzWriter:
 
     def add(self, case: Case, scan: Scan) -> tuple[str, ...]:
         """Draw a scan; which member of the archive it becomes is known at the end."""
-        ends = choose_levels(scan, window=self._window).ends
-        squares = resize(scale(scan.pixels, ends), self._size, scan.spacing_mm[1:])
+        tones = choose_levels(scan, window=self._window).tones
+        squares = resize(shades(scan.pixels, tones), self._size, scan.spacing_mm[1:])
         if len(squares) > 1:
             weights = triangle_weights(len(squares), self._size)
             squares = weights @ squares.reshape(len(squares), -1)

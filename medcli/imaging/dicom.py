@@ -20,7 +20,14 @@ from medcli.imaging.dicom_palette import palette_colours
 from medcli.imaging.dicom_pixels import Layout, layout, stored_values
 from medcli.imaging.dicom_rescale import Rescale, Table, modality_transform
 from medcli.imaging.dicom_tags import text, value
-from medcli.imaging.dicom_window import mirrored, spans_bytes, voi_window
+from medcli.imaging.dicom_voi import (
+    FrameTones,
+    mirrored,
+    mirrored_tones,
+    spans_bytes,
+    voi_tones,
+    voi_window,
+)
 from medcli.imaging.values import compact, replace_nonfinite
 from medcli.records import ScanWarning
 
@@ -36,6 +43,7 @@ class DicomImage:
     ----------
     pixels : (F, H, W, C) modality values, larger is brighter; colour is uint8 RGB
     window : (center, width) in `unit`, the first VOI window of the file
+    tones : VOI of each frame as `medcli.imaging.dicom_voi.voi_tones` gives it, in `unit`
     padded : how many pixels of each frame are padding; they hold the smallest value
         of all others. Colour has none
     decoder : library and version that decoded the pixel data
@@ -47,6 +55,7 @@ class DicomImage:
     padded: tuple[int, ...] = field(repr=False)
     warnings: Warnings = ()
     decoder: str = ""
+    tones: FrameTones = field(default=(), repr=False)
 
 
 def read_image(path: str) -> DicomImage:
@@ -104,17 +113,22 @@ def _grey_image(
 ) -> DicomImage:
     """Grey stored values → modality values, larger is brighter, padding darkest."""
     unit, window, values = _unit(dataset, transform), voi_window(dataset), transform(stored)
+    tones = voi_tones(dataset, values, little_endian=dataset.original_encoding[1] is not False)
     if shape.photometric == "MONOCHROME1" and unit != "HU":  # HU keep their meaning
         total = transform.mirror(*_ends(stored, shape))
         whole = np.int64 if values.dtype.itemsize > 2 else np.int32
         values = total.astype(values.dtype if values.dtype.kind == "f" else whole) - values
         window = mirrored(window, float(total.flat[0]))
+        tones = mirrored_tones(tones, total.ravel().tolist())
     values, replaced = replace_nonfinite(compact(values) if values.dtype.kind == "f" else values)
     values, padded = fill_padding(values, padding_mask(dataset, stored, shape))
-    as_stored = transform.is_identity and not value(dataset, "VOILUTSequence")
+    table = value(dataset, "VOILUTSequence") or any(
+        each and each.function == "LUT" for each in tones
+    )
+    as_stored = transform.is_identity and not table
     if as_stored and _is_for_display(values, shape, window):
         unit, values = "display", values.astype(np.uint8)
-    return DicomImage(compact(values), unit, window, padded, replaced)
+    return DicomImage(compact(values), unit, window, padded, replaced, tones=tones)
 
 
 def _unit(dataset: Dataset, transform: Rescale | Table) -> Unit:

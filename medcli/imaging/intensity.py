@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 
 from medcli.config import PreprocessConfig, Window
-from medcli.records import Scan
+from medcli.records import Scan, Tones
 
 Range = tuple[float, float]
 
@@ -83,6 +83,24 @@ def value_range(scan: Scan, config: PreprocessConfig) -> Range:
     if scan.unit == "display" and (is_colour or config.pictures == "full_range"):
         return 0.0, 255.0
     return percentile_range(scan.pixels, config.percentiles, scan.padded)
+
+
+def line(ends: Range) -> Tones:
+    """The tones that show the first of two values black and the second white."""
+    return Tones(np.array(ends, dtype=float), np.array([0.0, 1.0]))
+
+
+def brightness(pixels: np.ndarray, tones: Tones) -> np.ndarray:
+    """Float32 of the same shape: the level, 0 to 1, that `tones` gives each value."""
+    if is_line(tones):
+        return scale(pixels, (float(tones.values[0]), float(tones.values[1])))
+    levels: np.ndarray = np.interp(pixels, tones.values, tones.levels)
+    return levels.astype(np.float32)
+
+
+def is_line(tones: Tones) -> bool:
+    """Whether tones are one straight line from black to white."""
+    return bool(np.array_equal(tones.levels, (0.0, 1.0)))
 
 
 def scale(pixels: np.ndarray, ends: Range) -> np.ndarray:

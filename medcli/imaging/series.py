@@ -9,6 +9,7 @@ import numpy as np
 
 from medcli.imaging.dicom import DicomImage, read_image
 from medcli.imaging.dicom_header import read_header
+from medcli.imaging.dicom_voi import alike, of_frame
 from medcli.imaging.isolation.inside import leave_to_worker
 from medcli.imaging.stack import Stack, stack_slices
 from medcli.imaging.values import check_budget, compact
@@ -53,6 +54,9 @@ def read_series(case: Case) -> Scan:
         series_uid=first.series_uid,
         metadata=first.metadata,
         padded=sum(images[each.header.path].padded[each.frame] for each in stack.slices),
+        tones=alike(
+            [of_frame(images[each.header.path].tones, each.frame) for each in stack.slices]
+        ),
         warnings=(
             *case.warnings,
             *stack.warnings,

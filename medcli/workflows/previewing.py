@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 from medcli.config import Window
-from medcli.imaging.display import display_range, display_slices
+from medcli.imaging.display import display_slices, display_tones
 from medcli.imaging.preprocess import sample_slices
-from medcli.records import Scan
+from medcli.records import Scan, Tones
 from medcli.report.contact_sheet import Panel, contact_sheet
 
 MOST_SCANS = 60
@@ -103,7 +104,16 @@ def _facts(scan: Scan, window: Window | None) -> str:
     if slices > 1:
         parts.append(f"{slices} slices" + (f" every {z:.3g} mm" if z else ""))
     parts.append(f"{columns} x {rows} px" + (f" of {x:.3g} x {y:.3g} mm" if x and y else ""))
-    low, high = display_range(scan, window)
-    unit = " HU" if scan.unit == "HU" else ""
-    parts.append(f"shown {low:.4g} to {high:.4g}{unit}")
+    parts.append(_tones_in_words(display_tones(scan, window), scan.unit))
     return ", ".join(parts)
+
+
+def _tones_in_words(shown: Sequence[Tones], unit: str) -> str:
+    """What is black and what is white, or that each slice says so itself."""
+    by = "by the VOI LUT " if shown[0].function == "LUT" else ""
+    if len(shown) > 1:
+        return "each slice shown as its file says"
+    low, high = shown[0].values[[0, -1]]
+    if shown[0].function == "SIGMOID":
+        return f"shown by a sigmoid around {(low + high) / 2:.4g}"
+    return f"shown {by}{low:.4g} to {high:.4g}{' HU' if unit == 'HU' else ''}"

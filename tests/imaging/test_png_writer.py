@@ -9,8 +9,8 @@ import pytest
 from PIL import Image
 
 from medcli.imaging.intensity import apply_window
-from medcli.imaging.png_writer import choose_levels, render, write_png
-from medcli.records import Scan
+from medcli.imaging.png_writer import Levels, choose_levels, render, write_png
+from medcli.records import Scan, Tones
 
 
 def scan_of(pixels: np.ndarray, **fields: object) -> Scan:
@@ -23,6 +23,13 @@ def scan_of(pixels: np.ndarray, **fields: object) -> Scan:
         format="dicom",
         **fields,
     )
+
+
+def way_back(levels: Levels, index: int) -> tuple[float, float]:
+    """Slope and intercept of a slice, which it has."""
+    found = levels.way_back(index)
+    assert found is not None
+    return found
 
 
 def every(low: int, high: int, kind: str) -> np.ndarray:
@@ -39,16 +46,18 @@ def test_sixteen_bits_keep_every_whole_number(low: int, high: int, kind: str) ->
     levels = choose_levels(scan, bits=16)
     (drawn,) = render(scan, levels)
     assert drawn.dtype == np.uint16
-    assert levels.slope == 1
-    np.testing.assert_array_equal(drawn + levels.intercept, scan.pixels[0, ..., 0])
+    slope, intercept = way_back(levels, 0)
+    assert slope == 1
+    np.testing.assert_array_equal(drawn + intercept, scan.pixels[0, ..., 0])
 
 
 def test_sixteen_bits_of_floats_come_back_to_a_level() -> None:
     scan = scan_of(np.random.default_rng(0).normal(size=(2, 8, 8, 1)).astype(np.float32))
     levels = choose_levels(scan, bits=16)
-    for drawn, image in zip(render(scan, levels), scan.pixels, strict=True):
-        back = drawn * levels.slope + levels.intercept
-        np.testing.assert_allclose(back, image[..., 0], atol=levels.slope)
+    for index, drawn in enumerate(render(scan, levels)):
+        slope, intercept = way_back(levels, index)
+        back = drawn * slope + intercept
+        np.testing.assert_allclose(back, scan.pixels[index, ..., 0], atol=slope)
 
 
 def test_eight_bits_show_the_window() -> None:
@@ -75,3 +84,18 @@ def test_a_file_holds_the_pixels(tmp_path: Path, kind: str) -> None:
     write_png(tmp_path / "a.png", pixels)
     with Image.open(tmp_path / "a.png") as image:
         np.testing.assert_array_equal(np.asarray(image), pixels)
+
+
+def test_each_slice_has_its_own_way_back_and_a_table_none() -> None:
+    tones = (
+        Tones(np.array([10.0, 265.0]), np.array([0.0, 1.0])),
+        Tones(np.array([0.0, 100.0, 255.0]), np.array([0.0, 0.1, 1.0]), "LUT"),
+    )
+    scan = scan_of(np.stack([every(0, 255, "int16")[0]] * 2), tones=tones)
+    levels = choose_levels(scan)
+    assert way_back(levels, 0) == (1.0, 10.0)
+    assert levels.way_back(1) is None
+    line, table = render(scan, levels)
+    np.testing.assert_array_equal(line[:, 0], np.clip(np.arange(256) - 10.0, 0, 255))
+    expected = np.interp(np.arange(256), [0, 100, 255], [0, 25.5, 255])
+    assert np.abs(table[:, 0] - expected).max() <= 0.501

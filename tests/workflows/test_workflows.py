@@ -290,7 +290,7 @@ def test_the_range_of_grey_levels_is_found_once_for_all_slices(
     sample_folder: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     (scan,) = scans_of([str(sample_folder / "ct" / "SYN-0001-1")])
-    scan = replace(scan, window=None)
+    scan = replace(scan, window=None, tones=())
     expected = [display_slice(scan, number, edge=64) for number in range(3)]
     calls = []
     from medcli.imaging import display
