@@ -80,8 +80,8 @@ class Scan:
     ----------
     pixels : (S, H, W, C) modality values (HU for CT, after rescale); larger is
         brighter (MONOCHROME1 is already inverted); uint8 for 8-bit pictures
-    unit : "HU" for CT in Hounsfield units, "display" for 8-bit pictures made to be
-        looked at (0–255), "stored" for everything else
+    unit : "HU" for CT in Hounsfield units, "display" for pictures made to be looked at
+        (0–255, in parts of a level where the file is deeper), "stored" for everything else
     spacing_mm : (z, y, x), each None where unknown
     affine : (4, 4) array index (z, y, x) → LPS mm, None where unknown
     window : (center, width) in `unit`, the first file's first VOI window as a LINEAR one

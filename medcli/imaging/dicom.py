@@ -31,6 +31,9 @@ from medcli.imaging.dicom_voi import (
 from medcli.imaging.values import compact, replace_nonfinite
 from medcli.records import ScanWarning
 
+WHOLE_BITS = 24
+"""Bits of a value that float32 keeps."""
+
 Unit = Literal["HU", "display", "stored"]
 Warnings = tuple[ScanWarning, ...]
 
@@ -41,7 +44,8 @@ class DicomImage:
 
     Parameters
     ----------
-    pixels : (F, H, W, C) modality values, larger is brighter; colour is uint8 RGB
+    pixels : (F, H, W, C) modality values, larger is brighter; colour is RGB, 0 to 255,
+        float32 where it has more than 8 bits
     window : (center, width) in `unit`, the first VOI window of the file
     tones : VOI of each frame as `medcli.imaging.dicom_voi.voi_tones` gives it, in `unit`
     padded : how many pixels of each frame are padding; they hold the smallest value
@@ -84,11 +88,13 @@ def _image(dataset: FileDataset, stored: np.ndarray, shape: Layout) -> DicomImag
     signed, little_endian = shape.signed, dataset.original_encoding[1] is not False
     no_padding = (0,) * shape.frames
     if shape.photometric == "PALETTE COLOR":
-        colours = palette_colours(dataset, stored, signed=signed, little_endian=little_endian)
-        return DicomImage(colours, "display", None, no_padding)
+        colours, reduced = palette_colours(
+            dataset, stored, signed=signed, little_endian=little_endian
+        )
+        return DicomImage(colours, "display", None, no_padding, reduced)
     if shape.samples == 3:
         colour = partial_to_rgb(stored) if shape.photometric.startswith("YBR_PART") else stored
-        pixels, reduced = _eight_bits(colour, shape.bits_stored)
+        pixels, reduced = _of_bytes(colour, shape.bits_stored)
         return DicomImage(pixels, "display", None, no_padding, reduced)
     transform, noticed = modality_transform(
         dataset, shape.frames, signed=signed, little_endian=little_endian
@@ -97,15 +103,17 @@ def _image(dataset: FileDataset, stored: np.ndarray, shape: Layout) -> DicomImag
     return replace(image, warnings=(*noticed, *image.warnings))
 
 
-def _eight_bits(colour: np.ndarray, bits: int) -> tuple[np.ndarray, Warnings]:
-    """Colour of any depth as uint8: the upper eight bits, fewer spread over 0 to 255."""
+def _of_bytes(colour: np.ndarray, bits: int) -> tuple[np.ndarray, Warnings]:
+    """Colour of any depth as 0 to 255: uint8, of more than eight bits float32."""
     if bits == 8 and colour.dtype == np.uint8:
         return colour, ()
-    within = colour.clip(0, 2**bits - 1)
-    if bits > 8:
-        message = f"{bits} bits a channel reduced to 8"
-        return (within >> (bits - 8)).astype(np.uint8), (ScanWarning("reduced_bits", message),)
-    return np.rint(within * (255 / (2**bits - 1))).astype(np.uint8), ()
+    spread = colour.clip(0, 2**bits - 1) * (255 / (2**bits - 1))
+    if bits <= 8:
+        return np.rint(spread).astype(np.uint8), ()
+    if bits <= WHOLE_BITS:
+        return spread.astype(np.float32), ()
+    message = f"{bits} bits a channel reduced to {WHOLE_BITS}"
+    return spread.astype(np.float32), (ScanWarning("reduced_bits", message),)
 
 
 def _grey_image(

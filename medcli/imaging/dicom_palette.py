@@ -15,12 +15,13 @@ from pydicom.dataset import Dataset
 
 from medcli.imaging.dicom_lut import descriptor, elements, entries, expanded
 from medcli.imaging.dicom_tags import value
+from medcli.records import ScanWarning
 
 
 def palette_colours(
     dataset: Dataset, stored: np.ndarray, *, signed: bool, little_endian: bool
-) -> np.ndarray:
-    """(F, H, W, 1) stored values → (F, H, W, 3) uint8 RGB.
+) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
+    """(F, H, W, 1) stored values → (F, H, W, 3) uint8 RGB, and a warning where bits were lost.
 
     Values beyond a table take its first or last entry. Of 16-bit entries the upper
     eight bits are kept, or the lower ones where all entries fit into them.
@@ -34,12 +35,20 @@ def palette_colours(
         for colour in ("Red", "Green", "Blue")
     ]
     shift = 8 if max(int(table.max()) for table, _ in tables) > 255 else 0
+    lost = shift and any(_is_finer(table) for table, _ in tables)
+    message = "16 bits a channel of the palette reduced to 8"
     values = stored[..., 0].astype(np.int32 if stored.dtype.itemsize <= 2 else np.int64)
     colours = np.empty((*values.shape, 3), np.uint8)
     for channel, (table, first) in enumerate(tables):
         indices = np.clip(values - first, 0, len(table) - 1)
         colours[..., channel] = (table >> shift).astype(np.uint8)[indices]
-    return colours
+    return colours, (ScanWarning("reduced_bits", message),) if lost else ()
+
+
+def _is_finer(table: np.ndarray) -> bool:
+    """Whether the lower eight bits of any entry are neither 0 nor a copy of the upper ones."""
+    lower = table & 255
+    return bool(np.any((lower != 0) & (lower != table >> 8)))
 
 
 def _table(

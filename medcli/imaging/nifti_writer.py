@@ -57,7 +57,8 @@ _LONGEST = 2**15 - 1  # dimensions are int16
 
 
 def write_nifti(path: Path, scan: Scan) -> None:
-    """Write modality values as uint8, int16, uint16 or float32, colour as RGB24.
+    """Write modality values as uint8, int16, uint16 or float32, colour as RGB24 (of more than 8
+    bits rounded).
 
     The name ends in .nii or, compressed, .nii.gz. The same scan gives the same bytes.
     Where the scan has no position, the file says so (sform_code 0); unknown spacing is
@@ -65,10 +66,13 @@ def write_nifti(path: Path, scan: Scan) -> None:
 
     Raises
     ------
-    ScanError : unsupported_pixels, a side beyond 32,767
+    ScanError : unsupported_pixels, a side beyond 32,767 or colour whose white is unknown
     """
     if max(scan.pixels.shape) > _LONGEST:
         raise ScanError("unsupported_pixels", f"{scan.path}: too large a side for NIfTI")
+    if scan.pixels.shape[3] == 3 and scan.pixels.dtype != np.uint8 and scan.unit != "display":
+        message = f"{scan.path}: NIfTI has no place for colour that is not 0 to 255"
+        raise ScanError("unsupported_pixels", message, "Convert it with --to npz")
     with path.open("wb") as file:
         if path.suffix == ".gz":
             with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
@@ -80,9 +84,11 @@ def write_nifti(path: Path, scan: Scan) -> None:
 def _write(file: BinaryIO | gzip.GzipFile, scan: Scan) -> None:
     """Header, then slice after slice: x runs fastest in both layouts."""
     file.write(_header(scan).tobytes())
-    kind = scan.pixels.dtype.newbyteorder("<")
+    is_colour = scan.pixels.shape[3] == 3
+    kind = np.dtype(np.uint8) if is_colour else scan.pixels.dtype.newbyteorder("<")
     for image in scan.pixels:
-        file.write(image.astype(kind, copy=False).tobytes())
+        values = np.rint(image) if is_colour else image
+        file.write(values.astype(kind, copy=False).tobytes())
 
 
 def _header(scan: Scan) -> np.ndarray:
@@ -92,7 +98,7 @@ def _header(scan: Scan) -> np.ndarray:
     header["sizeof_hdr"] = 348
     header["dim"] = [3, columns, rows, slices, 1, 1, 1, 1]
     header["datatype"] = _RGB if channels == 3 else _TYPES[scan.pixels.dtype.name]
-    header["bitpix"] = 8 * channels * scan.pixels.dtype.itemsize
+    header["bitpix"] = 24 if channels == 3 else 8 * scan.pixels.dtype.itemsize
     header["pixdim"] = [1, *(mm or 1 for mm in reversed(scan.spacing_mm)), 0, 0, 0, 0]
     header["vox_offset"] = _HEADER.itemsize
     header["scl_slope"] = 1

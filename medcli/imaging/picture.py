@@ -1,6 +1,6 @@
 """PNG, JPEG, TIFF and BMP pictures → `Scan`; other formats are never opened.
 
-Rules (docs/pixels.md): grey of more than 8 bits stays whole; palettes, CMYK, YCbCr
+Rules (docs/pixels.md): more than 8 bits stay whole; palettes, CMYK, YCbCr
 and Lab become RGB; transparency is laid on black; where white is 0 values are inverted; the EXIF
 orientation is applied; of an animated or multi-page file the first frame counts.
 Radiographs are often saved as RGB, so a colour picture whose channels differ nowhere by
@@ -10,7 +10,8 @@ more than `GREY_TOLERANCE` is grey.
 from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, BinaryIO
 
 import numpy as np
 from PIL import Image, ImageOps, UnidentifiedImageError
@@ -20,6 +21,7 @@ from medcli.errors import ScanError
 from medcli.imaging.files import open_file
 from medcli.imaging.formats import HEAD_BYTES, PictureFormat, picture_format
 from medcli.imaging.picture_checks import check_picture, truncated
+from medcli.imaging.picture_deep import is_deep, read_deep
 from medcli.imaging.quiet import collected_warnings
 from medcli.imaging.values import check_budget, compact, replace_nonfinite
 from medcli.records import Case, Scan, ScanWarning
@@ -36,6 +38,16 @@ _UNSIGNED, _SIGNED = 1, 2
 Warnings = tuple[ScanWarning, ...]
 
 
+@dataclass(frozen=True, slots=True)
+class _Picture:
+    """One picture that was read; `pixels` are (H, W, C). `for_display`: 255 is white."""
+
+    pixels: np.ndarray
+    format: str
+    for_display: bool
+    warnings: Warnings
+
+
 def read_pictures(case: Case) -> Scan:
     """Read one picture, or several as a stack in the given order.
 
@@ -46,26 +58,26 @@ def read_pictures(case: Case) -> Scan:
         have 8 bits and others more, so that their values do not compare
     """
     read = [_read(case.files[0])]
-    check_budget(case.path, (len(case.files), *read[0][0].shape))
+    check_budget(case.path, (len(case.files), *read[0].pixels.shape))
     read += [_read(path) for path in case.files[1:]]
-    pixels = _stack(case, [picture for picture, _, _ in read])
-    eight_bits = pixels.dtype == np.uint8
+    pixels = _stack(case, read)
     return Scan(
         pixels=pixels,
         path=case.path,
         files=case.files,
         slice_files=case.files,
         scan_id=case.scan_id,
-        format=read[0][1],
-        unit="display" if eight_bits else "stored",
+        format=read[0].format,
+        unit="display" if read[0].for_display else "stored",
         decoder=f"Pillow {pillow_version}",
         patient_id=case.patient_id,
-        warnings=tuple(dict.fromkeys(warning for _, _, found in read for warning in found)),
+        warnings=tuple(dict.fromkeys(warning for each in read for warning in each.warnings)),
     )
 
 
-def _stack(case: Case, pictures: Sequence[np.ndarray]) -> np.ndarray:
-    """(S, H, W, C) of pictures (H, W, C) of one size and depth; colour if any of them is."""
+def _stack(case: Case, read: Sequence[_Picture]) -> np.ndarray:
+    """(S, H, W, C) of pictures of one size and depth; colour if any of them is."""
+    pictures = [each.pixels for each in read]
     sizes = {picture.shape[:2] for picture in pictures}
     if len(sizes) > 1:
         named = ", ".join(sorted(f"{width}×{height}" for height, width in sizes))
@@ -74,7 +86,7 @@ def _stack(case: Case, pictures: Sequence[np.ndarray]) -> np.ndarray:
             f"{case.path}: the pictures of one scan have several sizes ({named})",
             "Bring them to one size, or give them scan_ids of their own",
         )
-    if len({picture.dtype == np.uint8 for picture in pictures}) > 1:
+    if len({each.for_display for each in read}) > 1:
         raise ScanError(
             "unsupported_pixels",
             f"{case.path}: of the pictures of one scan some have 8 bits and some more, so that "
@@ -86,8 +98,8 @@ def _stack(case: Case, pictures: Sequence[np.ndarray]) -> np.ndarray:
     return compact(np.stack(alike))
 
 
-def _read(path: str) -> tuple[np.ndarray, str, Warnings]:
-    """(H, W, C) pixels, format and warnings of one picture."""
+def _read(path: str) -> _Picture:
+    """One picture, upright and laid on black."""
     with open_file(path) as file:
         kind = picture_format(file.read(HEAD_BYTES))
         if kind is None:
@@ -99,13 +111,32 @@ def _read(path: str) -> tuple[np.ndarray, str, Warnings]:
             with collected_warnings(), Image.open(file, formats=_FORMATS) as image:
                 check_budget(path, (*image.size, len(image.getbands())))
                 frames = () if kind == "tiff" else _first_frame(image)
-                pixels = _values(path, image)
+                pixels, for_display, reduced = _pixels(path, file, image)
         except ScanError:
             raise
         except Exception as error:  # decoders of damaged pictures raise anything
             raise _failure(path, kind, error) from error
     values, replaced = replace_nonfinite(pixels)
-    return values, kind, (*noticed, *frames, *replaced)
+    return _Picture(values, kind, for_display, (*noticed, *frames, *reduced, *replaced))
+
+
+def _pixels(path: str, file: BinaryIO, image: Image.Image) -> tuple[np.ndarray, bool, Warnings]:
+    """(H, W, 1 or 3) values of an opened picture, whether 255 is white, and what was lost."""
+    if not is_deep(image):
+        values = _values(path, image)
+        return values, values.dtype == np.uint8, ()
+
+    def again() -> Image.Image:
+        file.seek(0)
+        return Image.open(file, formats=_FORMATS)
+
+    deep = read_deep(image, again)
+    if deep is None:
+        message = "16 bits a channel reduced to 8"
+        return _values(path, image), True, (ScanWarning("reduced_bits", message),)
+    if deep.shape[2] == 1:
+        return deep, False, ()
+    return _grey_if_grey(deep / np.float32(257)), True, ()
 
 
 def _failure(path: str, kind: PictureFormat, error: Exception) -> ScanError:
@@ -126,7 +157,8 @@ def _failure(path: str, kind: PictureFormat, error: Exception) -> ScanError:
 
 def _unsupported(path: str) -> ScanError:
     message = f"{path}: a number type or layout of pixels that is not read"
-    return ScanError("unsupported_pixels", message, "Save it as PNG")
+    hint = "Save it as PNG, or floats as TIFF of 32 bits"
+    return ScanError("unsupported_pixels", message, hint)
 
 
 def _first_frame(image: Image.Image) -> Warnings:
@@ -172,7 +204,7 @@ def _deep(
 
 
 def _grey_if_grey(colour: np.ndarray) -> np.ndarray:
-    """(H, W, 3) uint8 → (H, W, 1) where the channels agree, else unchanged."""
+    """(H, W, 3) of 0 to 255 → (H, W, 1) where the channels agree, else unchanged."""
     green = colour[..., 1:2]
     spread = np.maximum(colour, green) - np.minimum(colour, green)
     return green.copy() if spread.max(initial=0) <= GREY_TOLERANCE else colour

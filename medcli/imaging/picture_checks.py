@@ -24,9 +24,9 @@ _MAX_SEGMENTS = 10_000  # of a JPEG header; real ones have some dozens
 _TIFF_SIZES = {1: 1, 2: 1, 3: 2, 4: 4, 5: 8, 6: 1, 7: 1, 8: 2, 9: 4, 10: 8, 11: 4, 12: 8,
                13: 4, 16: 8, 17: 8, 18: 8}  # fmt: skip
 _TIFF_NUMBERS = {3: "u2", 4: "u4", 13: "u4", 16: "u8", 18: "u8"}
-_BITS, _SAMPLES = 258, 277
+_BITS, _COMPRESSION, _SAMPLES, _PLANAR = 258, 259, 277, 284
 _STRIPS = ((273, 279), (324, 325))  # (offsets, byte counts) of strips, of tiles
-_NEEDED = (_BITS, _SAMPLES, *_STRIPS[0], *_STRIPS[1])
+_NEEDED = (_BITS, _COMPRESSION, _SAMPLES, _PLANAR, *_STRIPS[0], *_STRIPS[1])
 _MOST_SAMPLES = 6  # a pixel that Pillow reads, which else writes to its log
 
 Warnings = tuple[ScanWarning, ...]
@@ -43,8 +43,8 @@ def check_picture(path: str, file: BinaryIO, kind: PictureFormat) -> Warnings:
     file.seek(0)
     try:
         if kind == "png":
-            return _check_png(path, file)
-        if kind == "jpeg":
+            _check_png(path, file)
+        elif kind == "jpeg":
             _check_jpeg(path, file)
         elif kind == "tiff":
             return _check_tiff(path, file, size)
@@ -68,21 +68,18 @@ def _read(file: BinaryIO, count: int) -> bytes:
     return data
 
 
-def _check_png(path: str, file: BinaryIO) -> Warnings:
+def _check_png(path: str, file: BinaryIO) -> None:
     """Walk through the chunks to the last one, and compare their checksums."""
     file.seek(8)
-    kind, reduced = b"", False
+    kind = b""
     while kind != b"IEND":
         length = int.from_bytes(_read(file, 4), "big")
         kind = _read(file, 4)
         checksum = zlib.crc32(kind)
         for part in _parts(file, length):
             checksum = zlib.crc32(part, checksum)
-            if kind == b"IHDR":  # width and height in 8 bytes, bit depth, colour type
-                reduced = part[8:9] == b"\x10" and part[9:10] != b"\0"
         if checksum != int.from_bytes(_read(file, 4), "big"):
             raise ScanError("crc", f"{path}: a checksum is wrong", "Copy it again")
-    return reduced_bits("16 bits a channel with colour or transparency") if reduced else ()
 
 
 def _parts(file: BinaryIO, length: int) -> Iterator[bytes]:
@@ -91,11 +88,6 @@ def _parts(file: BinaryIO, length: int) -> Iterator[bytes]:
         part = _read(file, min(length, 2**16))
         length -= len(part)
         yield part
-
-
-def reduced_bits(what: str) -> Warnings:
-    """The warning that 8 bits were kept of `what`."""
-    return (ScanWarning("reduced_bits", f"{what} reduced to 8"),)
 
 
 def _check_jpeg(path: str, file: BinaryIO) -> None:
@@ -142,13 +134,14 @@ def _check_tiff(path: str, file: BinaryIO, size: int) -> Warnings:
         raise EOFError
     if max(found.get(_SAMPLES, ()), default=1) > _MOST_SAMPLES:
         raise ScanError("unsupported_pixels", f"{path}: too many channels", "Save it as PNG")
-    noticed: Warnings = ()
-    if len(bits := found.get(_BITS, ())) > 1 and max(bits) > 8:
-        noticed = reduced_bits(f"{max(bits):g} bits a channel")
-    if next_directory:
-        several = "several frames or pages; the first was read"
-        noticed = (*noticed, ScanWarning("first_frame", several))
-    return noticed
+    deep = max(found.get(_BITS, ()), default=1) > 8
+    planes = max(found.get(_PLANAR, ()), default=1) == 2
+    if deep and planes and max(found.get(_COMPRESSION, ()), default=1) == 1:
+        message = f"{path}: channels of more than 8 bits that are stored one after the other"
+        raise ScanError("unsupported_pixels", message, "Save it as PNG")  # Pillow misreads them
+    if not next_directory:
+        return ()
+    return (ScanWarning("first_frame", "several frames or pages; the first was read"),)
 
 
 def _ends(found: Mapping[int, np.ndarray]) -> Iterator[float]:

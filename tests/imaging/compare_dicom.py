@@ -32,7 +32,7 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 
 
 def by_pydicom(path: Path) -> np.ndarray:
-    """Modality values by pydicom's own functions; MONOCHROME1 inverted, colour of 8 bits."""
+    """Modality values by pydicom's own functions; MONOCHROME1 inverted, colour 0 to 255."""
     dataset = pydicom.dcmread(path, force=True)
     if not dataset.file_meta.get("TransferSyntaxUID"):
         dataset.file_meta.TransferSyntaxUID = _syntax_of(dataset)
@@ -41,7 +41,7 @@ def by_pydicom(path: Path) -> np.ndarray:
         pixels = apply_color_lut(pixels, dataset)
         return np.asarray(pixels >> 8 * (pixels.itemsize - 1))
     if dataset.SamplesPerPixel == 3:
-        return np.asarray(pixels >> (dataset.BitsStored - 8))
+        return np.asarray(pixels * (255 / (2**dataset.BitsStored - 1)))
     shared = dataset.get("SharedFunctionalGroupsSequence", [dataset])[0]
     transformation = shared.get("PixelValueTransformationSequence", [dataset])[0]
     values = apply_modality_lut(pixels, transformation)
@@ -64,13 +64,17 @@ def _syntax_of(dataset: FileDataset) -> pydicom.uid.UID:
 def by_simpleitk(path: Path) -> np.ndarray:
     """Modality values by GDCM through SimpleITK, which inverts MONOCHROME1, too.
 
-    It shows single bits as 0 and 255, and leaves colour as deep as it is.
+    It shows single bits as 0 and 255, and leaves colour as deep as it is. Of palettes the
+    upper bits are compared.
     """
     image = sitk.ReadImage(str(path))
     values = np.asarray(sitk.GetArrayFromImage(image))
+    dataset = pydicom.dcmread(path, force=True, stop_before_pixels=True)
     if image.GetNumberOfComponentsPerPixel() == 3:
-        return values >> 8 * (values.itemsize - 1)
-    is_mask = pydicom.dcmread(path, force=True).get("BitsAllocated") == 1
+        if dataset.get("PhotometricInterpretation") == "PALETTE COLOR":
+            return values >> 8 * (values.itemsize - 1)
+        return np.asarray(values * (255 / (256**values.itemsize - 1)))
+    is_mask = dataset.get("BitsAllocated") == 1
     return values // 255 if is_mask else values
 
 

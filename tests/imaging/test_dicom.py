@@ -212,13 +212,6 @@ def test_ybr_becomes_rgb(make_dicom: Any) -> None:
     np.testing.assert_array_equal(read_image(path).pixels[0], expected)
 
 
-def test_sixteen_bit_colour_is_reduced_and_said_so(make_dicom: Any) -> None:
-    colour = np.random.default_rng(1).integers(0, 2**16, (6, 8, 3), np.uint16)
-    image = read_image(make_dicom("x.dcm", colour, Modality="OT"))
-    assert [warning.code for warning in image.warnings] == ["reduced_bits"]
-    np.testing.assert_array_equal(image.pixels[0], colour // 256)
-
-
 def test_eight_bits_without_window_or_rescale_are_meant_for_display(make_dicom: Any) -> None:
     pixels = np.arange(80, dtype=np.uint8).reshape(8, 10)
     assert read_image(make_dicom("a.dcm", pixels, Modality="US")).unit == "display"

@@ -205,22 +205,3 @@ def test_other_formats_are_not_opened_whatever_their_name(tmp_path: Path, file_c
 
 def test_a_missing_picture_is_named(tmp_path: Path, file_case: Any) -> None:
     assert failure(file_case(tmp_path / "x.png", "picture")) == "not_found"
-
-
-def test_deep_colour_is_reduced_and_said_so(tmp_path: Path, file_case: Any, codes: Any) -> None:
-    import struct
-    import zlib
-
-    def chunk(kind: bytes, body: bytes) -> bytes:
-        crc = struct.pack(">I", zlib.crc32(kind + body))
-        return struct.pack(">I", len(body)) + kind + body + crc
-
-    colour = np.random.default_rng(0).integers(0, 2**16, (4, 5, 3)).astype(">u2")
-    lines = b"".join(b"\0" + line.tobytes() for line in colour)
-    header = struct.pack(">IIBBBBB", 5, 4, 16, 2, 0, 0, 0)
-    parts = [(b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b"")]
-    data = b"\x89PNG\r\n\x1a\n" + b"".join(chunk(*part) for part in parts)
-    (tmp_path / "x.png").write_bytes(data)
-    scan = read_scan(file_case(tmp_path / "x.png", "picture"))
-    assert codes(scan) == ["reduced_bits"]
-    np.testing.assert_allclose(scan.pixels[0], colour / 257, atol=1)

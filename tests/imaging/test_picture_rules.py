@@ -10,13 +10,19 @@ from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
+from medcli.config import PreprocessConfig
 from medcli.errors import ScanError
+from medcli.imaging.nifti_writer import write_nifti
+from medcli.imaging.preprocess import Preprocessor
 from medcli.imaging.reader import read_scan
+from medcli.records import Case, Scan
 
 RNG = np.random.default_rng(0)
 COLOUR = RNG.integers(0, 256, (4, 5, 3), np.uint8)
+DEEP = RNG.integers(0, 2**16, (9, 7, 4), np.uint16)
 UNSIGNED, SIGNED, FLOAT = 1, 2, 3
 WHITE_IS_ZERO, BLACK_IS_ZERO, RGB, CMYK, LAB = 0, 1, 2, 5, 8
 
@@ -28,7 +34,7 @@ def tiff(
     order: str = "<",
     bits: int | None = None,
     data: bytes | None = None,
-    **fields: int,
+    **fields: int | list[int],
 ) -> bytes:
     """A TIFF of one uncompressed strip, written by hand; `fields` as tag262=0."""
     height, width, channels = pixels.shape if pixels.ndim == 3 else (*pixels.shape, 1)
@@ -37,7 +43,8 @@ def tiff(
     depth = [bits or pixels.dtype.itemsize * 8] * channels
     values = {256: [width], 257: [height], 258: depth, 259: [1], 262: [photometric], 273: [8]}
     values |= {277: [channels], 278: [height], 279: [len(strip)], 339: [kind] * channels}
-    values |= {int(name[3:]): [value] for name, value in fields.items()}
+    given = {int(name[3:]): value for name, value in fields.items()}
+    values |= {tag: value if isinstance(value, list) else [value] for tag, value in given.items()}
     directory, beyond = b"", b""
     start = 8 + len(strip) + len(strip) % 2
     after = start + 2 + 12 * len(values) + 4
@@ -132,14 +139,6 @@ def test_layouts_that_pillow_misreads_or_cannot_are_unsupported(read: Any, data:
     with pytest.raises(ScanError) as caught:
         read(data)
     assert caught.value.code == "unsupported_pixels"
-
-
-@pytest.mark.parametrize("order", ["<", ">"])
-def test_deep_colour_of_a_tiff_is_reduced_and_said_so(read: Any, codes: Any, order: str) -> None:
-    deep = RNG.integers(0, 2**16, (4, 5, 3), np.uint16)
-    scan = read(tiff(deep, photometric=RGB, order=order))
-    np.testing.assert_allclose(scan.pixels[0], deep / 257, atol=1)
-    assert codes(scan) == ["reduced_bits"]
 
 
 def test_ink_becomes_light(read: Any) -> None:
@@ -258,3 +257,166 @@ def test_few_grey_levels_span_black_to_white(read: Any, depth: int) -> None:
     packed = np.frombuffer(int(bits, 2).to_bytes(depth, "big"), np.uint8)
     scan = read(png(packed[np.newaxis], depth, 0, width=8))
     np.testing.assert_array_equal(scan.pixels[0, 0, :, 0], levels * 255 // (2**depth - 1))
+
+
+# Colour and transparency of 16 bits a channel
+
+
+def deep_png(values: np.ndarray, colour: int, *chunks: tuple[bytes, bytes]) -> bytes:
+    lines = values.astype(">u2").reshape(len(values), -1)
+    return png(lines, 16, colour, *chunks, width=values.shape[1])
+
+
+def whole(scan: Scan) -> np.ndarray:
+    """The 16 bits of a colour picture."""
+    assert (scan.unit, scan.pixels.dtype, scan.warnings) == ("display", np.float32, ())
+    return np.rint(scan.pixels[0] * np.float32(257)).astype(int)
+
+
+def test_a_png_is_read_as_simpleitk_reads_it(read: Any, tmp_path: Path) -> None:
+    scan = read(deep_png(DEEP[..., :3], 2))
+    (tmp_path / "x.png").write_bytes((tmp_path / "x").read_bytes())
+    expected = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "x.png"))
+    np.testing.assert_array_equal(whole(scan), expected)
+    np.testing.assert_array_equal(whole(scan), DEEP[..., :3])
+
+
+def test_filtered_lines_are_read(tmp_path: Path, file_case: Any) -> None:
+    """ITK filters the lines of the PNG that it writes."""
+    steps = RNG.integers(0, 50, (40, 30, 3))
+    smooth = np.cumsum(np.cumsum(steps, 0), 1).astype(np.uint16)
+    sitk.WriteImage(sitk.GetImageFromArray(smooth, isVector=True), tmp_path / "x.png")
+    scan = read_scan(file_case(tmp_path / "x.png", "picture"))
+    np.testing.assert_array_equal(whole(scan), smooth)
+
+
+def test_interlaced_lines_are_read(read: Any) -> None:
+    """The seven passes of Adam7, without filters."""
+    passes = ((0, 0, 8, 8), (4, 0, 8, 8), (0, 4, 4, 8), (2, 0, 4, 4), (0, 2, 2, 4), (1, 0, 2, 2),
+              (0, 1, 1, 2))  # fmt: skip
+    colour = DEEP[..., :3].astype(">u2")
+    parts = [colour[y::down, x::right] for x, y, right, down in passes]
+    lines = b"".join(b"\0" + line.tobytes() for part in parts if part.size for line in part)
+    plain = deep_png(colour, 2)
+    header = struct.pack(">IIBBBBB", 7, 9, 16, 2, 0, 0, 1)
+    chunks = ((b"IHDR", header), (b"IDAT", zlib.compress(lines)), (b"IEND", b""))
+    data = plain[:8] + b"".join(
+        struct.pack(">I", len(body)) + kind + body + struct.pack(">I", zlib.crc32(kind + body))
+        for kind, body in chunks
+    )
+    np.testing.assert_array_equal(whole(read(data)), colour)
+
+
+@pytest.mark.parametrize("order", ["<", ">"])
+def test_a_tiff_is_whole_in_both_byte_orders(read: Any, order: str) -> None:
+    np.testing.assert_array_equal(
+        whole(read(tiff(DEEP[..., :3], photometric=RGB, order=order))), DEEP[..., :3]
+    )
+
+
+@pytest.mark.parametrize("compression", ["LZW", "Deflate", "PackBits"])
+def test_a_compressed_tiff_is_whole(tmp_path: Path, file_case: Any, compression: str) -> None:
+    writer = sitk.ImageFileWriter()
+    writer.SetFileName(str(tmp_path / "x.tif"))
+    writer.SetUseCompression(True)
+    writer.SetCompressor(compression)
+    writer.Execute(sitk.GetImageFromArray(DEEP[..., :3], isVector=True))
+    scan = read_scan(file_case(tmp_path / "x.tif", "picture"))
+    np.testing.assert_array_equal(whole(scan), DEEP[..., :3])
+
+
+@pytest.mark.parametrize("kind", ["png", "tiff", "premultiplied"])
+def test_transparency_is_laid_on_black(read: Any, kind: str) -> None:
+    shown = DEEP[..., :3] * (DEEP[..., 3:] / 65535)
+    if kind == "png":
+        data = deep_png(DEEP, 6)
+    elif kind == "tiff":
+        data = tiff(DEEP, photometric=RGB, tag338=2)
+    else:
+        layer = np.dstack([np.rint(shown).astype(np.uint16), DEEP[..., 3:]])
+        data = tiff(layer, photometric=RGB, tag338=1)
+    np.testing.assert_array_equal(whole(read(data)), np.rint(shown))
+
+
+def test_grey_with_transparency_keeps_all_bits_and_is_grey(read: Any) -> None:
+    scan = read(deep_png(DEEP[..., :2], 4))
+    expected = np.rint(DEEP[..., 0] * (DEEP[..., 1] / 65535))
+    assert (scan.unit, scan.warnings) == ("stored", ())
+    np.testing.assert_array_equal(scan.pixels[0, ..., 0], expected)
+
+
+def test_a_transparent_colour_is_black(read: Any) -> None:
+    chunk = (b"tRNS", DEEP[..., :3][2, 3].astype(">u2").tobytes())
+    expected = DEEP[..., :3].copy()
+    expected[2, 3] = 0
+    np.testing.assert_array_equal(whole(read(deep_png(DEEP[..., :3], 2, chunk))), expected)
+
+
+def test_the_orientation_is_applied(read: Any) -> None:
+    scan = read(tiff(DEEP[..., :3], photometric=RGB, tag274=3))
+    np.testing.assert_array_equal(whole(scan), DEEP[..., :3][::-1, ::-1])
+
+
+def test_channels_that_agree_are_grey_and_still_0_to_255(read: Any) -> None:
+    grey = np.repeat(DEEP[..., :3][..., :1], 3, axis=2)
+    scan = read(deep_png(grey, 2))
+    assert scan.pixels.shape == (1, 9, 7, 1)
+    np.testing.assert_array_equal(whole(scan), grey[..., :1])
+
+
+def test_a_stack_of_colour_of_eight_and_of_sixteen_bits_is_one(tmp_path: Path) -> None:
+    eight = RNG.integers(0, 256, DEEP[..., :3].shape, np.uint8)
+    (tmp_path / "a").write_bytes(png(eight.reshape(9, -1), 8, 2, width=7))
+    (tmp_path / "b").write_bytes(deep_png(DEEP[..., :3], 2))
+    files = (str(tmp_path / "a"), str(tmp_path / "b"))
+    scan = read_scan(Case("x", files, "picture", "x"))
+    np.testing.assert_array_equal(scan.pixels[0], eight)
+    np.testing.assert_allclose(scan.pixels[1], DEEP[..., :3] / 257, rtol=1e-6)
+
+
+def test_inks_are_reduced_and_said_so(read: Any, codes: Any) -> None:
+    scan = read(tiff(DEEP, photometric=CMYK))
+    assert codes(scan) == ["reduced_bits"]
+    upper = 255 - (DEEP >> 8).astype(float)
+    np.testing.assert_allclose(scan.pixels[0], upper[..., :3] * upper[..., 3:] / 255, atol=1)
+
+
+def planes(*, packed: bool) -> bytes:
+    """A TIFF whose channels are stored one after the other."""
+    parts = [plane.astype("<u2").tobytes() for plane in np.moveaxis(DEEP[..., :3], -1, 0)]
+    parts = [zlib.compress(part) for part in parts] if packed else parts
+    starts = np.cumsum([8, *map(len, parts)])[:3].tolist()
+    lengths = list(map(len, parts))
+    compression = 8 if packed else 1
+    return tiff(
+        DEEP[..., :3], photometric=RGB, data=b"".join(parts), tag259=compression, tag284=2,
+        tag273=starts, tag279=lengths,
+    )  # fmt: skip
+
+
+def test_compressed_planes_are_reduced_and_said_so(read: Any, codes: Any) -> None:
+    scan = read(planes(packed=True))
+    assert codes(scan) == ["reduced_bits"]
+    np.testing.assert_array_equal(scan.pixels[0], DEEP[..., :3] >> 8)
+
+
+def test_plain_planes_which_pillow_misreads_are_refused(read: Any) -> None:
+    with pytest.raises(ScanError) as caught:
+        read(planes(packed=False))
+    assert caught.value.code == "unsupported_pixels"
+
+
+def test_a_model_sees_a_deep_picture_as_its_copy_of_eight_bits(read: Any) -> None:
+    """To half a step of 255: white is white in both."""
+    preprocessor = Preprocessor(PreprocessConfig(size=32, channels=3))
+    eight = np.rint(DEEP[..., :3] / 257).astype(np.uint8)
+    deep = preprocessor.unit_input(read(deep_png(DEEP[..., :3], 2)))
+    plain = preprocessor.unit_input(read(png(eight.reshape(9, -1), 8, 2, width=7)))
+    assert np.abs(deep - plain).max() <= 1.01 / 255
+
+
+def test_nifti_holds_a_deep_picture_in_eight_bits(read: Any, tmp_path: Path) -> None:
+    scan = read(deep_png(DEEP[..., :3], 2))
+    write_nifti(tmp_path / "x.nii", scan)
+    back = sitk.GetArrayFromImage(sitk.ReadImage(tmp_path / "x.nii"))
+    np.testing.assert_array_equal(back.reshape(9, 7, 3), np.rint(DEEP[..., :3] / 257))

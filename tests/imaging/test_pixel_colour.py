@@ -336,16 +336,31 @@ def test_lossless_colour_is_whole(
     np.testing.assert_array_equal(read_image(str(tmp_path / "x.dcm")).pixels[0], expected)
 
 
-@pytest.mark.parametrize(("bits", "warned"), [(5, False), (8, False), (12, True), (16, True)])
+@pytest.mark.parametrize(
+    ("bits", "warned"), [(5, False), (8, False), (12, False), (16, False), (24, False), (32, True)]
+)
 def test_the_range_of_any_depth_becomes_0_to_255(make_dicom: Any, bits: int, warned: bool) -> None:
     top = 2**bits - 1
-    colour = np.array([[[0, top // 2, top]]], np.uint8 if bits <= 8 else np.uint16)
+    cells = np.uint8 if bits <= 8 else np.uint16 if bits <= 16 else np.uint32
+    colour = np.array([[[0, top // 2, top]]], cells)
     image = read_image(
         make_dicom("x.dcm", colour, Modality="OT", BitsStored=bits, HighBit=bits - 1)
     )
-    middle = round(top // 2 * 255 / top) if bits < 8 else 127
-    assert image.pixels[0, 0, 0].tolist() == [0, middle, 255]
+    middle = round(top // 2 * 255 / top) if bits < 8 else 127 if bits == 8 else top // 2 * 255 / top
+    assert image.pixels[0, 0, 0].tolist() == pytest.approx([0, middle, 255])
     assert [warning.code for warning in image.warnings] == ["reduced_bits"] * warned
+
+
+@pytest.mark.parametrize("planar", [0, 1])
+def test_sixteen_bits_of_colour_come_back_whole(make_dicom: Any, planar: int) -> None:
+    colour = np.random.default_rng(1).integers(0, 2**16, (6, 8, 3), np.uint16)
+    stored = colour if planar == 0 else np.ascontiguousarray(np.moveaxis(colour, -1, 0))
+    data = stored.tobytes()
+    path = make_dicom("x.dcm", colour, Modality="OT", PlanarConfiguration=planar, PixelData=data)
+    image = read_image(path)
+    expected = pydicom.dcmread(path).pixel_array
+    assert (image.unit, image.pixels.dtype, image.warnings) == ("display", np.float32, ())
+    np.testing.assert_array_equal(np.rint(image.pixels[0] * np.float32(257)), expected)
 
 
 def test_luma_and_chroma_of_more_than_eight_bits_are_refused(make_dicom: Any) -> None:
@@ -357,3 +372,14 @@ def test_luma_and_chroma_of_more_than_eight_bits_are_refused(make_dicom: Any) ->
 def test_an_icc_profile_changes_nothing(make_dicom: Any) -> None:
     path = make_dicom("x.dcm", RGB, Modality="US", ICCProfile=random.Random(0).randbytes(64))
     np.testing.assert_array_equal(read_image(path).pixels[0], RGB)
+
+
+@pytest.mark.parametrize(("entries", "lost"), [(256, False), (257, False), (259, True)])
+def test_bits_of_a_palette_that_are_lost_are_told_of(
+    make_dicom: Any, entries: int, lost: bool
+) -> None:
+    """Bytes in the upper half, and copies of it in the lower one, lose nothing."""
+    stored = np.arange(16, dtype=np.uint8).reshape(4, 4)
+    tables = np.arange(240, 256) * entries & 0xFFFF if not lost else np.arange(16) * 3001
+    image = read_image(palette_file(make_dicom, stored, lookup_tables(np.stack([tables] * 3))))
+    assert [warning.code for warning in image.warnings] == ["reduced_bits"] * lost
