@@ -34,8 +34,9 @@ class Case:
     (series order is settled by the reader), or in slice order for pictures of
     one `scan_id`. `patient_id` comes from a manifest only; the reader adds the
     one of the DICOM tags to `Scan.patient_id`. `time_point` chooses one of a file that
-    holds several, counting from 0; None takes the first and says so. `warnings` are
-    what was noticed when the scan was found; the reader hands them on.
+    holds several, counting from 0, and must be there; None takes `default_time_point` where
+    the file holds several, or without one the first, and says so. `warnings` are what was
+    noticed when the scan was found; the reader hands them on.
     """
 
     path: str
@@ -50,6 +51,7 @@ class Case:
     series_uid: str | None = None  # which series of `files`, when a folder mixes several
     time_point: int | None = None
     warnings: tuple[ScanWarning, ...] = ()
+    default_time_point: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcli.cli.inputs import exit_status, found_scans
-from medcli.cli.options import AsJson, HidePaths, Model, Overwrite, Scans, TaskName
+from medcli.cli.options import (
+    AsJson,
+    HidePaths,
+    Model,
+    Overwrite,
+    Scans,
+    TaskName,
+    TimePoint,
+)
 from medcli.cli.output import (
     Names,
     common_json,
@@ -40,6 +48,7 @@ def classify(
     scans: Scans,
     model: Model = None,
     task: TaskName = None,
+    time_point: TimePoint = None,
     as_json: AsJson = False,
     csv: Annotated[
         Path | None,
@@ -67,7 +76,7 @@ def classify(
     folder = find_model(model, task)
     with ThreadPoolExecutor(1) as side:  # the model's checksums are taken beside the search
         loading = side.submit(lambda: Predictor(load_package(folder)))
-        cases = found_scans(scans, names)
+        cases = found_scans(scans, names, time_point)
         predictor = loading.result()
     describe_model(predictor.package, names)
     results = []

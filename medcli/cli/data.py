@@ -16,6 +16,7 @@ from medcli.cli.options import (
     Labels,
     Overwrite,
     Scans,
+    TimePoint,
     WindowName,
     parse_window,
 )
@@ -54,6 +55,7 @@ app = typer.Typer(help="Check and convert data sets.", no_args_is_help=True)
 def check(
     scans: Scans,
     labels: Labels = "manifest",
+    time_point: TimePoint = None,
     as_json: AsJson = False,
     hide_paths: HidePaths = False,
 ) -> None:
@@ -68,7 +70,7 @@ def check(
 
     names = Names(hide=hide_paths)
     notes: list[str] = []
-    cases = labelled_scans(scans, labels, names, on_note=notes.append)
+    cases = labelled_scans(scans, labels, names, time_point, notes.append)
     with counting("checking") as on_scan:
         found = check_scans(
             cases, on_scan=on_scan, on_failure=lambda failure: show_failure(failure, names)
@@ -130,6 +132,7 @@ def convert(
         int, typer.Option("--size", metavar="PX", min=8, max=1024, help="Side of an .npz picture.")
     ] = 64,
     labels: Labels = "manifest",
+    time_point: TimePoint = None,
     overwrite: Overwrite = False,
     as_json: AsJson = False,
     hide_paths: HidePaths = False,
@@ -148,7 +151,7 @@ def convert(
     seen_through = parse_window(window)
     check_conversion(output, overwrite=overwrite)
     names = Names(hide=hide_paths)
-    cases = labelled_scans(scans, labels, names)
+    cases = labelled_scans(scans, labels, names, time_point)
     failures: list[Failure] = []
     results: Sequence[ConvertedScan | Failure] = failures
     notes: Sequence[str] = ()

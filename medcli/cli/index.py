@@ -19,6 +19,7 @@ from medcli.cli.options import (
     Model,
     Overwrite,
     TaskName,
+    TimePoint,
 )
 from medcli.cli.output import (
     Names,
@@ -60,6 +61,7 @@ def build(
     model: Model = None,
     task: TaskName = None,
     labels: Labels = "manifest",
+    time_point: TimePoint = None,
     overwrite: Overwrite = False,
     lock_timeout: LockTimeout = 60.0,
     as_json: AsJson = False,
@@ -90,7 +92,7 @@ def build(
             report = build_gallery(
                 target,
                 predictor,
-                _labelled(scans, labels, names),
+                _labelled(scans, labels, names, time_point),
                 overwrite=overwrite,
                 lock_timeout=lock_timeout,
                 on_scan=on_scan,
@@ -109,6 +111,7 @@ def add(
     gallery: GalleryPath = None,
     model: Model = None,
     labels: Labels = "manifest",
+    time_point: TimePoint = None,
     lock_timeout: LockTimeout = 60.0,
     as_json: AsJson = False,
     hide_paths: HidePaths = False,
@@ -129,7 +132,7 @@ def add(
     with opened:
         if model is not None:
             opened.check_fingerprint(load_package(find_model(model)).fingerprint)
-        cases = _labelled(scans, labels, names)
+        cases = _labelled(scans, labels, names, time_point)
         with counting("indexing") as on_scan:
             report = add_to_gallery(
                 opened, predictor, cases, on_scan=on_scan, on_failure=keep_and_show(failures, names)
@@ -186,9 +189,11 @@ def _told(name: str, value: Any) -> str:
     return "–" if value is None else str(value)
 
 
-def _labelled(scans: list[str] | None, labels: str, names: Names) -> list[Case | Failure]:
+def _labelled(
+    scans: list[str] | None, labels: str, names: Names, time_point: int | None
+) -> list[Case | Failure]:
     """The cases of the inputs, by default of the current folder, with their labels."""
-    return labelled_scans(scans or [_here(labels, names)], labels, names)
+    return labelled_scans(scans or [_here(labels, names)], labels, names, time_point)
 
 
 def _here(labels: str, names: Names) -> str:

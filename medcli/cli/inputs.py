@@ -12,24 +12,28 @@ from medcli.records import Case, Failure
 EXIT_UNREADABLE = 3
 
 
-def found_scans(inputs: Sequence[str], names: Names) -> list[Case | Failure]:
+def found_scans(
+    inputs: Sequence[str], names: Names, time_point: int | None = None
+) -> list[Case | Failure]:
     """Every scan that the inputs name, and what is none; ``-`` reads names from stdin.
 
-    `names` numbers them in this order.
+    `names` numbers them in this order. Of files with several time points `time_point` is
+    meant, where a manifest does not say which.
     """
-    return labelled_scans(inputs, "manifest", names)
+    return labelled_scans(inputs, "manifest", names, time_point)
 
 
 def labelled_scans(
     inputs: Sequence[str],
     labels: str,
     names: Names,
+    time_point: int | None = None,
     on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Case | Failure]:
     """`found_scans`; with `labels` "folder" each has the name of its class folder as label."""
     from medcli.data.sources import class_folder_labels, gather_cases
 
-    cases = gather_cases(inputs, stdin=sys.stdin, on_note=on_note)
+    cases = gather_cases(inputs, stdin=sys.stdin, on_note=on_note, time_point=time_point)
     if labels == "folder":
         for root in filter(os.path.isdir, inputs):
             cases = class_folder_labels(cases, root)

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcli.cli.inputs import exit_status, found_scans
-from medcli.cli.options import AsJson, HidePaths, Overwrite, Scans, WindowName, parse_window
+from medcli.cli.options import (
+    AsJson,
+    HidePaths,
+    Overwrite,
+    Scans,
+    TimePoint,
+    WindowName,
+    parse_window,
+)
 from medcli.cli.output import (
     Names,
     common_json,
@@ -46,6 +54,7 @@ def inspect(
         ),
     ] = None,
     window: WindowName = None,
+    time_point: TimePoint = None,
     as_json: AsJson = False,
     overwrite: Overwrite = False,
     hide_paths: HidePaths = False,
@@ -62,7 +71,7 @@ def inspect(
     if preview is not None:
         check_file(preview, overwrite=overwrite)
     names = Names(hide=hide_paths)
-    cases = found_scans(scans, names)
+    cases = found_scans(scans, names, time_point)
     count = sum(isinstance(case, Case) for case in cases)
     sheet = Preview(count, window=seen_through) if preview is not None else None
     results = _inspected(cases, names, sheet, as_json=as_json)

@@ -57,6 +57,16 @@ WindowName = Annotated[
         show_default=False,
     ),
 ]
+TimePoint = Annotated[
+    int | None,
+    typer.Option(
+        "--time-point",
+        metavar="N",
+        min=0,
+        help="Which volume of files that hold several in time, from 0; by default the first.",
+        show_default=False,
+    ),
+]
 Labels = Annotated[
     Literal["manifest", "folder"],
     typer.Option(help="Where labels come from: the manifest, or the names of class folders."),

@@ -9,7 +9,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcli.cli.inputs import exit_status, found_scans
-from medcli.cli.options import AsJson, GalleryPath, HidePaths, Model, Overwrite, Scans
+from medcli.cli.options import (
+    AsJson,
+    GalleryPath,
+    HidePaths,
+    Model,
+    Overwrite,
+    Scans,
+    TimePoint,
+)
 from medcli.cli.output import (
     Names,
     common_json,
@@ -43,6 +51,7 @@ def search(
         bool, typer.Option("--same-patient", help="Also scans of the query's own patient.")
     ] = False,
     model: Model = None,
+    time_point: TimePoint = None,
     as_json: AsJson = False,
     html: Annotated[
         Path | None,
@@ -78,7 +87,7 @@ def search(
         for answer in search_scans(
             opened,
             predictor,
-            found_scans(queries, names),
+            found_scans(queries, names, time_point),
             k=k,
             same_patient=same_patient,
             pictures=html is not None,

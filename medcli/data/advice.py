@@ -77,7 +77,7 @@ ADVICE: dict[str, str] = {
     "rescale_slope_zero": "Check the intensities with medcli inspect.",
     "nan_replaced": "Check how the file was made.",
     "assumed_hu": "Nothing, if it is CT.",
-    "first_time_point": "Save the time point you want as a file of its own.",
+    "first_time_point": "Choose another with --time-point, or the column time_point of a manifest.",
     "first_channel": "Save the channel you want as a file of its own.",
     "first_frame": "Save the page you want as a file of its own.",
     "reduced_bits": "Nothing, if 8 bits a channel are enough.",

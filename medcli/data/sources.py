@@ -92,6 +92,7 @@ def gather_cases(
     *,
     stdin: Iterable[str] | None = None,
     on_note: Callable[[str], None] = lambda note: None,
+    time_point: int | None = None,
 ) -> list[Case | Failure]:
     """Every scan that the inputs name, labelled or not, in input order.
 
@@ -101,6 +102,8 @@ def gather_cases(
         list on `stdin`, one input a line
     stdin : lines to read where ``-`` is given
     on_note : told what was left out of a manifest or read otherwise than it says
+    time_point : which to read of files that hold several, counting from 0, where a manifest
+        does not say it; None: the first, with a warning
 
     Raises
     ------
@@ -115,7 +118,13 @@ def gather_cases(
         found += _find(plain)
         plain.clear()
         found += _members(name, on_note)
-    return found + _find(plain)
+    found += _find(plain)
+    if time_point is None:
+        return found
+    return [
+        each if isinstance(each, Failure) else replace(each, default_time_point=time_point)
+        for each in found
+    ]
 
 
 def folder_manifest(folder: str | Path) -> Path | None:

@@ -29,7 +29,7 @@ def read_series(case: Case) -> Scan:
     """
     headers = [read_header(path) for path in case.files]
     leave_to_worker(header.transfer_syntax for header in headers)
-    stack = stack_slices(headers, case.series_uid, case.time_point)
+    stack = stack_slices(headers, case)
     first = stack.slices[0].header
     check_budget(case.path, (len(stack.slices), first.rows, first.columns, first.samples))
     pixels, images = _decode(stack)

@@ -28,10 +28,10 @@ from pathlib import PurePath
 
 import numpy as np
 
-from medcli.errors import ScanError
 from medcli.imaging.dicom_header import Header, Plane
 from medcli.imaging.dicom_marks import MARKS, Mark
-from medcli.records import ScanWarning
+from medcli.imaging.time_points import asked_time_point
+from medcli.records import Case, ScanWarning
 
 SAME_DIRECTION = math.cos(math.radians(1.0))
 SAME_POSITION_MM = 1e-3
@@ -87,29 +87,31 @@ def slices_of(headers: Sequence[Header]) -> list[Slice]:
     ]
 
 
-def stack_slices(
-    headers: Sequence[Header], series_uid: str | None = None, time_point: int | None = None
-) -> Stack:
-    """Order the frames of `headers` along their normal; slice 0 has the smallest projection.
+def stack_slices(headers: Sequence[Header], case: Case) -> Stack:
+    """Order the frames of `headers`, the files of `case`, along their normal.
+
+    Slice 0 has the smallest projection. The case says which series and which time point of
+    its files is meant.
 
     The normal is the row direction × the column direction, so that array index
     (z, y, x) → LPS is right-handed.
 
     Raises
     ------
-    ScanError : not_found, where there is no such `time_point`
+    ScanError : not_found, where there is no such time point
     """
-    slices, mixed = _one_series(slices_of(headers), series_uid)
+    slices, mixed = _one_series(slices_of(headers), case.series_uid)
     slices, localizers = _without_localizers(slices)
     slices, odd = _largest_group(slices)
     dropped = _warning("mixed_series", "dropped because they do not fit the others", mixed + odd)
     if slices[0].plane.position is None or slices[0].plane.orientation is None:
-        _check_time_point(slices[0], 1, time_point)
+        asked_time_point(case, 1)
         return _unplaced(slices, (*localizers, *dropped))
     parts = part_repeats(slices)
-    if time_point is None and is_cine(parts):
+    asked = asked_time_point(case, len(parts.slices))
+    if asked is None and is_cine(parts):
         return _cine(parts, (*localizers, *dropped))
-    slices, chosen = _one_part(parts, time_point)
+    slices, chosen = _one_part(parts, asked)
     ordered, duplicates = _ordered(slices)
     z, irregular = _spacing(ordered)
     affine, tilt = _affine(ordered, z)
@@ -333,17 +335,10 @@ def _positions(slices: Sequence[Slice]) -> int:
 def _one_part(parts: Parts, time_point: int | None) -> tuple[list[Slice], Warnings]:
     """The slices of the part asked for, else of the first, with a warning."""
     count = len(parts.slices)
-    _check_time_point(parts.slices[0][0], count, time_point)
     if parts.mark is None or time_point is not None:
         return list(parts.slices[time_point or 0]), ()
     message = f"{count} slices at a position, told apart by {parts.mark.keyword}; the first of each"
     return list(parts.slices[0]), (ScanWarning("first_time_point", f"{message} was read"),)
-
-
-def _check_time_point(first: Slice, count: int, time_point: int | None) -> None:
-    if not 0 <= (time_point or 0) < count:
-        message = f"{first.name}: there is no time point {time_point}"
-        raise ScanError("not_found", message, f"Choose one of 0 to {count - 1}")
 
 
 def _cine(parts: Parts, warnings: Warnings) -> Stack:

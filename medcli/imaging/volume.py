@@ -13,6 +13,7 @@ from medcli.errors import ScanError
 from medcli.imaging.files import read_head
 from medcli.imaging.formats import has_suffix, is_minc
 from medcli.imaging.orientation import to_lps
+from medcli.imaging.time_points import asked_time_point
 from medcli.imaging.values import compact, replace_nonfinite
 from medcli.imaging.volume_data import read_voxels
 from medcli.imaging.volume_header import VolumeHeader, damaged
@@ -139,13 +140,9 @@ def _read_header(path: str) -> VolumeHeader:
 def _time_point(case: Case, header: VolumeHeader) -> tuple[int, Warnings]:
     """The time point to be read, and a warning where the first was not asked for."""
     count = header.time_points
-    if case.time_point is not None:
-        if not 0 <= case.time_point < count:
-            message = f"{case.path}: there is no time point {case.time_point}"
-            raise ScanError("not_found", message, f"Choose one of 0 to {count - 1}")
-        return case.time_point, ()
-    if count == 1:
-        return 0, ()
+    chosen = asked_time_point(case, count)
+    if chosen is not None or count == 1:
+        return chosen or 0, ()
     return 0, (ScanWarning("first_time_point", f"{count} time points; the first was read"),)
 
 

@@ -334,3 +334,29 @@ def test_ultrasound_frames_are_moments_with_the_spacing_of_their_region(
     np.testing.assert_array_equal(scan.pixels[..., 0], frames)
     assert scan.spacing_mm == (None, pytest.approx(0.3), pytest.approx(0.2))
     assert scan.affine is None
+
+
+def four_volumes(path: Path) -> np.ndarray:
+    """A 4-D NIfTI of four volumes; its values tell them apart."""
+    volumes = np.arange(4 * 3 * 5 * 6, dtype=np.int16).reshape(4, 3, 5, 6)
+    image = sitk.JoinSeries([sitk.GetImageFromArray(volume) for volume in volumes])
+    sitk.WriteImage(image, path)
+    return volumes
+
+
+def test_a_choice_for_all_scans_is_taken_where_there_is_one(
+    tmp_path: Path, file_case: Any, codes: Any
+) -> None:
+    volumes = four_volumes(tmp_path / "several.nii")
+    sitk.WriteImage(sitk.GetImageFromArray(volumes[0]), tmp_path / "one.nii")
+    asked = replace(file_case(tmp_path / "several.nii", "volume"), default_time_point=2)
+    scan = read_scan(asked)
+    assert set(np.unique(scan.pixels)) == set(np.unique(volumes[2]))
+    assert "first_time_point" not in codes(scan)
+    lone = read_scan(replace(file_case(tmp_path / "one.nii", "volume"), default_time_point=2))
+    assert set(np.unique(lone.pixels)) == set(np.unique(volumes[0]))
+    of_manifest = read_scan(replace(asked, time_point=1))
+    assert set(np.unique(of_manifest.pixels)) == set(np.unique(volumes[1]))
+    with pytest.raises(ScanError) as caught:
+        read_scan(replace(asked, default_time_point=4))
+    assert (caught.value.code, caught.value.hint) == ("not_found", "Choose one of 0 to 3")
