@@ -43,6 +43,7 @@ WARNINGS = {
     "time_points": "A series of time points: each is a scan; at one position they are a stack.",
     "several_acquisitions": "A series whose positions repeat (echoes …): each is a scan.",
     "several_folders": "The slices of one series lie in several folders; read as one scan.",
+    "frames_of_reference": "Each slice names a frame of reference of its own; read as one scan.",
     "no_positions": "The slices carry no positions; they stand in the order of InstanceNumber.",
     "nonconformant_header": "The header breaks the DICOM standard; it was read as far as possible.",
     "transfer_syntax_assumed": "The header does not name its transfer syntax; it was guessed.",

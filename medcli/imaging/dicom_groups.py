@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from medcli.errors import ScanError
@@ -56,7 +56,7 @@ def unite_folders(parts: Sequence[Case]) -> Case | None:
     case = _case(headers, None)
     folders = len({os.path.dirname(path) for path in case.files})
     message = f"the slices of the series lie in {folders} folders; read as one scan"
-    return replace(case, warnings=(ScanWarning("several_folders", message),))
+    return replace(case, warnings=(*case.warnings, ScanWarning("several_folders", message)))
 
 
 def _series(headers: Sequence[Header]) -> list[list[Header]]:
@@ -75,7 +75,26 @@ def _series(headers: Sequence[Header]) -> list[list[Header]]:
             alone.append([header])
         else:
             groups.setdefault(_series_key(header), []).append(header)
-    return alone + [stack for group in groups.values() for stack in _stacks(group)]
+    return alone + [stack for group in _joined(groups.values()) for stack in _stacks(group)]
+
+
+def _joined(groups: Iterable[list[Header]]) -> list[list[Header]]:
+    """Groups, with those of one slice joined that make a stack but for the frame of reference.
+
+    Some devices write a new frame of reference into each slice of a series.
+    """
+    kept: list[list[Header]] = []
+    lone: dict[str, list[Header]] = {}
+    for group in groups:
+        if len(group) == 1 and group[0].series_uid is not None:
+            lone.setdefault(group[0].series_uid, []).append(group[0])
+        else:
+            kept.append(group)
+    for series in lone.values():
+        for stack in _stacks(series):
+            one = len(stack) > 1 and complement(slices_of(stack))
+            kept += [stack] if one else [[each] for each in stack]
+    return kept
 
 
 def _series_key(header: Header) -> tuple[object, ...]:
@@ -159,7 +178,8 @@ def _cases(stack: Sequence[Header], folder: str | None) -> list[Case]:
         )
         case = _case(group, folder)
         scan_id = f"{case.scan_id}~{number + 1}" if number and len(group) > 1 else case.scan_id
-        cases.append(replace(case, scan_id=scan_id, warnings=(ScanWarning(code, message),)))
+        warnings = (*case.warnings, ScanWarning(code, message))
+        cases.append(replace(case, scan_id=scan_id, warnings=warnings))
     return cases
 
 
@@ -168,12 +188,15 @@ def _case(group: Sequence[Header], folder: str | None) -> Case:
     files = tuple(header.path for header in group)
     first = group[0]
     alone = len(files) == 1
+    frames = len({header.frame_of_reference for header in group})
+    message = f"the slices name {frames} frames of reference; read as one scan"
     return Case(
         path=files[0] if alone else folder or os.path.commonpath(map(os.path.dirname, files)),
         files=files,
         kind="dicom",
         scan_id=(first.sop_uid if alone else first.series_uid) or _geometry_id(group),
         series_uid=first.series_uid,
+        warnings=(ScanWarning("frames_of_reference", message),) if frames > 1 else (),
     )
 
 

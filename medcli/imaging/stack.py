@@ -221,17 +221,23 @@ def _projections(slices: Sequence[Slice]) -> np.ndarray:
 
 
 def complement(slices: Sequence[Slice]) -> bool:
-    """Whether slices from several places make one stack: alike, on one line, no position twice."""
+    """Whether slices from several places make one stack: alike, on one line, no position twice.
+
+    Their frame of reference is one; or, of more than `STRAYS`, each has its own, which then
+    tells slices apart and not the spaces they lie in.
+    """
     first = slices[0]
     if first.plane.position is None or first.plane.orientation is None:
         return False
-    alike = (
-        _fit(first, each)
-        and each.header.frame_of_reference == first.header.frame_of_reference
-        and not each.header.is_localizer
-        for each in slices
+    frames = {each.header.frame_of_reference for each in slices}
+    own = len(frames) == len(slices) > STRAYS and None not in frames
+    alike = (_fit(first, each) and not each.header.is_localizer for each in slices)
+    return (
+        (len(frames) == 1 or own)
+        and all(alike)
+        and _most_at_one_position(slices) == 1
+        and _on_a_line(slices)
     )
-    return all(alike) and _most_at_one_position(slices) == 1 and _on_a_line(slices)
 
 
 def _on_a_line(slices: Sequence[Slice]) -> bool:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 
 from medcli.imaging.discovery import find_scans
@@ -120,3 +121,59 @@ def test_no_time_of_day_leaves_the_reader(
     (found,) = find_scans([str(tmp_path)])
     (scan,) = scans_in(tmp_path)
     assert "101112" not in f"{found!r}{scan!r}{dict(scan.metadata)}"
+
+
+def with_own_frames(paths: list[str], first: int = 0) -> None:
+    """Give each file a frame of reference of its own."""
+    for number, path in enumerate(paths, start=first):
+        dataset = pydicom.dcmread(path)
+        dataset.FrameOfReferenceUID = f"1.9.{number}"
+        dataset.save_as(path)
+
+
+def test_a_frame_of_reference_in_every_slice_parts_nothing(
+    tmp_path: Path, write_ct_series: Any, hu_volume: Any, codes: Any
+) -> None:
+    hu = hu_volume(5)
+    with_own_frames(write_ct_series(tmp_path, hu, order=[3, 0, 4, 1, 2]))
+    (scan,) = scans_in(tmp_path)
+    assert codes(scan) == ["frames_of_reference"]
+    np.testing.assert_array_equal(scan.pixels[..., 0], hu)
+    assert scan.spacing_mm == pytest.approx((2.5, 0.7, 0.8))
+
+
+def test_slices_with_own_frames_of_reference_beside_others_stay_apart(
+    tmp_path: Path, write_ct_series: Any, hu_volume: Any, codes: Any
+) -> None:
+    """Two of them are too few to tell; those of one orientation are a scan, the others another."""
+    tags = {"SeriesInstanceUID": "1.2.3"}
+    with_own_frames(write_ct_series(tmp_path / "a", hu_volume(2), **tags))
+    assert [len(scan.pixels) for scan in scans_in(tmp_path / "a")] == [1, 1]
+    sagittal = (0, 1, 0, 0, 0, -1)
+    with_own_frames(write_ct_series(tmp_path / "b", hu_volume(4), **tags))
+    turned = write_ct_series(tmp_path / "c", hu_volume(3), orientation=sagittal, **tags)
+    with_own_frames(turned, first=10)
+    for path in turned:
+        Path(path).rename(tmp_path / "b" / f"sagittal{Path(path).name}")
+    scans = scans_in(tmp_path / "b")
+    assert sorted(len(scan.pixels) for scan in scans) == [3, 4]
+    assert {code for scan in scans for code in codes(scan)} == {"frames_of_reference"}
+
+
+def test_slices_at_one_position_with_own_frames_of_reference_are_no_stack(
+    tmp_path: Path, write_ct_series: Any, hu_volume: Any
+) -> None:
+    with_own_frames(write_ct_series(tmp_path, hu_volume(4), spacing=(0.0, 1.0, 1.0)))
+    assert [len(scan.pixels) for scan in scans_in(tmp_path)] == [1, 1, 1, 1]
+
+
+def test_a_slice_a_folder_with_a_frame_of_reference_each_is_one_scan(
+    tmp_path: Path, write_ct_series: Any, hu_volume: Any, codes: Any
+) -> None:
+    paths = write_ct_series(tmp_path / "x", hu_volume(4))
+    with_own_frames(paths)
+    for number, path in enumerate(paths):
+        (tmp_path / "all" / str(number)).mkdir(parents=True)
+        Path(path).rename(tmp_path / "all" / str(number) / "IM")
+    (scan,) = scans_in(tmp_path / "all")
+    assert codes(scan) == ["frames_of_reference", "several_folders"]
