@@ -61,6 +61,7 @@ WARNINGS = {
     "fewer_hits": "The gallery holds fewer scans that may answer than were asked for.",
     "one_class": "The scans evaluated show one class only; AUROC is undefined.",
     "missing_class": "A class has no scan among those evaluated; means leave it out.",
+    "label_unclear": "The files lie in the folders of several classes; the scan has no label.",
     "unknown_patient": "Scans without a patient; each counts as a patient of its own.",
     "resamples_skipped": "Bootstrap resamples with one class only were left out of an interval.",
 }

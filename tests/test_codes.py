@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -37,6 +38,7 @@ def used_codes(called: tuple[str, ...]) -> set[str]:
     return found
 
 
+@cache
 def words_of_the_code() -> set[str]:
     """Every string constant of the package outside the list itself and the advice on it."""
     lists = ("codes.py", "advice.py")

@@ -32,6 +32,7 @@ from medcli.cli.output import (
     print_line,
     print_table,
     say,
+    show_warnings,
     warn,
 )
 from medcli.errors import ScanError
@@ -193,7 +194,12 @@ def _labelled(
     scans: list[str] | None, labels: str, names: Names, time_point: int | None
 ) -> list[Case | Failure]:
     """The cases of the inputs, by default of the current folder, with their labels."""
-    return labelled_scans(scans or [_here(labels, names)], labels, names, time_point)
+    cases = labelled_scans(scans or [_here(labels, names)], labels, names, time_point)
+    for case in cases:
+        if isinstance(case, Case) and case.label is None:
+            unclear = [each for each in case.warnings if each.code == "label_unclear"]
+            show_warnings(case.path, unclear, names)
+    return cases
 
 
 def _here(labels: str, names: Names) -> str:

@@ -59,6 +59,7 @@ ADVICE: dict[str, str] = {
     "burned_in_text": "Look for names before you share or train; crop or mask them.",
     "many_sizes": "Nothing: medcli fits every scan into the size of the model.",
     "mixed_photometric": "Nothing in medcli; other programs may show these inverted.",
+    "label_unclear": "Move the whole series into the folder of its class, or write a manifest.",
     "unknown_patient": "Add a column patient_id: near-copies of one patient may be split apart.",
     # What the reader noticed.
     "gap": _SERIES,

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import os
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
@@ -11,7 +12,7 @@ from medcli.data.manifest import SPLIT_NAMES, closest, read_manifest
 from medcli.data.medmnist import read_archive
 from medcli.errors import ManifestError, ScanError, UsageError
 from medcli.imaging.discovery import find_scans
-from medcli.records import Case, Failure
+from medcli.records import Case, Failure, ScanWarning
 
 
 @dataclass(frozen=True, slots=True)
@@ -152,23 +153,34 @@ def class_folders(root: str | Path) -> list[tuple[str | None, str, Path]]:
 def class_folder_labels(cases: Iterable[Case | Failure], root: str | Path) -> list[Case | Failure]:
     """Cases under `root` with the name of their class folder as label.
 
-    Cases that lie in no class folder keep the label they have.
+    Cases that lie in no class folder keep the label they have. A case whose files lie in the
+    folders of several classes has none, and a warning (label_unclear) names them.
     """
     labels = {folder.resolve(): label for _, label, folder in class_folders(root)}
     return [
-        case
-        if isinstance(case, Failure)
-        else replace(
-            case, label=next((labels[up] for up in _ups(case) if up in labels), case.label)
-        )
-        for case in cases
+        case if isinstance(case, Failure) else _with_folder_label(case, labels) for case in cases
     ]
 
 
-def _ups(case: Case) -> list[Path]:
-    """The folders around a case, itself first where it is one."""
-    path = Path(case.files[0] if case.files else case.path).resolve()
-    return [path, *path.parents]
+def _with_folder_label(case: Case, labels: Mapping[Path, str]) -> Case:
+    """The case with the label of the class folder around its files."""
+    folders = sorted({os.path.dirname(file) for file in case.files})
+    found = {label for folder in folders if (label := _label_around(folder, labels)) is not None}
+    if not found:
+        return case
+    if len(found) == 1:
+        return replace(case, label=found.pop())
+    named = ", ".join(repr(label) for label in sorted(found))
+    message = f"its files lie in the folders of several classes, {named}: it has no label"
+    return replace(
+        case, label=None, warnings=(*case.warnings, ScanWarning("label_unclear", message))
+    )
+
+
+def _label_around(folder: str, labels: Mapping[Path, str]) -> str | None:
+    """The label of the innermost class folder that `folder` is or lies in."""
+    path = Path(folder).resolve()
+    return next((labels[up] for up in (path, *path.parents) if up in labels), None)
 
 
 def _subfolders(folder: Path) -> list[Path]:

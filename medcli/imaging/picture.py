@@ -71,7 +71,10 @@ def read_pictures(case: Case) -> Scan:
         unit="display" if read[0].for_display else "stored",
         decoder=f"Pillow {pillow_version}",
         patient_id=case.patient_id,
-        warnings=tuple(dict.fromkeys(warning for each in read for warning in each.warnings)),
+        warnings=(
+            *case.warnings,
+            *dict.fromkeys(warning for each in read for warning in each.warnings),
+        ),
     )
 
 

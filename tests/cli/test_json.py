@@ -220,6 +220,19 @@ def test_adding_twice_changes_nothing(medcli: Run, archive: Path, sample_folder:
     assert medcli("index", "info", "--json").json[0]["generation"] == 1
 
 
+def test_a_series_in_the_folders_of_two_classes_is_named(
+    medcli: Run, model: Any, sample_folder: Path, tmp_path: Path
+) -> None:
+    for number, path in enumerate(sorted((sample_folder / "ct" / "SYN-0001-1").iterdir())):
+        folder = tmp_path / "classes" / ("benign", "malignant")[number % 2]
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    done = medcli("index", "build", tmp_path / "classes", "-g", "g", "--labels", "folder")
+    assert done.status == 0
+    assert "label_unclear" in done.err
+    assert medcli("index", "info", "-g", "g", "--json").json[0]["unlabelled"] == 1
+
+
 def test_labels_come_from_the_manifest_or_from_class_folders(
     medcli: Run, archive: Path, model: Any, sample_folder: Path, tmp_path: Path
 ) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import shutil
 from collections.abc import Callable
 from pathlib import Path
 
@@ -8,6 +9,7 @@ import pytest
 
 from medcli.data.sources import class_folder_labels, folder_manifest, gather_cases, load_cases
 from medcli.errors import ManifestError, MedcliError, ScanError, UsageError
+from medcli.imaging.reader import read_scan
 from medcli.records import Case, Failure
 
 Write = Callable[..., Path]
@@ -214,6 +216,34 @@ def test_cases_take_the_name_of_their_class_folder(folders: Path, write_picture:
         str(folders / "dog" / "a.png"): "dog",
         str(folders / "loose.png"): None,
     }
+
+
+def test_a_series_in_two_class_folders_has_no_label_and_says_so(
+    tmp_path: Path, sample_folder: Path
+) -> None:
+    slices = sorted((sample_folder / "ct" / "SYN-0001-1").iterdir())
+    for number, path in enumerate(slices):
+        folder = tmp_path / ("benign", "malignant")[number % 2] / "patient" / "ct"
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    (found,) = class_folder_labels(gather_cases([str(tmp_path)]), tmp_path)
+    assert isinstance(found, Case)
+    assert (len(found.files), found.label) == (len(slices), None)
+    assert [each.code for each in found.warnings] == ["several_folders", "label_unclear"]
+    assert "'benign', 'malignant'" in found.warnings[1].message
+    assert "label_unclear" in [each.code for each in read_scan(found).warnings]
+
+
+def test_a_series_in_two_folders_of_one_class_has_its_label(
+    tmp_path: Path, sample_folder: Path
+) -> None:
+    for number, path in enumerate(sorted((sample_folder / "ct" / "SYN-0001-1").iterdir())):
+        folder = tmp_path / "benign" / str(number % 2)
+        folder.mkdir(parents=True, exist_ok=True)
+        shutil.copy(path, folder)
+    (found,) = class_folder_labels(gather_cases([str(tmp_path)]), tmp_path)
+    assert isinstance(found, Case)
+    assert found.label == "benign"
 
 
 @pytest.mark.real
