@@ -276,7 +276,7 @@ def _write_manifest(path: Path, rows: Sequence[Mapping[str, str]]) -> None:
         name for row in rows for name, value in row.items() if value and name not in _FIRST_COLUMNS
     )
     columns = [*_FIRST_COLUMNS, *filled]
-    with path.open("w", newline="", encoding="utf-8") as file:
+    with path.open("w", newline="", encoding="utf-8", errors="backslashreplace") as file:
         writer = csv.DictWriter(file, columns, restval="", extrasaction="ignore")
         writer.writeheader()
         writer.writerows(rows)

@@ -105,8 +105,11 @@ def _group_key(case: Case) -> str:
 
 
 def _draw(seed: int, key: str) -> bytes:
-    """A number that stands for a key in a seed's lottery, whatever the order of the input."""
-    return hashlib.sha256(f"{seed}:{key}".encode()).digest()
+    """A number that stands for a key in a seed's lottery, whatever the order of the input.
+
+    The key may be a file name that is no UTF-8.
+    """
+    return hashlib.sha256(f"{seed}:{key}".encode(errors="surrogatepass")).digest()
 
 
 def _groups(cases: Iterable[Case], seed: int) -> list[_Group]:

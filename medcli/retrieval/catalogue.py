@@ -5,6 +5,9 @@ Every scan is one row of `scans` with its vectors (float16, little-endian) in
 all that an answer is made of is stored with each row and compared whenever the
 row is read, so a flipped bit is an error and never a wrong hit. Ids are never
 reused (AUTOINCREMENT). Each committed write raises `generation` by one.
+
+A name that is no UTF-8 is stored as its bytes (`rows.storable`); checksums are taken over it
+as Python has it.
 """
 
 from __future__ import annotations
@@ -28,7 +31,9 @@ from medcli.retrieval.rows import (
     State,
     StoredScan,
     VectorRow,
+    restored,
     row_checksum,
+    storable,
 )
 from medcli.retrieval.storage import DAMAGE_HINT, storage_errors
 
@@ -214,7 +219,7 @@ class Catalogue:
         marks = ", ".join("?" * (len(columns) + 1))
         cursor = self._connection.execute(
             f"INSERT INTO scans ({FIELDS}, checksum) VALUES ({marks})",
-            (*columns, row_checksum(columns, stored)),
+            (*map(_storable, columns), row_checksum(columns, stored)),
         )
         scan = cursor.lastrowid
         assert scan is not None  # an INSERT always sets it
@@ -224,7 +229,7 @@ class Catalogue:
         )
         self._connection.executemany(
             "INSERT INTO slices VALUES (?, ?, ?, ?, ?)",
-            ((scan, s.slice, s.file, s.thumbnail, s.checksum(scan)) for s in slices),
+            ((scan, s.slice, storable(s.file), s.thumbnail, s.checksum(scan)) for s in slices),
         )
         self._count("scans", 1)
         self._count("slice_vectors", sum(v.slice is not None for v in vectors))
@@ -290,7 +295,8 @@ class Catalogue:
         groups = itertools.groupby(
             self._connection.execute(f"{vectors} ORDER BY scan, id", chosen), key=itemgetter(0)
         )
-        for scan, *columns, checksum in rows:
+        for scan, *cells, checksum in rows:
+            columns = [restored(cell) for cell in cells]
             owner, group = next(groups, (None, ()))
             if owner != scan:
                 raise self.damaged(f"scan {scan} does not match its vectors")
@@ -310,7 +316,7 @@ class Catalogue:
         if column not in ("scan_id", "pixel_sha256", "patient"):
             raise ValueError(f"{column} has no index")
         rows = self._connection.execute(
-            f"SELECT id FROM scans WHERE {column} = ? ORDER BY id", (value,)
+            f"SELECT id FROM scans WHERE {column} = ? ORDER BY id", (storable(value),)
         )
         return [scan for (scan,) in rows]
 
@@ -328,7 +334,7 @@ class Catalogue:
         if found is None:
             return None
         file, thumbnail, checksum = found
-        row = SliceRow(number, file, thumbnail)
+        row = SliceRow(number, restored(file), thumbnail)
         if row.checksum(scan) != checksum:
             raise self.damaged(f"slice {number} of scan {scan} does not match its checksum")
         return row
@@ -340,12 +346,16 @@ class Catalogue:
         rows = self._connection.execute(
             f"SELECT {column}, COUNT(*) FROM scans GROUP BY {column} ORDER BY {column}"
         )
-        return dict(rows)
+        return {restored(value): count for value, count in rows}
 
     def total_slices(self) -> int:
         """Slices of all scans."""
         (total,) = self._connection.execute("SELECT TOTAL(n_slices) FROM scans").fetchone()
         return int(total)
+
+
+def _storable(cell: Any) -> Any:
+    return storable(cell) if isinstance(cell, str) else cell
 
 
 def _connect(path: Path, mode: str, *, query_only: bool = False) -> sqlite3.Connection:

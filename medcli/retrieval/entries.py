@@ -11,7 +11,7 @@ import numpy as np
 from medcli.errors import MismatchError, ScanError
 from medcli.records import Failure, GalleryEntry, ScanWarning
 from medcli.retrieval.catalogue import Catalogue
-from medcli.retrieval.rows import ScanRow, SliceRow, StoredScan, VectorRow
+from medcli.retrieval.rows import ScanRow, SliceRow, StoredScan, VectorRow, storable
 
 Outcome = Literal["added", "updated", "unchanged"]
 
@@ -94,7 +94,7 @@ def entry_rows(entry: GalleryEntry, patient: str | None, dim: int) -> EntryRows:
     Raises
     ------
     MismatchError, ScanError : see `unit_vectors`
-    ScanError : a name that is no Unicode (code "bad_name")
+    ScanError : a name that no file system holds (code "bad_name")
     ValueError : slice numbers outside of the scan
     """
     files = tuple(os.path.abspath(file) for file in entry.files)
@@ -121,13 +121,14 @@ def entry_rows(entry: GalleryEntry, patient: str | None, dim: int) -> EntryRows:
 
 
 def _check_names(entry: GalleryEntry, names: tuple[str, ...]) -> None:
-    """SQLite holds Unicode only; a file system may hold names that are none."""
+    """Names that are no UTF-8 are stored as bytes; what stands for no bytes cannot be."""
     try:
-        "".join(names).encode()
-    except UnicodeEncodeError as error:
+        for name in names:
+            storable(name)
+    except ValueError as error:
         raise ScanError(
             "bad_name",
-            f"the name {entry.path!a} is not valid UTF-8",
+            f"the name {entry.path!a} cannot be stored",
             "rename the file and add it again",
         ) from error
 

@@ -4,17 +4,40 @@ from __future__ import annotations
 
 import hashlib
 import json
+import re
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
 
+_SURROGATES = re.compile("[\ud800-\udfff]")  # among them what stands for bytes that are no UTF-8
+
 # The columns of a scan, in the order of `ScanRow`.
 FIELDS = (
     "scan_id, path, files, n_slices, label, patient, modality, format, decoder, "
     "pixel_sha256, metadata"
 )
+
+
+def storable(text: str | None) -> str | bytes | None:
+    """A text as SQLite can hold it: bytes where it is a file name that is no UTF-8.
+
+    Raises
+    ------
+    ValueError : lone surrogates that stand for no bytes of a file name
+    """
+    if text is None or not _SURROGATES.search(text):
+        return text
+    data = text.encode("utf-8", "surrogateescape")  # a ValueError for other surrogates
+    if restored(data) != text:
+        raise ValueError("surrogates that stand for valid UTF-8")
+    return data
+
+
+def restored(stored: Any) -> Any:
+    """What `storable` was given; all other values as they are."""
+    return stored.decode("utf-8", "surrogateescape") if isinstance(stored, bytes) else stored
 
 
 @dataclass(frozen=True, slots=True)

@@ -349,7 +349,7 @@ def _write(
             provenance=_provenance(data, fitted, difference),
             metrics=metrics,
         )
-        (folder / CARD).write_text(model_card(package), encoding="utf-8")
+        (folder / CARD).write_text(model_card(package), encoding="utf-8", errors="backslashreplace")
         seal(folder)
     return load_package(target)
 

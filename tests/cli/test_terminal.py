@@ -87,11 +87,19 @@ def test_a_name_that_is_no_utf8_does_not_break_anything(
     assert answer.json[0]["path"] == name
     assert r"caf\udce9 \udcff.png" in Path("table.csv").read_text()
     built = medcli("index", "build", name, "scan.dcm", "-g", "g", "--json")
-    assert built.status == 3
-    assert [failure["error"]["code"] for failure in built.json[0]["failures"]] == ["bad_name"]
-    done = medcli("search", name, "-g", "g", "--html", "page.html")
+    assert (built.status, built.json[0]["added"]) == (0, 2)
+    done = medcli("search", "scan.dcm", "-g", "g", "--html", "page.html")
     assert done.status == 0
+    assert r"caf\udce9 \udcff.png" in done.out
     assert "caf? ?.png" in Path("page.html").read_text()
+    (answer,) = medcli("search", "scan.dcm", "-g", "g", "--json").json
+    stored = Path(answer["hits"][0]["path"])
+    assert stored.name == name
+    assert stored.is_file()
+    shutil.copytree(".", "folder", ignore=shutil.ignore_patterns("folder", "g"))
+    for form in ("nifti", "png", "npz"):
+        assert medcli("data", "convert", "folder", "-o", form, "--to", form).status == 0
+    assert medcli("data", "check", "folder").status == 0
 
 
 def command(*arguments: str | Path) -> list[str]:

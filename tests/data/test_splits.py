@@ -3,6 +3,7 @@ from __future__ import annotations
 import random
 from collections import Counter
 from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 from hypothesis import given, settings
@@ -73,6 +74,12 @@ def test_the_split_depends_on_the_seed_and_not_on_the_order(make_cases: Make) ->
     shuffled = random.Random(1).sample(cases, len(cases))
     assert split_by_patient(cases, seed=7) == split_by_patient(shuffled, seed=7)
     assert split_by_patient(cases, seed=7) != split_by_patient(cases, seed=8)
+
+
+def test_file_names_that_are_no_utf8_are_split_as_others(make_cases: Make) -> None:
+    cases = [replace(case, scan_id=f"M\udcfcller {case.scan_id}") for case in many(make_cases)]
+    nameless = [replace(case, patient_id=None) for case in cases]
+    assert sum(map(len, parts(split_by_patient(nameless, seed=1)).values())) == len(cases)
 
 
 def test_unknown_patients_are_groups_of_their_own_with_a_warning(make_cases: Make) -> None:

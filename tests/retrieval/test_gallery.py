@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import sqlite3
 import stat
@@ -164,10 +165,38 @@ def test_vectors_of_another_length_belong_to_another_model(
     assert gallery.info()["scans"] == 0
 
 
-def test_a_name_that_is_no_unicode_is_refused(gallery: Gallery, make_entry: Entry) -> None:
-    report = gallery.add([make_entry("a", path="/scans/M\udcfcller"), make_entry("b", seed=1)])
+@pytest.mark.parametrize("name", ["M\ud800ller", "M\udcc3\udca4ller"])
+def test_a_name_that_no_file_can_have_is_refused(
+    gallery: Gallery, make_entry: Entry, name: str
+) -> None:
+    """A surrogate that stands for no byte; two that stand for a valid letter."""
+    report = gallery.add([make_entry("a", path=f"/scans/{name}"), make_entry("b", seed=1)])
     assert report.added == 1
     assert report.refused[0].code == "bad_name"
+
+
+def test_names_that_are_no_utf8_come_back_as_they_were(gallery: Gallery, make_entry: Entry) -> None:
+    name = os.fsdecode(b"/scans/M\xfcller \xff/caf\xc3\xa9")
+    fields = {"scan_id": name, "path": name, "files": (name,), "slice_files": (name,)}
+    entry = make_entry("a", **fields, label="M\udcfcller")
+    assert gallery.add([entry, make_entry("b", seed=1)]).added == 2
+    assert gallery.add([entry]).unchanged == 1
+    (stored,) = gallery.lookup(scan_id=name)
+    assert (stored.row.path, stored.row.scan_id, stored.row.files) == (name, name, (name,))
+    assert stored.row.label == "M\udcfcller"
+    found = gallery.catalogue.slice(stored.id, 0)
+    assert found is not None
+    assert found.file == name
+    assert gallery.info()["classes"]["M\udcfcller"] == 1
+
+
+def test_a_flipped_byte_in_such_a_name_is_noticed(gallery: Gallery, make_entry: Entry) -> None:
+    name = os.fsdecode(b"/scans/M\xfcller")
+    gallery.add([make_entry("a", path=name)])
+    with sqlite3.connect(gallery.catalogue.path) as connection:
+        connection.execute("UPDATE scans SET path = ?", (b"/scans/M\xfdller",))
+    with pytest.raises(DamagedError):
+        list(gallery.catalogue.stored())
 
 
 def test_every_batch_is_kept_when_a_later_one_fails(gallery: Gallery, make_entry: Entry) -> None:
