@@ -42,10 +42,17 @@ def print_words(text: str) -> None:
 
 
 def print_table(table: Table) -> None:
-    """A table on stdout."""
+    """A table on stdout; in a pipe or file without the blanks that fill its last column."""
     from medcli.cli.console import stdout
 
-    stdout().print(table)
+    console = stdout()
+    if console.is_terminal:
+        console.print(table)
+        return
+    with console.capture() as drawn:
+        console.print(table)
+    sys.stdout.writelines(f"{line.rstrip()}\n" for line in drawn.get().rstrip("\n").split("\n"))
+    sys.stdout.flush()
 
 
 def say(message: str, style: str = "") -> None:

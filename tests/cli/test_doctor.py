@@ -69,3 +69,9 @@ def test_the_home_is_not_named_where_paths_are_hidden(medcli: Run, home: Path) -
     for form in ([], ["--json"]):
         done = medcli("doctor", "--hide-paths", *form)
         assert str(home) not in done.out + done.err
+
+
+def test_a_pipe_gets_no_blanks_at_the_ends_of_lines(medcli: Run) -> None:
+    lines = medcli("doctor").out.splitlines()
+    assert len(lines) > 20
+    assert [line for line in lines if line != line.rstrip()] == []
