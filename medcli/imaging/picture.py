@@ -21,7 +21,7 @@ from medcli.errors import ScanError
 from medcli.imaging.files import open_file
 from medcli.imaging.formats import HEAD_BYTES, PictureFormat, picture_format
 from medcli.imaging.picture_checks import check_picture, truncated
-from medcli.imaging.picture_deep import is_deep, read_deep
+from medcli.imaging.picture_deep import is_deep, mend_byte_order, read_deep
 from medcli.imaging.quiet import collected_warnings
 from medcli.imaging.values import check_budget, compact, replace_nonfinite
 from medcli.records import Case, Scan, ScanWarning
@@ -125,6 +125,7 @@ def _read(path: str) -> _Picture:
 
 def _pixels(path: str, file: BinaryIO, image: Image.Image) -> tuple[np.ndarray, bool, Warnings]:
     """(H, W, 1 or 3) values of an opened picture, whether 255 is white, and what was lost."""
+    mend_byte_order(image)
     if not is_deep(image):
         values = _values(path, image)
         return values, values.dtype == np.uint8, ()

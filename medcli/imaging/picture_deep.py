@@ -1,8 +1,8 @@
-"""PNG and TIFF of 16 bits a channel with colour or transparency, whole.
+"""PNG and TIFF of more than 8 bits, where Pillow must be told how their bytes lie.
 
-Pillow has no picture of that depth and keeps one byte of each value, the upper one. Which
-byte depends on the byte order it is told, so a picture that is decoded once in either order
-gives both.
+Pillow has no picture of 16 bits a channel with colour or transparency, and keeps one byte of
+each value, the upper one. Which byte that is depends on the byte order it is told, so that a
+picture decoded once in either order gives both.
 """
 
 from __future__ import annotations
@@ -18,6 +18,23 @@ _PLANAR = 284  # TIFF tag; 2: each channel is stored by itself
 _NATIVE = "L" if sys.byteorder == "little" else "B"
 _PREMULTIPLIED = "RGBa"
 _GREY_WITH_ALPHA = "LA"  # two channels of 16 bits, which Pillow's RGBA can take for four of 8
+
+
+_IN_NATIVE_ORDER = {"I;16BS": "I;16NS", "I;32BS": "I;32NS", "F;32BF": "F;32NF",
+                    "I;16S": "I;16NS", "I;32S": "I;32NS", "F;32F": "F;32NF"}  # fmt: skip
+"""For what Pillow takes libtiff to give in the byte order of the file, what it gives."""
+
+
+def mend_byte_order(image: Image.Image) -> None:
+    """Let Pillow take what libtiff has decoded in the byte order of this machine.
+
+    Pillow does so of itself for unsigned numbers only, and takes others of a compressed TIFF
+    in the other byte order for what they are not.
+    """
+    for number, tile in enumerate(_tiles(image)):
+        rawmode = _IN_NATIVE_ORDER.get(_rawmode(tile))
+        if tile.codec_name == "libtiff" and rawmode:
+            _tiles(image)[number] = tile._replace(args=(rawmode, *tile.args[1:]))
 
 
 def read_deep(image: Image.Image, again: Callable[[], Image.Image]) -> np.ndarray | None:

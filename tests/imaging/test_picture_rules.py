@@ -101,6 +101,19 @@ def test_numbers_of_a_tiff_stay_whole_in_both_byte_orders(
     assert np.ptp(scan.pixels.astype(float)) == pytest.approx(np.ptp(pixels.astype(float)))
 
 
+@pytest.mark.parametrize("order", ["<", ">"])
+@pytest.mark.parametrize("dtype", [np.uint8, np.uint16, np.int16, np.int32, np.float32])
+def test_compressed_numbers_of_a_tiff_stay_whole_in_both_byte_orders(
+    read: Any, order: str, dtype: Any
+) -> None:
+    """Pillow by itself swaps all but the unsigned ones."""
+    low, high = (-9, 9) if dtype == np.float32 else (np.iinfo(dtype).min, np.iinfo(dtype).max)
+    pixels = np.linspace(low, high, 20).astype(dtype).reshape(4, 5)
+    packed = zlib.compress(pixels.astype(np.dtype(dtype).newbyteorder(order)).tobytes())
+    scan = read(tiff(pixels, order=order, data=packed, tag259=8))
+    np.testing.assert_array_equal(scan.pixels[0, ..., 0], pixels.astype(scan.pixels.dtype))
+
+
 def test_twelve_packed_bits_are_read(read: Any) -> None:
     pixels = RNG.integers(0, 4096, (4, 6), np.uint16)
     packed = b"".join(
