@@ -29,6 +29,9 @@ _SIGMOID_WIDTHS = 3
 _SIGMOID_POINTS = 769
 """Lines through so many points are nowhere further than 2e-5 from a sigmoid."""
 
+_LARGEST = 1e38
+"""Beyond it float32 ends; NaN is not below it either."""
+
 FrameTones = tuple[Tones | None, ...]
 
 
@@ -107,8 +110,9 @@ def spans_bytes(window: Window) -> bool:
 def _sources(dataset: Dataset, frames: int) -> list[Dataset]:
     """For each frame the dataset that holds its VOI attributes."""
     groups = functional_groups(dataset, frames)[:frames]
-    macros = [macro(group, "FrameVOILUTSequence") or dataset for group in groups]
-    return macros + [dataset] * (frames - len(macros))
+    macros = [macro(group, "FrameVOILUTSequence") for group in groups]
+    sources = [each if isinstance(each, Dataset) else dataset for each in macros]
+    return sources + [dataset] * (frames - len(sources))
 
 
 def _tones(source: Dataset, values: np.ndarray, *, little_endian: bool) -> Tones | None:
@@ -139,7 +143,7 @@ def _window(source: Dataset) -> Window | None:
     centers, widths = _numbers(source, "WindowCenter"), _numbers(source, "WindowWidth")
     for center, width in zip(centers, widths, strict=False):
         usable = width > 0 if exact else width >= 1
-        if usable and math.isfinite(center + width):
+        if usable and abs(center) + width < _LARGEST:
             return (center + 0.5, width + 1) if exact else (center, width)
     return None
 

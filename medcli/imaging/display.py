@@ -9,6 +9,7 @@ import numpy as np
 from medcli.config import Window
 from medcli.imaging.intensity import (
     brightness,
+    is_line,
     line,
     percentile_range,
     sampled,
@@ -100,5 +101,8 @@ def _show_greys(scan: Scan, own: Sequence[Tones | None]) -> bool:
 def _shows_greys(values: np.ndarray, tones: Tones | None) -> bool:
     if tones is None:
         return False
+    if is_line(tones):
+        black, white = tones.values
+        return bool(np.any((values > black) & (values < white)))
     levels = brightness(values, tones)
     return bool(np.any((levels > tones.levels.min()) & (levels < tones.levels.max())))

@@ -148,6 +148,15 @@ def test_a_damaged_table_costs_a_warning_and_no_image(
     np.testing.assert_array_equal(display_slice(scan, 0, edge=64), expected)
 
 
+@pytest.mark.parametrize(("center", "width"), [("1E300", "1E301"), ("-1E39", "2E39")])
+def test_a_window_beyond_all_values_is_none(
+    make_dicom: Any, file_case: Any, center: str, width: str
+) -> None:
+    scan = scan_at(make_dicom(WindowCenter=center, WindowWidth=width), file_case)
+    assert (scan.window, scan.tones) == (None, ())
+    assert display_slice(scan, 0).max() == 255
+
+
 def frames_of(macros: list[Dataset | None], **tags: Any) -> dict[str, Any]:
     """Tags of an enhanced object with a Frame VOI LUT by frame."""
     groups = [
