@@ -54,7 +54,7 @@ class Case:
     default_time_point: int | None = None
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, eq=False)
 class Tones:
     """How bright the maker of a file means its values to be shown: a line through points.
 
@@ -72,6 +72,15 @@ class Tones:
     values: np.ndarray = field(repr=False)
     levels: np.ndarray = field(repr=False)
     function: str = "LINEAR"
+
+    def _content(self) -> tuple[str, bytes, bytes]:
+        return self.function, self.values.tobytes(), self.levels.tobytes()
+
+    def __eq__(self, other: object) -> bool:
+        return isinstance(other, Tones) and self._content() == other._content()
+
+    def __hash__(self) -> int:
+        return hash(self._content())
 
 
 @dataclass(frozen=True, slots=True)

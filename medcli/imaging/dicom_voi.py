@@ -76,8 +76,8 @@ def voi_tones(dataset: Dataset, values: np.ndarray, *, little_endian: bool) -> F
 
 def alike(found: Sequence[Tones | None]) -> FrameTones:
     """Equal ones as one object; a single one where all are equal, none where all are None."""
-    kept: dict[object, Tones | None] = {}
-    same = tuple(kept.setdefault(_key(each), each) for each in found)
+    kept: dict[Tones | None, Tones | None] = {}
+    same = tuple(kept.setdefault(each, each) for each in found)
     if len(kept) > 1:
         return same
     return () if None in kept else same[:1]
@@ -168,12 +168,6 @@ def _table(item: Dataset, *, signed: bool, little_endian: bool) -> Tones:
 def _mirrored(tones: Tones, total: float) -> Tones:
     """What shows on `total − x` the inverse of what `tones` shows on x."""
     return Tones(total - tones.values[::-1], 1 - tones.levels[::-1], tones.function)
-
-
-def _key(tones: Tones | None) -> object:
-    if tones is None:
-        return None
-    return tones.function, tones.values.tobytes(), tones.levels.tobytes()
 
 
 def _numbers(dataset: Dataset, keyword: str) -> list[float]:
