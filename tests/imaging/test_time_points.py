@@ -246,6 +246,8 @@ def test_of_the_time_points_of_one_file_the_first_is_read_unless_one_is_chosen(
     second = read_scan(replace(case, time_point=1))
     assert codes(second) == []
     np.testing.assert_array_equal(second.pixels[..., 0], values[[2, 4, 0]])
+    by_option = read_scan(replace(case, default_time_point=1))
+    np.testing.assert_array_equal(by_option.pixels, second.pixels)
     with pytest.raises(ScanError) as caught:
         read_scan(replace(case, time_point=2))
     assert caught.value.code == "not_found"
@@ -360,3 +362,19 @@ def test_a_choice_for_all_scans_is_taken_where_there_is_one(
     with pytest.raises(ScanError) as caught:
         read_scan(replace(asked, default_time_point=4))
     assert (caught.value.code, caught.value.hint) == ("not_found", "Choose one of 0 to 3")
+
+
+def test_of_a_cine_one_moment_can_be_chosen(
+    tmp_path: Path, write_ct_series: Any, hu_volume: Any, dicom_case: Any
+) -> None:
+    """Four slices at one position, told apart by their time."""
+    hu = hu_volume(4)
+    paths = write_ct_series(tmp_path, hu, spacing=(0.0, 1.0, 1.0))
+    for number, path in enumerate(paths):
+        dataset = pydicom.dcmread(path)
+        dataset.TriggerTime = 10 * number
+        dataset.save_as(path)
+    case = dicom_case(paths)
+    assert len(read_scan(case).pixels) == 4
+    chosen = read_scan(replace(case, default_time_point=2))
+    np.testing.assert_array_equal(chosen.pixels[..., 0], hu[2:3])
