@@ -14,7 +14,7 @@ LEVELS = [
     {"errors", "codes", "records", "config", "home", "files"},
     {"imaging", "layers", "retrieval", "evaluation", "report"},
     {"data", "models", "inference"},
-    {"training"},
+    {"training", "explain"},
     {"workflows"},
     {"cli", "__init__"},
     {"__main__"},

@@ -12,6 +12,7 @@ from medcli.cli.data import app as data_app
 from medcli.cli.demo import demo
 from medcli.cli.doctor import doctor
 from medcli.cli.evaluate import evaluate
+from medcli.cli.explain import explain
 from medcli.cli.index import app as index_app
 from medcli.cli.inspect import inspect
 from medcli.cli.output import hidden_error, show_error
@@ -31,6 +32,7 @@ app.command(rich_help_panel="Start")(demo)
 app.command(rich_help_panel="Models")(train)
 app.command(rich_help_panel="Models")(evaluate)
 app.command(rich_help_panel="Models")(classify)
+app.command(rich_help_panel="Models")(explain)
 app.add_typer(index_app, name="index", rich_help_panel="Archive")
 app.command(rich_help_panel="Archive")(search)
 app.command(rich_help_panel="Data")(inspect)

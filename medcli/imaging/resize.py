@@ -39,6 +39,30 @@ def resize(images: np.ndarray, size: int, spacing: Spacing = (None, None)) -> np
     return square
 
 
+def unfit(
+    images: np.ndarray, shape: tuple[int, int], spacing: Spacing = (None, None)
+) -> np.ndarray:
+    """Take images that lie in a square back to the shape they had before `resize`.
+
+    Parameters
+    ----------
+    images :
+        (S, size, size, C) float32
+    shape :
+        rows and columns of the pictures that were fitted
+    spacing :
+        as given to `resize`
+
+    Returns
+    -------
+    (S, *shape, C) float32
+    """
+    size = images.shape[1]
+    rows, columns = fitted_shape(shape, size, spacing)
+    top, left = (size - rows) // 2, (size - columns) // 2
+    return resample(images[:, top : top + rows, left : left + columns], *shape)
+
+
 def fitted_shape(shape: tuple[int, ...], size: int, spacing: Spacing) -> tuple[int, int]:
     """Rows and columns of a picture (H, W) whose longer side, in mm, becomes `size`."""
     row_mm, column_mm = spacing

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import cast
+
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -26,12 +28,16 @@ class LocalResponseNorm(nn.Module):
         self.span, self.alpha, self.beta, self.k = span, alpha, beta, k
 
     def forward(self, maps: Tensor) -> Tensor:
-        """Add the squares of neighbour channels, divide by their power."""
+        """Each value times its factor."""
+        return maps * self.factor(maps)
+
+    def factor(self, maps: Tensor) -> Tensor:
+        """``(k + α Σ_j a_j²)^-β`` of every value: the squares of neighbour channels, added."""
         count = maps.shape[1]
         before, after = self.span // 2, (self.span - 1) // 2
         squares = F.pad(maps.square(), (0, 0, 0, 0, before, after))  # along the channels
         total = sum(squares[:, shift : shift + count] for shift in range(self.span))
-        return maps * (self.k + self.alpha * total) ** -self.beta
+        return cast(Tensor, (self.k + self.alpha * total) ** -self.beta)
 
 
 class SumPool2d(nn.Module):

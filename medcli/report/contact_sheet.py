@@ -29,6 +29,7 @@ class Panel:
     pictures : uint8 (h, w) or (h, w, 3), the longer side as long as a cell
     captions : one a picture
     mm_per_pixel : of the pictures, None where unknown: no scale bar then
+    below : a drawing under the pictures, uint8 (h, w), as wide as them at most
     """
 
     title: str
@@ -36,6 +37,7 @@ class Panel:
     pictures: Sequence[np.ndarray] = field(repr=False)
     captions: Sequence[str]
     mm_per_pixel: float | None = None
+    below: np.ndarray | None = field(default=None, repr=False)
 
 
 def contact_sheet(panels: Sequence[Panel], *, columns: int, side: int) -> bytes:
@@ -96,9 +98,14 @@ def _panel(panel: Panel, columns: int, side: int) -> np.ndarray:
     """Two lines of text over the pictures of one scan: uint8, (h, w) or (h, w, 3)."""
     cells = montage(panel.pictures, columns, side=side, gap=GAP, background=BACKGROUND)
     head = MARGIN + 2 * LINE
-    shape = (head + len(cells) + MARGIN, cells.shape[1] + 2 * MARGIN, *cells.shape[2:])
+    foot = 0 if panel.below is None else len(panel.below) + MARGIN
+    shape = (head + len(cells) + MARGIN + foot, cells.shape[1] + 2 * MARGIN, *cells.shape[2:])
     pixels = np.full(shape, BACKGROUND, np.uint8)
     pixels[head : head + len(cells), MARGIN : MARGIN + cells.shape[1]] = cells
+    if panel.below is not None:
+        drawing = panel.below if pixels.ndim == 2 else panel.below[..., np.newaxis]
+        top = head + len(cells) + MARGIN
+        pixels[top : top + len(drawing), MARGIN : MARGIN + drawing.shape[1]] = drawing
     canvas = _Canvas(pixels)
     width = cells.shape[1]
     canvas.write((MARGIN, MARGIN // 2), canvas.cut(panel.title, width, keep_end=True))

@@ -8,7 +8,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from PIL import Image
 
-from medcli.imaging.resize import fitted_shape, resample, resize, triangle_weights
+from medcli.imaging.resize import fitted_shape, resample, resize, triangle_weights, unfit
 
 
 @settings(max_examples=40, deadline=None)
@@ -64,3 +64,12 @@ def test_proportions_are_kept_in_mm(
 
 def test_extreme_proportions_keep_a_line() -> None:
     assert fitted_shape((1, 5000), 64, (None, None)) == (1, 64)
+
+
+@pytest.mark.parametrize("shape", [(40, 30), (30, 40), (7, 50)])
+def test_what_was_fitted_into_a_square_goes_back_to_its_place(shape: tuple[int, int]) -> None:
+    ramp = np.linspace(0, 1, shape[0])[:, None] + np.linspace(0, 1, shape[1])[None]
+    images = (ramp / 2).astype(np.float32)[None, ..., None]
+    back = unfit(resize(images, 64, (0.5, 1.0)), shape, (0.5, 1.0))
+    assert back.shape == images.shape
+    np.testing.assert_allclose(back[:, 2:-2, 2:-2], images[:, 2:-2, 2:-2], atol=0.03)

@@ -1,0 +1,1 @@
+"""Where in a scan a model looks: heat maps by gradients, deconvolution, occlusion, attention."""

@@ -1,0 +1,65 @@
+"""What is explained: a scan as a model sees it, and one of the model's classes."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import cast
+
+import torch
+from torch import Tensor
+
+from medcli.models.scan_model import ScanModel, ScanOutput
+
+
+@dataclass(frozen=True, slots=True)
+class Subject:
+    """A scan and the class whose logit is explained.
+
+    Attributes
+    ----------
+    model : in evaluation mode
+    images : (S, C, H, W) standardised slices
+    column : of the class among the logits
+    """
+
+    model: ScanModel
+    images: Tensor
+    column: int
+
+    def output(self, images: Tensor | None = None) -> ScanOutput:
+        """What the model says of the scan, or of other `images` in its place."""
+        shown = self.images if images is None else images
+        return self.model.aggregate_ragged(self.model.encode(shown), [len(shown)])
+
+    def logit(self, output: ScanOutput) -> Tensor:
+        """() the logit of the class."""
+        return output.logits[0, self.column]
+
+
+def telling(subject: Subject) -> tuple[Tensor, Tensor]:
+    """The last feature map, and how the class's logit moves with it.
+
+    Returns
+    -------
+    two of (S', F, h, w); of a 3-D network S' is the number of slices that its map has
+    """
+    caught: list[Tensor] = []
+
+    def keep(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
+        whole = output[0] if isinstance(output, tuple) else output
+        caught.append(cast(Tensor, whole))
+
+    handle = subject.model.backbone.register_forward_hook(keep)
+    try:
+        with torch.enable_grad():
+            logit = subject.logit(subject.output(subject.images.requires_grad_()))
+            feature_map = caught[0]
+            (gradient,) = torch.autograd.grad(logit, feature_map)
+    finally:
+        handle.remove()
+    return tuple(_slices_first(part.detach()) for part in (feature_map, gradient))  # type: ignore[return-value]
+
+
+def _slices_first(maps: Tensor) -> Tensor:
+    """(S, F, h, w) as it is; (1, F, s, h, w) of a volume → (s, F, h, w)."""
+    return maps[0].transpose(0, 1) if maps.ndim == 5 else maps
