@@ -29,8 +29,8 @@ from pathlib import PurePath
 import numpy as np
 
 from medcli.errors import ScanError
-from medcli.imaging.dicom_header import Header, Plane
 from medcli.imaging.dicom_marks import MARKS, Mark
+from medcli.imaging.header import Header, Plane
 from medcli.records import ScanWarning
 
 SAME_DIRECTION = math.cos(math.radians(1.0))

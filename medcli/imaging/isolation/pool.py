@@ -18,6 +18,7 @@ import threading
 from typing import Any, BinaryIO, cast
 
 from medcli.errors import ScanError, StorageError
+from medcli.imaging.header_memory import kept_headers
 from medcli.imaging.isolation.together import Batch
 from medcli.imaging.isolation.wire import WireError, receive, send
 from medcli.records import Case, Scan
@@ -87,7 +88,7 @@ class Worker:
         """
         self.served += 1
         try:
-            send(self._questions, case)
+            send(self._questions, (case, kept_headers(case.files)))
             return receive(self._answers)
         except (WireError, OSError) as error:
             raise WorkerDiedError(self.bury()) from error
