@@ -28,7 +28,9 @@ def labelled_scans(
 ) -> list[Case | Failure]:
     """`found_scans`; with `labels` "folder" each has the name of its class folder as label."""
     from medcli.data.sources import class_folder_labels, gather_cases
+    from medcli.imaging.isolation.foresight import foresee
 
+    foresee(inputs)
     cases = gather_cases(inputs, stdin=sys.stdin, on_note=on_note)
     if labels == "folder":
         for root in filter(os.path.isdir, inputs):

@@ -22,8 +22,8 @@ from pydicom.hooks import hooks, raw_element_value
 
 from medcli.errors import ScanError
 
-MAX_ELEMENTS = 2**20
-"""Of a header; an enhanced series of 10,000 frames has about half as many."""
+MAX_ELEMENTS = 2**19
+"""Of a header; an enhanced series of 8,000 frames has about as many."""
 
 ITEM_COST = 8
 """Elements that an item of a sequence counts for: pydicom takes as long for it."""

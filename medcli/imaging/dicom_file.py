@@ -42,6 +42,9 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _IMAGES = re.compile(r"Image Storage|^(Segmentation|Parametric Map) Storage")
 """Names of the SOP classes that hold pixels, but for RT Dose, which may hold histograms only."""
 
+_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+"""RT Dose Storage. It always names a DoseSummationType (DICOM PS3.3 C.8.8.3)."""
+
 _SIZES = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames")
 
 HEADER_BYTES = 2**24
@@ -240,7 +243,8 @@ def _without_pixels(source: BinaryIO, path: str) -> ScanError:
     """Tell an object that holds no image from an image that was cut before its pixels.
 
     An image object without pixel data counts as cut even where its header ends cleanly:
-    the standard requires them, and a cut between two elements looks just so.
+    the standard requires them, and a cut between two elements looks just so. Of a dose,
+    which need not be an image, the last of what it must have is looked for.
     """
     source.seek(0)
     with quiet() as notes:
@@ -252,6 +256,7 @@ def _without_pixels(source: BinaryIO, path: str) -> ScanError:
         if dataset and class_uid is None and text(dataset, "SOPInstanceUID") is None:
             return damaged_header(path)
         is_image = integer(dataset, "Rows") > 0 or _IMAGES.search(UID(class_uid or "").name)
+        cut |= class_uid == _DOSE and text(dataset, "DoseSummationType") is None
         ended_early = any("end of file" in str(note).lower() for note in notes)
         if cut or is_image or ended_early:
             return _ends_early(path, "its pixel data")
