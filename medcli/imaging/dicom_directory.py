@@ -60,7 +60,7 @@ def _file_ids(path: str) -> list[list[str]]:
     """The components of the file identifier of each record that has one."""
     with quiet():
         try:
-            with open_file(path) as file:
+            with open_file(path, start_only=True) as file:
                 dataset = dcmread(up_to_zeros(file, path), force=True)
             records = value(dataset, "DirectoryRecordSequence") or ()
             return [parts for record in records if (parts := _file_id(record))]

@@ -32,7 +32,7 @@ from medcli.imaging.dicom_bounds import (
     up_to_zeros,
 )
 from medcli.imaging.dicom_tags import integer, tag_of, text
-from medcli.imaging.files import open_file
+from medcli.imaging.files import MEMBER, open_file
 from medcli.imaging.quiet import Note, Shared, collected_warnings
 from medcli.imaging.values import MAX_SAMPLES
 from medcli.records import ScanWarning
@@ -61,7 +61,7 @@ def read_tags(path: str, keywords: Sequence[str]) -> FileDataset:
     ScanError : not_found, unreadable, damaged_header, truncated, too_large,
         unsupported_transfer_syntax, no_pixels where the object is none that holds an image
     """
-    with open_file(path) as file:
+    with open_file(path, start_only=True) as file:
         dataset, source = _parse(file, path, [*keywords, *PIXELS])
         if not _holds_pixels(source, dataset):
             raise _without_pixels(source, path)
@@ -78,6 +78,8 @@ def read_dataset(path: str) -> FileDataset:
     ------
     ScanError : as `read_tags`
     """
+    if MEMBER in path:
+        _check_member(path)
     with open_file(path) as file:
         dataset, source = _parse(file, path)
         if not any(keyword in dataset for keyword in PIXELS):
@@ -222,6 +224,14 @@ def _meta(file: BinaryIO, path: str) -> bytes:
     size = file.tell()
     file.seek(0)
     return file.read(size)
+
+
+def _check_member(path: str) -> None:
+    """Refuse a member of an archive that is far larger than its image, before it is inflated."""
+    from medcli.imaging.archive import check_bomb
+
+    with open_file(path, start_only=True) as file:
+        check_bomb(path, _announced_bytes(_parse(file, path, list(_SIZES))[0]))
 
 
 def _announced_bytes(header: Dataset) -> int:

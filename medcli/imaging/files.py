@@ -16,20 +16,22 @@ MEMBER = "!/"
 """What stands between the path of an archive and the name of a member."""
 
 
-def open_file(path: str) -> BinaryIO:
+def open_file(path: str, *, start_only: bool = False) -> BinaryIO:
     """Open a regular file for reading; pipes and devices are refused without a wait.
 
-    A member of an archive is inflated into memory, within bounds.
+    A member of an archive is inflated into memory, within bounds: whole and checked, or
+    with `start_only` as far as it is read, for a header.
 
     Raises
     ------
     ScanError : not_found, unreadable, not_an_image (no regular file); of a member also
         what `medcli.imaging.archive.open_member` raises
+    NeedsWorkerError : a large member, outside of a worker
     """
     if MEMBER in path:
-        from medcli.imaging.archive import open_member
+        from medcli.imaging.archive import open_member, open_member_start
 
-        member = open_member(path)
+        member = open_member_start(path) if start_only else open_member(path)
         if member is not None:
             return member
     return open_plain(path)
@@ -62,11 +64,11 @@ def read_head(path: str, count: int) -> bytes:
     ScanError : as `open_file`
     """
     if MEMBER in path:
-        from medcli.imaging.archive import open_member
+        from medcli.imaging.archive import open_member_start
 
-        member = open_member(path, count)
+        member = open_member_start(path, count)
         if member is not None:
-            return member.read()
+            return member.read(count)
     with open_file(path) as file:
         try:
             return file.read(count)

@@ -9,7 +9,7 @@ import numpy as np
 
 from medcli.imaging.dicom import DicomImage, read_image
 from medcli.imaging.header_memory import known_header
-from medcli.imaging.isolation.inside import leave_to_worker
+from medcli.imaging.isolation.inside import leave_compressed_to_worker
 from medcli.imaging.stack import Stack, stack_slices
 from medcli.imaging.values import check_budget, compact
 from medcli.records import Case, Scan, ScanWarning
@@ -27,7 +27,7 @@ def read_series(case: Case) -> Scan:
     NeedsWorkerError : compressed pixel data, outside of a worker
     """
     headers = [known_header(path) for path in case.files]
-    leave_to_worker(header.transfer_syntax for header in headers)
+    leave_compressed_to_worker(header.transfer_syntax for header in headers)
     stack = stack_slices(headers, case.series_uid, case.time_point)
     first = stack.slices[0].header
     check_budget(case.path, (len(stack.slices), first.rows, first.columns, first.samples))
