@@ -32,7 +32,7 @@ from medcli.imaging.dicom_bounds import (
     up_to_zeros,
 )
 from medcli.imaging.dicom_tags import integer, tag_of, text
-from medcli.imaging.files import MEMBER, open_file
+from medcli.imaging.files import MEMBER, check_size, open_file
 from medcli.imaging.quiet import Note, Shared, collected_warnings
 from medcli.imaging.values import MAX_SAMPLES
 from medcli.records import ScanWarning
@@ -228,10 +228,8 @@ def _meta(file: BinaryIO, path: str) -> bytes:
 
 def _check_member(path: str) -> None:
     """Refuse a member of an archive that is far larger than its image, before it is inflated."""
-    from medcli.imaging.archive import check_bomb
-
     with open_file(path, start_only=True) as file:
-        check_bomb(path, _announced_bytes(_parse(file, path, list(_SIZES))[0]))
+        check_size(path, _announced_bytes(_parse(file, path, list(_SIZES))[0]))
 
 
 def _announced_bytes(header: Dataset) -> int:

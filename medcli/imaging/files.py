@@ -37,6 +37,21 @@ def open_file(path: str, *, start_only: bool = False) -> BinaryIO:
     return open_plain(path)
 
 
+def check_size(path: str, announced: int) -> None:
+    """Refuse a member of an archive that is far larger than the `announced` bytes of its image.
+
+    To be called before it is inflated whole.
+
+    Raises
+    ------
+    ScanError : too_large; what `medcli.imaging.archive.members` raises
+    """
+    if MEMBER in path:
+        from medcli.imaging.archive import check_bomb
+
+        check_bomb(path, announced)
+
+
 def open_plain(path: str, wanted: int | None = None) -> BinaryIO:
     """Open a file that is no member; `wanted` bytes of it will be read, None for all.
 
