@@ -23,7 +23,13 @@ from pydicom.hooks import hooks, raw_element_value
 from medcli.errors import ScanError
 
 MAX_ELEMENTS = 2**19
-"""Of a header; an enhanced series of 8,000 frames has about as many."""
+"""Of a header, beside what its frames may take."""
+
+FRAME_ELEMENTS = 256
+"""Of each frame that a header announces: fifteen functional groups of eight tags."""
+
+MAX_FRAME_ELEMENTS = 3 * 2**19
+"""Of all frames."""
 
 ITEM_COST = 8
 """Elements that an item of a sequence counts for: pydicom takes as long for it."""
@@ -36,6 +42,7 @@ _ZEROS = bytes(_HEAD_BYTES)
 """The head of a data element (0000,0000) without a value."""
 
 _ITEMS = (b"\xfe\xff\0\xe0", b"\xff\xfe\xe0\0")
+_FRAMES = (b"\x28\0\x08\0", b"\0\x28\0\x08")
 _WHOLE = ("O", "UN")
 """How value representations begin that are not taken apart, however long."""
 
@@ -50,6 +57,14 @@ class Budget:
 
     left: int
     path: str = ""
+    frames_known: bool = False
+
+    def announce(self, frames: bytes) -> None:
+        """Allow for as many frames as the first value of NumberOfFrames says."""
+        digits = frames.strip(b" \0")
+        if not self.frames_known and len(digits) < 10 and digits.isdigit():
+            self.left += min(FRAME_ELEMENTS * int(digits), MAX_FRAME_ELEMENTS)
+        self.frames_known = True
 
     def spend(self, elements: int) -> None:
         """Count so many elements.
@@ -69,7 +84,7 @@ class Budget:
         ScanError : too_large
         """
         if self.left < 0:
-            message = f"{self.path}: the header holds more than {MAX_ELEMENTS:,} elements"
+            message = f"{self.path}: the header holds far more elements than an image needs"
             raise ScanError("too_large", message, "No scanner writes such a file")
 
 
@@ -108,7 +123,8 @@ class BoundedFile:
 
     def __init__(self, file: BinaryIO, budget: Budget, *, up_to_zeros: bool) -> None:
         self._read = file.read
-        self._spend = budget.spend
+        self._budget = budget
+        self._frames_follow = False
         self._zeros_allowed = 1 if up_to_zeros else math.inf
         self._zeros_left = self._zeros_allowed
         self.seek = file.seek
@@ -125,8 +141,12 @@ class BoundedFile:
         if size < 0:
             raise ReadAllError
         data = self._read(size)
+        if self._frames_follow:
+            self._budget.announce(data)
+            self._frames_follow = False
         if size == _HEAD_BYTES:
-            self._spend(ITEM_COST if data[:4] in _ITEMS else 1)
+            self._budget.spend(ITEM_COST if data[:4] in _ITEMS else 1)
+            self._frames_follow = data[:4] in _FRAMES
             if data == _ZEROS:
                 self._zeros_left -= 1
                 return data if self._zeros_left >= 0 else b""

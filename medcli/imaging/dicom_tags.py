@@ -33,9 +33,11 @@ def value(dataset: Dataset, keyword: str) -> Any:
     ------
     ScanError : too_large, a header that is a bomb
     """
+    tag = tag_of(keyword)
+    if tag not in dataset:  # half of what is asked for; cheaper than the exception
+        return None
     try:
-        element = dataset.get(tag_of(keyword))
-        found = None if element is None else element.value
+        found = dataset[tag].value
     except Exception:  # pydicom's converters raise whatever a damaged value leads to
         check_bounds()
         warnings.warn(f"{keyword} is unreadable", stacklevel=2)  # counted by `quiet`
@@ -48,7 +50,7 @@ def text(dataset: Dataset, keyword: str) -> str | None:
     found = value(dataset, keyword)
     if found is None:
         return None
-    if isinstance(found, Sequence) and not isinstance(found, str | bytes):
+    if not isinstance(found, str | bytes) and isinstance(found, Sequence):
         found = "\\".join(str(part) for part in found)
     written = str(found)
     if not written.isprintable():
@@ -61,7 +63,8 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> Vector | None:
     found = value(dataset, keyword)
     if found is None:
         return None
-    parts = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
+    single = isinstance(found, float | int | str) or not isinstance(found, Sequence)
+    parts = [found] if single else found
     try:
         result = tuple(float(part) for part in parts)
     except (TypeError, ValueError, OverflowError):

@@ -102,6 +102,24 @@ def test_items_in_a_directory_are_counted(make_dicom: Any, monkeypatch: pytest.M
     assert code_of(referenced_files, path) == "too_large"
 
 
+def enhanced(frames: int, groups: int) -> bytes:
+    """Functional groups of so many frames."""
+    group = sequence(PRIVATE, ITEM[:4] + struct.pack("<I", 80) + distinct(10))
+    frame = ITEM[:4] + struct.pack("<I", groups * len(group)) + group * groups
+    return sequence(PER_FRAME, frame * frames)
+
+
+def test_frames_that_are_announced_may_take_their_share(
+    make_dicom: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(dicom_bounds, "MAX_ELEMENTS", 1000)
+    pixels = np.zeros((60, 2, 2), np.uint16)
+    path = make_dicom("many.dcm", pixels, NumberOfFrames=60)
+    assert read_header(flooded(path, enhanced(60, 15))).frames == 60
+    one = flooded(make_dicom("one.dcm", pixels[0]), enhanced(60, 15))
+    assert code_of(read_header, one) == "too_large"
+
+
 def test_each_file_has_a_budget_of_its_own(
     make_dicom: Any, monkeypatch: pytest.MonkeyPatch
 ) -> None:
