@@ -110,6 +110,7 @@ def _copies(folder: Path, dataset: Dataset, files: int) -> list[str]:
             dataset,
             implicit_vr=syntax == uid.ImplicitVRLittleEndian,
             little_endian=syntax != uid.ExplicitVRBigEndian,
+            force_encoding=syntax == DEFLATED_FRAMES,  # pydicom does not know it
         )
     return paths
 
