@@ -18,7 +18,7 @@ ERRORS = {
     "damaged_pixels": "The pixel data cannot be decoded or contradict the header.",
     "truncated": "The file ends before its data do.",
     "crc": "A checksum inside the file does not match: the data were damaged.",
-    "too_large": "More pixels than the budget allows; checked before decoding.",
+    "too_large": "More pixels, header or inflated bytes than allowed; checked before decoding.",
     "timeout": "Decoding took longer than the time limit.",
     "decoder_missing": "The transfer syntax needs a decoder that is not installed.",
     "decoder_crashed": "The decoder broke down on damaged pixel data.",

@@ -32,7 +32,9 @@ def labelled_scans(
 ) -> list[Case | Failure]:
     """`found_scans`; with `labels` "folder" each has the name of its class folder as label."""
     from medcli.data.sources import class_folder_labels, gather_cases
+    from medcli.imaging.isolation.foresight import foresee
 
+    foresee(inputs)
     cases = gather_cases(inputs, stdin=sys.stdin, on_note=on_note, time_point=time_point)
     if labels == "folder":
         for root in filter(os.path.isdir, inputs):

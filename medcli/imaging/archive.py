@@ -21,7 +21,9 @@ from functools import lru_cache
 from typing import BinaryIO, NamedTuple
 
 from medcli.errors import ScanError
+from medcli.imaging.archive_stream import MemberStart, damaged_data, inflated
 from medcli.imaging.files import MEMBER, open_plain, os_failure
+from medcli.imaging.isolation.inside import leave_to_worker
 from medcli.imaging.values import MAX_SAMPLES
 
 MEMBER_BYTES = 4 * MAX_SAMPLES
@@ -29,6 +31,12 @@ MEMBER_BYTES = 4 * MAX_SAMPLES
 
 ARCHIVE_BYTES = 2**36
 """Most bytes of all members of an archive, inflated."""
+
+IN_PROCESS_BYTES = 2**28
+"""Most bytes of a member that is inflated outside of a worker."""
+
+HEADER_BYTES, HEADER_RATIO = 2**26, 16
+"""A header is inflated no further than the one, or the other times its compressed bytes."""
 
 MAX_MEMBERS = 200_000
 
@@ -60,28 +68,100 @@ def split_path(path: str) -> tuple[str, str] | None:
     return None
 
 
-def open_member(path: str, count: int | None = None) -> BinaryIO | None:
-    """The content of a member, or its first `count` bytes; None where `path` names none.
+def open_member(path: str) -> BinaryIO | None:
+    """The content of a member, whole and checked; None where `path` names none.
 
     Raises
     ------
     ScanError : encrypted, unsupported_compression, too_large, truncated, crc,
         damaged_header; what `members` raises
+    NeedsWorkerError : a member of more than `IN_PROCESS_BYTES`, outside of a worker
     """
+    found = _find_member(path)
+    if found is None:
+        return None
+    if found[1].size > IN_PROCESS_BYTES:
+        leave_to_worker()
+    content = io.BytesIO()  # grows in place; joined chunks would take twice the memory
+    for chunk in _chunks(path, *found):
+        content.write(chunk)
+    content.seek(0)
+    return content
+
+
+def member_chunks(path: str) -> Iterator[bytes] | None:
+    """The content of a member bit by bit, checked at its end; None where `path` names none.
+
+    Raises
+    ------
+    ScanError : as `open_member`, also while it is read
+    """
+    found = _find_member(path)
+    return None if found is None else _chunks(path, *found)
+
+
+def open_member_start(path: str, count: int | None = None) -> BinaryIO | None:
+    """A member for who reads its header, or its first `count` bytes; None where there is none.
+
+    No more is inflated than is read, and no more than a header takes.
+
+    Raises
+    ------
+    ScanError : as `open_member`, of damage also while it is read
+    """
+    found = _find_member(path)
+    if found is None:
+        return None
+    archive, member = found
+    size = member.size if count is None else min(count, member.size)
+    packed = _packed(archive, member, whole=count is None)
+    limit = max(HEADER_BYTES, HEADER_RATIO * member.packed)
+    chunks = inflated(packed, deflated=bool(member.method))
+    return io.BufferedReader(MemberStart(path, chunks, size, limit))
+
+
+def check_bomb(path: str, announced: int) -> None:
+    """Refuse a member that is far larger than the `announced` bytes of its image.
+
+    Raises
+    ------
+    ScanError : too_large; what `members` raises
+    """
+    found = _find_member(path)
+    if found is None:
+        return
+    size, packed = found[1].size, found[1].packed
+    if size > announced + max(HEADER_BYTES, HEADER_RATIO * packed):
+        message = f"{path}: inflates to {size:,} bytes, more than its image"
+        raise ScanError("too_large", message, "No scanner writes such a file")
+
+
+def _find_member(path: str) -> tuple[str, Member] | None:
+    """The archive and the member that `path` names, which can and may be inflated."""
     parts = split_path(path)
     member = members(parts[0]).get(parts[1]) if parts else None
     if parts is None or member is None:
         return None
     _check_member(path, member)
-    whole = count is None
-    wanted = member.size if count is None else min(count, member.size)
-    packed = _packed(parts[0], member, whole)
-    data = _inflate(path, packed, wanted) if member.method else packed[:wanted]
-    if len(data) < wanted:
+    return parts[0], member
+
+
+def _chunks(path: str, archive: str, member: Member) -> Iterator[bytes]:
+    """The content of a member, which must be whole and have its checksum."""
+    size = crc = 0
+    try:
+        for chunk in inflated(_packed(archive, member, whole=True), deflated=bool(member.method)):
+            chunk = chunk[: member.size - size]
+            size, crc = size + len(chunk), zlib.crc32(chunk, crc)
+            yield chunk
+            if size == member.size:
+                break
+    except zlib.error as error:
+        raise damaged_data(path) from error
+    if size < member.size:
         raise ScanError("truncated", f"{path}: the archive ends before it does", "Copy it again")
-    if whole and zlib.crc32(data) != member.crc:
+    if crc != member.crc:
         raise ScanError("crc", f"{path}: a checksum in the archive is wrong", "Copy it again")
-    return io.BytesIO(data)
 
 
 def members(archive: str) -> Mapping[str, Member]:
@@ -200,12 +280,3 @@ def _packed(archive: str, member: Member, whole: bool) -> bytes:
             return file.read(member.packed if whole else min(member.packed, _HEAD_PACKED))
         except OSError as error:
             raise os_failure(archive, error) from error
-
-
-def _inflate(path: str, packed: bytes, wanted: int) -> bytes:
-    """The first `wanted` bytes of a raw deflate stream, fewer where it ends before."""
-    try:
-        return zlib.decompressobj(-zlib.MAX_WBITS).decompress(packed, max(1, wanted))
-    except zlib.error as error:
-        message = f"{path}: the compressed data are damaged"
-        raise ScanError("crc", message, "Copy it again") from error

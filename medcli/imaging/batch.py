@@ -14,6 +14,8 @@ from medcli.records import Case, Failure, Scan
 
 AHEAD = 8  # scans in memory beyond the one in use
 
+WORKERS = 2  # or threads, unless told otherwise
+
 FILES_IN_PROCESS = 64
 """Files that are read sooner than workers start; a scan alone is always read in process."""
 
@@ -35,7 +37,7 @@ def read_case(case: Case, read: Read = read_scan) -> Scan | Failure:
 
 
 def read_all(
-    cases: Iterable[Case | Failure], *, threads: int = 2
+    cases: Iterable[Case | Failure], *, threads: int = WORKERS
 ) -> Iterator[tuple[Case | Failure, Scan | Failure]]:
     """Each case with its scan, in order; at most `AHEAD` scans are read ahead.
 

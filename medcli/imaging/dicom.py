@@ -76,6 +76,8 @@ def read_image(path: str) -> DicomImage:
         try:
             stored = stored >> shape.shift if shape.shift else stored
             image = _image(dataset, stored, shape)
+        except ScanError:
+            raise
         except Exception as error:  # lookup tables of damaged files fail in many ways
             message = f"{path}: a lookup table or rescale value is damaged"
             raise ScanError("damaged_header", message) from error

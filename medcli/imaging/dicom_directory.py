@@ -15,7 +15,8 @@ from pydicom.dataset import Dataset
 from pydicom.filereader import dcmread
 
 from medcli.errors import ScanError
-from medcli.imaging.dicom_file import UpToZeros, damaged_header, quiet
+from medcli.imaging.dicom_bounds import check_bounds, up_to_zeros
+from medcli.imaging.dicom_file import damaged_header, quiet
 from medcli.imaging.dicom_tags import value
 from medcli.imaging.files import MEMBER, open_file, read_head
 from medcli.imaging.formats import HEAD_BYTES, kind_of
@@ -59,13 +60,14 @@ def _file_ids(path: str) -> list[list[str]]:
     """The components of the file identifier of each record that has one."""
     with quiet():
         try:
-            with open_file(path) as file:
-                dataset = dcmread(UpToZeros(file), force=True)
+            with open_file(path, start_only=True) as file:
+                dataset = dcmread(up_to_zeros(file, path), force=True)
             records = value(dataset, "DirectoryRecordSequence") or ()
             return [parts for record in records if (parts := _file_id(record))]
         except ScanError:
             raise
         except Exception as error:  # a damaged file can raise anything, RecursionError included
+            check_bounds()
             raise damaged_header(path) from error
 
 

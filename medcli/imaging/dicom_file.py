@@ -9,7 +9,7 @@ import os
 import re
 import zlib
 from collections.abc import Iterator, Sequence
-from typing import Any, BinaryIO, cast
+from typing import Any, BinaryIO
 
 from pydicom import config as pydicom_config
 from pydicom.dataelem import RawDataElement
@@ -24,8 +24,15 @@ from pydicom.uid import (
 
 from medcli.errors import ScanError
 from medcli.imaging.decoders import DEFLATED, is_supported
-from medcli.imaging.dicom_tags import integer, text
-from medcli.imaging.files import open_file
+from medcli.imaging.dicom_bounds import (
+    ReadAllError,
+    bounded,
+    bounded_values,
+    check_bounds,
+    up_to_zeros,
+)
+from medcli.imaging.dicom_tags import integer, tag_of, text
+from medcli.imaging.files import MEMBER, check_size, open_file
 from medcli.imaging.quiet import Note, Shared, collected_warnings
 from medcli.imaging.values import MAX_SAMPLES
 from medcli.records import ScanWarning
@@ -35,39 +42,13 @@ PIXELS = ("PixelData", "FloatPixelData", "DoubleFloatPixelData")
 _IMAGES = re.compile(r"Image Storage|^(Segmentation|Parametric Map) Storage")
 """Names of the SOP classes that hold pixels, but for RT Dose, which may hold histograms only."""
 
+_DOSE = "1.2.840.10008.5.1.4.1.1.481.2"
+"""RT Dose Storage. It always names a DoseSummationType (DICOM PS3.3 C.8.8.3)."""
+
 _SIZES = ("Rows", "Columns", "BitsAllocated", "SamplesPerPixel", "NumberOfFrames")
 
 HEADER_BYTES = 2**24
 """Of a deflated file so much is inflated in search of its pixels."""
-
-_ZEROS = bytes(8)
-"""The head of a data element (0000,0000) without a value."""
-
-
-class UpToZeros:
-    """A file for pydicom, which ends where its data elements give way to zeros.
-
-    Zeros read as data elements (0000,0000) without a value, eight bytes each: an interrupted
-    copy, or a bomb, would become millions of them. Two in a row are never written on purpose:
-    a value of eight bytes stands between the heads of two elements.
-    """
-
-    def __init__(self, file: BinaryIO) -> None:
-        self._read = file.read
-        self._after_zeros = False
-        self.seek = file.seek
-        self.tell = file.tell
-
-    def read(self, size: int = -1) -> bytes:
-        """As of any file; nothing at the second head of an element that is all zeros."""
-        data = self._read(size)
-        if data != _ZEROS:
-            self._after_zeros = False
-        elif self._after_zeros:
-            return b""
-        else:
-            self._after_zeros = True
-        return data
 
 
 def read_tags(path: str, keywords: Sequence[str]) -> FileDataset:
@@ -80,7 +61,7 @@ def read_tags(path: str, keywords: Sequence[str]) -> FileDataset:
     ScanError : not_found, unreadable, damaged_header, truncated, too_large,
         unsupported_transfer_syntax, no_pixels where the object is none that holds an image
     """
-    with open_file(path) as file:
+    with open_file(path, start_only=True) as file:
         dataset, source = _parse(file, path, [*keywords, *PIXELS])
         if not _holds_pixels(source, dataset):
             raise _without_pixels(source, path)
@@ -97,6 +78,8 @@ def read_dataset(path: str) -> FileDataset:
     ------
     ScanError : as `read_tags`
     """
+    if MEMBER in path:
+        _check_member(path)
     with open_file(path) as file:
         dataset, source = _parse(file, path)
         if not any(keyword in dataset for keyword in PIXELS):
@@ -111,17 +94,17 @@ def quiet() -> Iterator[list[Note]]:
     Its messages quote tag values, so only their number may be told. Values are not
     validated against their VR: nothing here depends on it and it doubles the time.
     """
-    with collected_warnings() as notes, _silent_pydicom():
+    with collected_warnings() as notes, _silent_pydicom(), bounded():
         yield notes
 
 
 @contextlib.contextmanager
 def _silence() -> Iterator[None]:
-    """Pydicom without logging and validation, for the whole process."""
+    """Pydicom without logging and validation but with bounds, for the whole process."""
     logger = logging.getLogger("pydicom")
     was_disabled, logger.disabled = logger.disabled, True
     try:
-        with pydicom_config.disable_value_validation():
+        with pydicom_config.disable_value_validation(), bounded_values():
             yield
     finally:
         logger.disabled = was_disabled
@@ -158,26 +141,37 @@ def _parse(
     """
     header_only, source = keywords is not None, file
     try:
-        syntax, start = _meta(file)
-        if syntax == DEFLATED:
-            source = _inflated(file, path, start, header_only=header_only)
-        elif not header_only and _size(file) > 4 * MAX_SAMPLES + HEADER_BYTES:
+        if not header_only and _size(file) > 4 * MAX_SAMPLES + HEADER_BYTES:
             raise ScanError("too_large", f"{path}: the file is larger than any image may be")
-        dataset = dcmread(
-            UpToZeros(source),
-            force=True,
-            specific_tags=cast(Any, keywords),
-            stop_before_pixels=header_only,
-        )
+        try:
+            dataset = _parse_plain(file, path, keywords)
+        except ReadAllError:  # pydicom would inflate without a limit
+            source = _inflated(file, path, header_only=header_only)
+            dataset = _parse_plain(source, path, keywords)
+            dataset.file_meta.TransferSyntaxUID = UID(DEFLATED)
     except ScanError:
         raise
     except Exception as error:  # a damaged file can raise anything, RecursionError included
+        check_bounds()
         if not isinstance(error, RecursionError) and not source.read(1):
             raise _ends_early(path, "its header does") from error
         raise damaged_header(path) from error
-    if syntax == DEFLATED:
-        dataset.file_meta.TransferSyntaxUID = UID(DEFLATED)
     return dataset, source
+
+
+def _parse_plain(source: BinaryIO, path: str, keywords: Sequence[str] | None) -> FileDataset:
+    """As `_parse`, of a file that is not deflated.
+
+    Raises
+    ------
+    ReadAllError : it is
+    """
+    return dcmread(
+        up_to_zeros(source, path),
+        force=True,
+        specific_tags=None if keywords is None else [tag_of(keyword) for keyword in keywords],
+        stop_before_pixels=keywords is not None,
+    )
 
 
 def _size(file: BinaryIO) -> int:
@@ -187,17 +181,7 @@ def _size(file: BinaryIO) -> int:
     return size
 
 
-def _meta(file: BinaryIO) -> tuple[str | None, int]:
-    """The transfer syntax that the File Meta Information names, and where it ends."""
-    source = cast(BinaryIO, UpToZeros(file))
-    read_preamble(source, force=True)
-    syntax = text(_read_file_meta_info(source), "TransferSyntaxUID")
-    start = file.tell()
-    file.seek(0)
-    return syntax, start
-
-
-def _inflated(file: BinaryIO, path: str, start: int, *, header_only: bool) -> BinaryIO:
+def _inflated(file: BinaryIO, path: str, *, header_only: bool) -> BinaryIO:
     """A deflated file as pydicom reads it without inflating it, since pydicom knows no limit.
 
     The header may take `HEADER_BYTES`, the pixels what it announces.
@@ -206,14 +190,16 @@ def _inflated(file: BinaryIO, path: str, start: int, *, header_only: bool) -> Bi
     ------
     ScanError : too_large, truncated, damaged_header
     """
-    limit = start + HEADER_BYTES
+    file.seek(0)
+    limit = HEADER_BYTES
     if not header_only:
         limit += _announced_bytes(_parse(file, path, list(_SIZES))[0])
         file.seek(0)
-    meta = file.read(start)
+    meta = _meta(file, path)
+    limit += len(meta)
     plain = ExplicitVRLittleEndian.encode().ljust(len(DEFLATED), b"\0")
     inflated = io.BytesIO(meta.replace(DEFLATED.encode(), plain))
-    inflated.seek(start)
+    inflated.seek(len(meta))
     inflater, chunk = zlib.decompressobj(-zlib.MAX_WBITS), file.read(2**16)
     try:
         while chunk and not inflater.eof and inflated.tell() <= limit:
@@ -228,6 +214,22 @@ def _inflated(file: BinaryIO, path: str, start: int, *, header_only: bool) -> Bi
         raise ScanError("too_large", message)
     inflated.seek(0)
     return inflated
+
+
+def _meta(file: BinaryIO, path: str) -> bytes:
+    """The preamble and the File Meta Information of a file, which stands behind them then."""
+    source = up_to_zeros(file, path)
+    read_preamble(source, force=True)
+    _read_file_meta_info(source)
+    size = file.tell()
+    file.seek(0)
+    return file.read(size)
+
+
+def _check_member(path: str) -> None:
+    """Refuse a member of an archive that is far larger than its image, before it is inflated."""
+    with open_file(path, start_only=True) as file:
+        check_size(path, _announced_bytes(_parse(file, path, list(_SIZES))[0]))
 
 
 def _announced_bytes(header: Dataset) -> int:
@@ -249,7 +251,8 @@ def _without_pixels(source: BinaryIO, path: str) -> ScanError:
     """Tell an object that holds no image from an image that was cut before its pixels.
 
     An image object without pixel data counts as cut even where its header ends cleanly:
-    the standard requires them, and a cut between two elements looks just so.
+    the standard requires them, and a cut between two elements looks just so. Of a dose,
+    which need not be an image, the last of what it must have is looked for.
     """
     source.seek(0)
     with quiet() as notes:
@@ -261,6 +264,7 @@ def _without_pixels(source: BinaryIO, path: str) -> ScanError:
         if dataset and class_uid is None and text(dataset, "SOPInstanceUID") is None:
             return damaged_header(path)
         is_image = integer(dataset, "Rows") > 0 or _IMAGES.search(UID(class_uid or "").name)
+        cut |= class_uid == _DOSE and text(dataset, "DoseSummationType") is None
         ended_early = any("end of file" in str(note).lower() for note in notes)
         if cut or is_image or ended_early:
             return _ends_early(path, "its pixel data")

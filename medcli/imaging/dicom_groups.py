@@ -8,7 +8,9 @@ from collections.abc import Iterable, Sequence
 from dataclasses import replace
 
 from medcli.errors import ScanError
-from medcli.imaging.dicom_header import SECONDARY_CAPTURE, Header, read_header
+from medcli.imaging.dicom_header import SECONDARY_CAPTURE
+from medcli.imaging.header import Header
+from medcli.imaging.header_memory import found_header, known_header
 from medcli.imaging.stack import (
     STRAYS,
     complement,
@@ -35,7 +37,7 @@ def group_files(
     errors: dict[str, ScanError] = {}
     for path in paths:
         try:
-            headers.append(read_header(path))
+            headers.append(found_header(path))
         except ScanError as error:
             errors[path] = error
     cases = [case for group in _series(headers) for case in _cases(group, folder)]
@@ -48,7 +50,7 @@ def unite_folders(parts: Sequence[Case]) -> Case | None:
     None where they do not complement each other (copies, time points), or cannot be read.
     """
     try:
-        headers = [read_header(path) for part in parts for path in part.files]
+        headers = [known_header(path) for part in parts for path in part.files]
     except ScanError:  # to be told by who reads the part
         return None
     if not complement(slices_of(headers)):

@@ -9,12 +9,12 @@ from __future__ import annotations
 
 import math
 from collections.abc import Sequence
-from dataclasses import dataclass, field
 
 import numpy as np
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.uid import UID
 
+from medcli.errors import ScanError
 from medcli.imaging.dicom_file import (
     conformance_warning,
     damaged_header,
@@ -22,7 +22,7 @@ from medcli.imaging.dicom_file import (
     read_tags,
     transfer_syntax,
 )
-from medcli.imaging.dicom_marks import MARKS, Marks, read_marks
+from medcli.imaging.dicom_marks import MARKS, read_marks
 from medcli.imaging.dicom_tags import (
     Vector,
     functional_groups,
@@ -32,6 +32,7 @@ from medcli.imaging.dicom_tags import (
     text,
     value,
 )
+from medcli.imaging.header import Header, Plane
 from medcli.records import ScanWarning
 
 METADATA = (
@@ -86,60 +87,6 @@ _KEYWORDS = (
 )
 
 
-@dataclass(frozen=True, slots=True)
-class Plane:
-    """Where one frame lies.
-
-    Parameters
-    ----------
-    position : LPS mm of the centre of the first pixel
-    orientation : direction of a row (x, y, z), then of a column, LPS unit vectors
-    spacing : mm between rows, between columns
-    in_patient : whether the coordinates are those of the patient, and not of the volume
-
-    References
-    ----------
-    DICOM PS3.3 C.7.6.2, Image Plane Module
-    """
-
-    position: Vector | None = None
-    orientation: Vector | None = None
-    spacing: tuple[float, float] | None = None
-    in_patient: bool = True
-
-
-@dataclass(frozen=True, slots=True)
-class Header:
-    """A DICOM file without its pixels; blank tags are None.
-
-    `planes` and `marks` have one entry a frame; `marks` holds the values of `MARKS`, which
-    may tell a time of day: they serve to part images and are never shown.
-    """
-
-    path: str
-    rows: int
-    columns: int
-    samples: int
-    frames: int
-    is_localizer: bool
-    planes: tuple[Plane, ...] = field(repr=False)
-    marks: tuple[Marks, ...] = field(repr=False)
-    modality: str | None = None
-    sop_class: str | None = None
-    series_number: int = -1
-    instance_number: int = -1
-    sop_uid: str | None = None
-    series_uid: str | None = None
-    study_uid: str | None = None
-    frame_of_reference: str | None = None
-    photometric: str | None = None
-    transfer_syntax: str | None = None
-    patient_id: str | None = field(default=None, repr=False)
-    slice_step: float | None = None
-    metadata: dict[str, str] = field(default_factory=dict, repr=False)
-    warnings: tuple[ScanWarning, ...] = ()
-
-
 def read_header(path: str) -> Header:
     """Read the header of one DICOM file, with or without preamble.
 
@@ -151,6 +98,8 @@ def read_header(path: str) -> Header:
         dataset = read_tags(path, _KEYWORDS)
         try:
             return _header(path, dataset, notes)
+        except ScanError:
+            raise
         except Exception as error:  # converting a damaged value can raise anything
             raise damaged_header(path) from error
 

@@ -30,7 +30,7 @@ from medcli.imaging.decoders import (
 from medcli.imaging.dicom_file import PIXELS, transfer_syntax, unsupported_syntax
 from medcli.imaging.dicom_frames import check_frames, unpack_frames
 from medcli.imaging.dicom_tags import integer, text, value
-from medcli.imaging.isolation.inside import leave_to_worker
+from medcli.imaging.isolation.inside import leave_compressed_to_worker
 from medcli.imaging.values import check_budget
 
 _COLOUR = (
@@ -204,7 +204,7 @@ def _add_gdcm(decoder: Decoder) -> None:
     ------
     NeedsWorkerError : GDCM may end the process, and this one must live
     """
-    leave_to_worker([decoder.UID])
+    leave_compressed_to_worker([decoder.UID])
     if GDCM_PLUGIN not in decoder.available_plugins and find_spec("gdcm"):
         decoder.add_plugin(GDCM_PLUGIN, ("medcli.imaging.dicom_gdcm", "decode_frame"))
 

@@ -9,18 +9,37 @@ from __future__ import annotations
 import math
 import warnings
 from collections.abc import Sequence
+from functools import cache
 from typing import Any, cast
 
 from pydicom.dataset import Dataset
+from pydicom.tag import BaseTag, Tag
+
+from medcli.imaging.dicom_bounds import check_bounds
 
 Vector = tuple[float, ...]
 
 
+@cache  # of the few that are asked for; pydicom looks it up each time
+def tag_of(keyword: str) -> BaseTag:
+    """The tag of a keyword of the standard."""
+    return Tag(keyword)
+
+
 def value(dataset: Dataset, keyword: str) -> Any:
-    """A tag's value; None where it is absent, blank or cannot be converted."""
+    """A tag's value; None where it is absent, blank or cannot be converted.
+
+    Raises
+    ------
+    ScanError : too_large, a header that is a bomb
+    """
+    tag = tag_of(keyword)
+    if tag not in dataset:  # half of what is asked for; cheaper than the exception
+        return None
     try:
-        found = dataset.get(keyword)
+        found = dataset[tag].value
     except Exception:  # pydicom's converters raise whatever a damaged value leads to
+        check_bounds()
         warnings.warn(f"{keyword} is unreadable", stacklevel=2)  # counted by `quiet`
         return None
     return None if found is None or found == "" else found
@@ -31,10 +50,12 @@ def text(dataset: Dataset, keyword: str) -> str | None:
     found = value(dataset, keyword)
     if found is None:
         return None
-    if isinstance(found, Sequence) and not isinstance(found, str | bytes):
+    if not isinstance(found, str | bytes) and isinstance(found, Sequence):
         found = "\\".join(str(part) for part in found)
-    cleaned = "".join(character for character in str(found) if character.isprintable()).strip()
-    return cleaned or None
+    written = str(found)
+    if not written.isprintable():
+        written = "".join(character for character in written if character.isprintable())
+    return written.strip() or None
 
 
 def numbers(dataset: Dataset, keyword: str, count: int) -> Vector | None:
@@ -42,7 +63,8 @@ def numbers(dataset: Dataset, keyword: str, count: int) -> Vector | None:
     found = value(dataset, keyword)
     if found is None:
         return None
-    parts = found if isinstance(found, Sequence) and not isinstance(found, str) else [found]
+    single = isinstance(found, float | int | str) or not isinstance(found, Sequence)
+    parts = [found] if single else found
     try:
         result = tuple(float(part) for part in parts)
     except (TypeError, ValueError, OverflowError):

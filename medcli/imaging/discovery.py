@@ -15,6 +15,7 @@ from medcli.imaging.formats import (
     HEAD_BYTES,
     IMAGE_SUFFIXES,
     Content,
+    begins_a_picture,
     has_suffix,
     header_of_pair,
     kind_of,
@@ -75,7 +76,7 @@ def _find(name: str, explicit: bool) -> Iterable[Found]:
 def _find_by_name(name: str, explicit: bool) -> Iterable[Found]:
     """The scans of a file, of an archive, of a folder in one, or of a DICOMDIR."""
     try:
-        content = _content(name)
+        content = _content(name, explicit=explicit)
         if content == "archive" and not _is_member(name):
             return _at_least_one(name, _find_in_archive(name))
         if content == "directory":
@@ -295,20 +296,24 @@ def _folder_scans(folder: str, paths: Sequence[str]) -> list[Found]:
     return [each for path in paths if path not in parts for each in found.get(path, ())]
 
 
-def _content(path: str) -> Content | None:
+def _content(path: str, *, explicit: bool = False) -> Content | None:
     """What `path` is read as, by its first bytes.
 
     Raises
     ------
     ScanError : not_found, unreadable, not_an_image (no regular file), truncated
-        (an image by its name, but empty or zeros)
+        (an image by its name or because a person named it, but empty or zeros; or one that
+        ends within the first bytes of its format)
     """
     head = read_head(path, HEAD_BYTES)
     kind = kind_of(path, head)
     blank = not head.strip(b"\0")  # nothing, or no more than the preamble of a DICOM file
-    if kind is None and blank and has_suffix(path, IMAGE_SUFFIXES):
+    if kind is None and blank and (explicit or has_suffix(path, IMAGE_SUFFIXES)):
         what = "holds nothing but zeros" if head else "is empty"
         raise ScanError("truncated", f"{path}: the file {what}", "Copy it again")
+    if kind is None and begins_a_picture(path, head):
+        message = f"{path}: the file ends within its first {len(head) + 1} bytes"
+        raise ScanError("truncated", message, "Copy it again")
     return kind
 
 

@@ -16,23 +16,40 @@ MEMBER = "!/"
 """What stands between the path of an archive and the name of a member."""
 
 
-def open_file(path: str) -> BinaryIO:
+def open_file(path: str, *, start_only: bool = False) -> BinaryIO:
     """Open a regular file for reading; pipes and devices are refused without a wait.
 
-    A member of an archive is inflated into memory, within bounds.
+    A member of an archive is inflated into memory, within bounds: whole and checked, or
+    with `start_only` as far as it is read, for a header.
 
     Raises
     ------
     ScanError : not_found, unreadable, not_an_image (no regular file); of a member also
         what `medcli.imaging.archive.open_member` raises
+    NeedsWorkerError : a large member, outside of a worker
     """
     if MEMBER in path:
-        from medcli.imaging.archive import open_member
+        from medcli.imaging.archive import open_member, open_member_start
 
-        member = open_member(path)
+        member = open_member_start(path) if start_only else open_member(path)
         if member is not None:
             return member
     return open_plain(path)
+
+
+def check_size(path: str, announced: int) -> None:
+    """Refuse a member of an archive that is far larger than the `announced` bytes of its image.
+
+    To be called before it is inflated whole.
+
+    Raises
+    ------
+    ScanError : too_large; what `medcli.imaging.archive.members` raises
+    """
+    if MEMBER in path:
+        from medcli.imaging.archive import check_bomb
+
+        check_bomb(path, announced)
 
 
 def open_plain(path: str, wanted: int | None = None) -> BinaryIO:
@@ -62,11 +79,11 @@ def read_head(path: str, count: int) -> bytes:
     ScanError : as `open_file`
     """
     if MEMBER in path:
-        from medcli.imaging.archive import open_member
+        from medcli.imaging.archive import open_member_start
 
-        member = open_member(path, count)
+        member = open_member_start(path, count)
         if member is not None:
-            return member.read()
+            return member.read(count)
     with open_file(path) as file:
         try:
             return file.read(count)

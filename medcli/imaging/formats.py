@@ -27,11 +27,17 @@ _PICTURE_MAGIC: tuple[tuple[bytes, PictureFormat], ...] = (
     (b"II+\0", "tiff"),  # BigTIFF
     (b"MM\0+", "tiff"),
 )
+_PICTURE_SUFFIXES: tuple[tuple[str, PictureFormat], ...] = (
+    (".png", "png"), (".jpg", "jpeg"), (".jpeg", "jpeg"), (".tif", "tiff"), (".tiff", "tiff"),
+    (".bmp", "bmp"),
+)  # fmt: skip
+_BMP_LEAST = 18  # bytes up to the size of its second header
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 _PNG_HEADER = 33  # signature and IHDR, after which Pillow writes texts
 _OWN_TEXT = b"tEXtSoftware\0medcli"  # of pictures to look at; converted data are not marked
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # the second begins an empty archive
 NIFTI_SIZES = (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c")  # 348 and 540
+_SYNTAX = re.compile(rb"\x02\0\x10\0UI.\0([0-9.]{1,64})", re.DOTALL)  # in the File Meta Information
 _DIRECTORY_CLASS = b"1.2.840.10008.1.3.10"  # Media Storage Directory Storage
 
 
@@ -93,10 +99,20 @@ def picture_format(head: bytes) -> PictureFormat | None:
     for magic, name in _PICTURE_MAGIC:
         if head.startswith(magic):
             return name
-    if head.startswith(b"BM") and len(head) >= 18:
+    if head.startswith(b"BM") and len(head) >= _BMP_LEAST:
         # "BM" alone begins many texts; the size of the next header tells.
         return "bmp" if struct.unpack_from("<I", head, 14)[0] in _BMP_HEADER_SIZES else None
     return None
+
+
+def begins_a_picture(path: str, head: bytes) -> bool:
+    """Whether all of a file is the beginning of the signature of the format it is named for."""
+    name = next((name for suffix, name in _PICTURE_SUFFIXES if has_suffix(path, (suffix,))), None)
+    if not head or name is None:
+        return False
+    if name == "bmp":
+        return b"BM".startswith(head[:2]) and len(head) < _BMP_LEAST
+    return any(magic.startswith(head) for magic, format in _PICTURE_MAGIC if format == name)
 
 
 def looks_like_dicom(head: bytes) -> bool:
@@ -114,3 +130,11 @@ def looks_like_dicom(head: bytes) -> bool:
     explicit = re.match(rb"[A-Z]{2}", head[4:6]) is not None
     implicit = little and int.from_bytes(head[4:8], "little") <= 256
     return element <= 0x0100 and (explicit or implicit)
+
+
+def named_syntax(head: bytes) -> str | None:
+    """The transfer syntax that the first bytes of a DICOM file name; None where they do not."""
+    if head[128:132] != b"DICM":
+        return None
+    found = _SYNTAX.search(head, 132)
+    return found[1].decode() if found else None

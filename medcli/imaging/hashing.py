@@ -8,7 +8,7 @@ from typing import Any, cast
 
 import numpy as np
 
-from medcli.imaging.files import open_file, os_failure
+from medcli.imaging.files import MEMBER, open_file, os_failure
 from medcli.records import Scan
 
 
@@ -19,6 +19,15 @@ def file_sha256(path: str) -> str:
     ------
     ScanError : not_found, unreadable
     """
+    if MEMBER in path:
+        from medcli.imaging.archive import member_chunks
+
+        chunks = member_chunks(path)
+        if chunks is not None:
+            digest = hashlib.sha256()
+            for chunk in chunks:
+                digest.update(chunk)
+            return digest.hexdigest()
     with open_file(path) as file:
         try:
             return hashlib.file_digest(cast(Any, file), "sha256").hexdigest()

@@ -42,7 +42,7 @@ def read_metaimage_header(path: str) -> VolumeHeader:
     ScanError : not_found, unreadable, unsupported_pixels
     ValueError, KeyError : a field is missing or malformed
     """
-    with open_file(path) as file:
+    with open_file(path, start_only=True) as file:
         text = text_header(path, file, _END)
         behind = file.tell()
     fields = {

@@ -120,7 +120,7 @@ def _head(path: str) -> tuple[bytes, Compression]:
     if read_head(path, 2) != b"\x1f\x8b":
         return read_head(path, 540), "none"
     try:
-        with open_file(path) as file:
+        with open_file(path, start_only=True) as file:
             return gzip.GzipFile(fileobj=file).read(540), "gzip"
     except EOFError as error:
         raise truncated(path) from error

@@ -67,7 +67,7 @@ def read_nrrd_header(path: str) -> VolumeHeader:
     ScanError : not_found, unreadable, damaged_header, unsupported_pixels
     ValueError, KeyError : a field is missing or malformed
     """
-    with open_file(path) as file:
+    with open_file(path, start_only=True) as file:
         lines = text_header(path, file, _END).splitlines()
         attached = file.tell()
     if not lines or not lines[0].startswith("NRRD"):

@@ -18,13 +18,16 @@ from PIL import Image, ImageOps, UnidentifiedImageError
 from PIL import __version__ as pillow_version
 
 from medcli.errors import ScanError
-from medcli.imaging.files import open_file
+from medcli.imaging.files import check_size, open_file
 from medcli.imaging.formats import HEAD_BYTES, PictureFormat, picture_format
 from medcli.imaging.picture_checks import check_picture, truncated
 from medcli.imaging.picture_deep import is_deep, mend_byte_order, read_deep
 from medcli.imaging.quiet import collected_warnings
 from medcli.imaging.values import check_budget, compact, replace_nonfinite
 from medcli.records import Case, Scan, ScanWarning
+
+PICTURE_BYTES = 2**28
+"""Most bytes of a picture in an archive that shrank by more than such data do."""
 
 GREY_TOLERANCE = 2
 """Grey levels by which JPEG compression may part the channels of a grey picture."""
@@ -103,6 +106,7 @@ def _stack(case: Case, read: Sequence[_Picture]) -> np.ndarray:
 
 def _read(path: str) -> _Picture:
     """One picture, upright and laid on black."""
+    check_size(path, PICTURE_BYTES)
     with open_file(path) as file:
         kind = picture_format(file.read(HEAD_BYTES))
         if kind is None:

@@ -8,9 +8,9 @@ from dataclasses import replace
 import numpy as np
 
 from medcli.imaging.dicom import DicomImage, read_image
-from medcli.imaging.dicom_header import read_header
 from medcli.imaging.dicom_voi import alike, of_frame
-from medcli.imaging.isolation.inside import leave_to_worker
+from medcli.imaging.header_memory import known_header
+from medcli.imaging.isolation.inside import leave_compressed_to_worker
 from medcli.imaging.stack import Stack, stack_slices
 from medcli.imaging.values import check_budget, compact
 from medcli.records import Case, Scan, ScanWarning
@@ -27,8 +27,8 @@ def read_series(case: Case) -> Scan:
     ScanError : any file that cannot be read, named, with its code
     NeedsWorkerError : compressed pixel data, outside of a worker
     """
-    headers = [read_header(path) for path in case.files]
-    leave_to_worker(header.transfer_syntax for header in headers)
+    headers = [known_header(path) for path in case.files]
+    leave_compressed_to_worker(header.transfer_syntax for header in headers)
     stack = stack_slices(headers, case)
     first = stack.slices[0].header
     check_budget(case.path, (len(stack.slices), first.rows, first.columns, first.samples))

@@ -28,8 +28,8 @@ from pathlib import PurePath
 
 import numpy as np
 
-from medcli.imaging.dicom_header import Header, Plane
 from medcli.imaging.dicom_marks import MARKS, Mark
+from medcli.imaging.header import Header, Plane
 from medcli.imaging.time_points import asked_time_point
 from medcli.records import Case, ScanWarning
 

@@ -12,7 +12,7 @@ from typing import BinaryIO
 import numpy as np
 
 from medcli.errors import ScanError
-from medcli.imaging.files import open_file, os_failure
+from medcli.imaging.files import check_size, open_file, os_failure
 from medcli.imaging.values import check_budget
 from medcli.imaging.volume_header import VolumeHeader, truncated
 
@@ -66,6 +66,7 @@ def _taken(header: VolumeHeader, time_point: int) -> tuple[slice | int, ...]:
 def _read(header: VolumeHeader, start: int, length: int) -> bytes | bytearray:
     """`length` bytes of the voxels from `start`; refused where any voxel is missing."""
     path = header.data_file
+    check_size(path, header.offset + header.length)
     with open_file(path) as file:
         try:
             if header.compression == "none":

@@ -152,5 +152,5 @@ def file_size(path: str) -> int:
     ------
     ScanError : as `open_file`
     """
-    with open_file(path) as file:
+    with open_file(path, start_only=True) as file:
         return file.seek(0, os.SEEK_END)

@@ -2,23 +2,27 @@
 
 from __future__ import annotations
 
+import hashlib
 import io
 import os
 import struct
 import zipfile
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import pytest
+import SimpleITK as sitk
 from PIL import Image
 
 from medcli.errors import ScanError
-from medcli.imaging import archive
+from medcli.imaging import archive, archive_stream, picture
 from medcli.imaging.discovery import Found, find_scans
 from medcli.imaging.files import open_file
 from medcli.imaging.hashing import file_sha256
-from medcli.imaging.reader import read_scan
+from medcli.imaging.isolation.inside import NeedsWorkerError
+from medcli.imaging.reader import read_here, read_scan
 from medcli.records import Case, Failure
 
 
@@ -263,3 +267,71 @@ def test_a_folder_whose_name_looks_like_an_archive_is_a_folder(tmp_path: Path) -
     (tmp_path / "a.zip!" / "x.png").write_bytes(png(3))
     with open_file(str(tmp_path / "a.zip!" / "x.png")) as file:
         assert file.read() == png(3)
+
+
+def small_bounds(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A header may take 64 KiB, a picture as much."""
+    monkeypatch.setattr(archive, "HEADER_BYTES", 2**16)
+    monkeypatch.setattr(picture, "PICTURE_BYTES", 2**16)
+
+
+@pytest.mark.parametrize("name", ["x.dcm", "x.nii", "x.png"])
+def test_a_member_far_beyond_its_image_is_refused(
+    tmp_path: Path, make_dicom: Any, monkeypatch: pytest.MonkeyPatch, name: str
+) -> None:
+    small_bounds(monkeypatch)
+    sitk.WriteImage(sitk.GetImageFromArray(np.ones((3, 4, 5), np.int16)), str(tmp_path / "x.nii"))
+    (tmp_path / "x.png").write_bytes(png())
+    make_dicom("x.dcm")
+    data = (tmp_path / name).read_bytes()
+    read_scan(only_case(find_scans([zipped(tmp_path / "sound.zip", {name: data})])))
+    bomb = zipped(tmp_path / "bomb.zip", {name: data + bytes(2**20)})
+    with pytest.raises(ScanError) as caught:
+        read_scan(only_case(find_scans([bomb])))
+    assert caught.value.code == "too_large"
+
+
+def test_a_header_far_beyond_any_is_refused(
+    tmp_path: Path, make_dicom: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    small_bounds(monkeypatch)
+    data = Path(make_dicom("x.dcm")).read_bytes()
+    place = data.index(b"\xe0\x7f\x10\0")
+    private = b"\x09\0\x10\x10OB\0\0" + (2**20).to_bytes(4, "little") + bytes(2**20)
+    path = zipped(tmp_path / "a.zip", {"x.dcm": data[:place] + private + data[place:]})
+    assert codes(find_scans([path])) == {f"{path}!/x.dcm": ("failed", "too_large")}
+
+
+def test_finding_inflates_no_more_than_the_headers(
+    tmp_path: Path, make_dicom: Any, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    data = Path(make_dicom("x.dcm", np.ones((1000, 1000), np.uint16))).read_bytes()
+    path = zipped(tmp_path / "a.zip", {"x.dcm": data})
+    monkeypatch.setattr(archive_stream, "CHUNK", 2**12)
+    inflated: list[int] = []
+    usual = archive_stream.inflated
+
+    def counted(packed: bytes, *, deflated: bool) -> Iterator[bytes]:
+        for chunk in usual(packed, deflated=deflated):
+            inflated.append(len(chunk))
+            yield chunk
+
+    monkeypatch.setattr(archive, "inflated", counted)
+    only_case(find_scans([path]))
+    assert sum(inflated) < 2**16
+
+
+def test_a_large_member_is_inflated_in_a_worker(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = only_case(find_scans([zipped(tmp_path / "a.zip", {"x.png": png(5)})]))
+    monkeypatch.setattr(archive, "IN_PROCESS_BYTES", 10)
+    with pytest.raises(NeedsWorkerError):
+        read_here(case)
+    assert read_scan(case).pixels.max() == 5
+
+
+def test_the_digest_of_a_member_is_that_of_its_content(tmp_path: Path) -> None:
+    content = np.random.default_rng(0).bytes(3 * 2**20)
+    path = zipped(tmp_path / "a.zip", {"x.dat": content})
+    assert file_sha256(f"{path}!/x.dat") == hashlib.sha256(content).hexdigest()

@@ -497,3 +497,20 @@ def test_a_report_with_a_damaged_value_is_skipped_and_not_called_truncated(
     data = Path(path).read_bytes()
     Path(path).write_bytes(data.replace(b"ISO_IR 6", b"ISO_IRRR").replace(b"20260101", b"notadate"))
     assert failure(path) == "no_pixels"
+
+
+def test_a_dose_without_an_image_ends_with_what_every_dose_has(make_dicom: Any) -> None:
+    path = make_dicom(
+        SOPClassUID="1.2.840.10008.5.1.4.1.1.481.2", DoseUnits="GY", DoseSummationType="PLAN"
+    )
+    dataset = pydicom.dcmread(path)
+    for keyword in ("PixelData", "Rows", "Columns"):
+        del dataset[keyword]
+    dataset.save_as(path)
+    with pytest.raises(ScanError) as histograms_only:
+        read_header(path)
+    del dataset.DoseSummationType
+    dataset.save_as(path)
+    with pytest.raises(ScanError) as cut:
+        read_header(path)
+    assert (histograms_only.value.code, cut.value.code) == ("no_pixels", "truncated")

@@ -148,6 +148,27 @@ def test_content_decides_not_the_name(tmp_path: Path, write_dicom: Any) -> None:
     assert kinds == {"really.png": "dicom", "y.dcm": "picture"}
 
 
+@pytest.mark.parametrize("content", [b"", bytes(114), bytes(600)])
+def test_a_blank_file_is_truncated_where_it_was_named(tmp_path: Path, content: bytes) -> None:
+    (tmp_path / "I10").write_bytes(content)
+    assert failures(find_scans([str(tmp_path / "I10")])) == [("I10", "failed", "truncated")]
+    assert ("I10", "skipped", "not_an_image") in failures(find_scans([str(tmp_path)]))
+
+
+@pytest.mark.parametrize("suffix", [".png", ".jpg", ".tif", ".bmp"])
+def test_a_picture_cut_within_its_signature_is_truncated(tmp_path: Path, suffix: str) -> None:
+    whole = Path(save_picture(tmp_path / f"whole{suffix}")).read_bytes()
+    for count in range(1, 9 if suffix == ".png" else 3):
+        (tmp_path / f"{count}{suffix}").write_bytes(whole[:count])
+        (found,) = find_scans([str(tmp_path / f"{count}{suffix}")])
+        if isinstance(found, Case):  # enough to tell a picture from: the reader names it
+            assert count == 8
+        else:
+            assert (found.status, found.code) == ("failed", "truncated")
+    (tmp_path / "letter.png").write_bytes(b"Dear")
+    assert failures(find_scans([str(tmp_path / "letter.png")]))[0][2] == "not_an_image"
+
+
 def test_a_picture_by_name_only_has_failed_even_in_a_folder(tmp_path: Path) -> None:
     (tmp_path / "empty.png").touch()
     (tmp_path / "preamble.dcm").write_bytes(bytes(100))

@@ -1,17 +1,17 @@
 """A part of the fuzzing that runs with every test: damage ends in a listed code, never else.
 
-The mutants and the bombs are those of benchmarks/fuzz_imaging.py.
+The mutants and the bombs are those of benchmarks/fuzzing.
 """
 
 from __future__ import annotations
 
-import importlib.util
+import importlib
 import random
-import sys
 import tracemalloc
 from collections import Counter
+from collections.abc import Iterator
 from pathlib import Path
-from types import ModuleType
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -34,27 +34,24 @@ BOMB_CODES = {
 
 
 @pytest.fixture(scope="module")
-def fuzz() -> ModuleType:
-    """The benchmark as a module."""
-    path = Path(__file__).parents[2] / "benchmarks" / "fuzz_imaging.py"
-    spec = importlib.util.spec_from_file_location("fuzz_imaging", path)
-    assert spec is not None
-    assert spec.loader is not None
-    module = importlib.util.module_from_spec(spec)
-    sys.modules["fuzz_imaging"] = module  # its dataclasses look themselves up
-    spec.loader.exec_module(module)
-    return module
+def fuzz() -> Iterator[SimpleNamespace]:
+    """The benchmark and its parts in one."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.syspath_prepend(Path(__file__).parents[2] / "benchmarks")
+        names = ("fuzz_imaging", "fuzzing.mutants", "fuzzing.bombs", "fuzzing.verdict")
+        modules = [importlib.import_module(name) for name in names]
+        yield SimpleNamespace(**{k: v for module in modules for k, v in vars(module).items()})
 
 
 @pytest.fixture(scope="module")
-def sound(fuzz: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+def sound(fuzz: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     """Kind → the files made for it, with the digests of their pixels."""
     made = fuzz.made_files(tmp_path_factory.mktemp("sound"))
     return {kind: fuzz.sound_files(paths) for kind, paths in made.items()}
 
 
 def test_every_kind_of_file_to_be_damaged_is_read_while_it_is_sound(
-    fuzz: ModuleType, sound: dict[str, Any]
+    fuzz: SimpleNamespace, sound: dict[str, Any]
 ) -> None:
     assert {kind: len(originals) for kind, originals in sound.items()} == {
         "dicom": 7,
@@ -65,7 +62,7 @@ def test_every_kind_of_file_to_be_damaged_is_read_while_it_is_sound(
 
 @pytest.mark.parametrize("kind", ["dicom", "nifti", "pictures"])
 def test_mutants_end_as_ok_or_with_a_listed_code(
-    fuzz: ModuleType, sound: dict[str, Any], tmp_path: Path, kind: str
+    fuzz: SimpleNamespace, sound: dict[str, Any], tmp_path: Path, kind: str
 ) -> None:
     written = fuzz.write_mutants(tmp_path, sound[kind], range(MUTANTS), seed=7)
     ended = fuzz.read_back(written)
@@ -81,7 +78,7 @@ def test_mutants_end_as_ok_or_with_a_listed_code(
 
 @pytest.mark.parametrize("kind", ["dicom", "nifti", "pictures"])
 def test_a_cut_is_called_a_truncation(
-    fuzz: ModuleType, sound: dict[str, Any], tmp_path: Path, kind: str
+    fuzz: SimpleNamespace, sound: dict[str, Any], tmp_path: Path, kind: str
 ) -> None:
     """Wherever it falls behind the first bytes, which tell what a file is."""
     rng, cut = random.Random(1), []
@@ -98,7 +95,7 @@ def test_a_cut_is_called_a_truncation(
 
 
 @pytest.mark.parametrize("name", BOMB_CODES)
-def test_bombs_cost_next_to_nothing(fuzz: ModuleType, tmp_path: Path, name: str) -> None:
+def test_bombs_cost_next_to_nothing(fuzz: SimpleNamespace, tmp_path: Path, name: str) -> None:
     path = getattr(fuzz, name)(tmp_path)
     tracemalloc.start()
     (ended,) = fuzz.read_back([fuzz.Outcome(str(path), "bomb", "")])
@@ -110,7 +107,7 @@ def test_bombs_cost_next_to_nothing(fuzz: ModuleType, tmp_path: Path, name: str)
 
 
 def test_mutants_are_the_same_in_every_run(
-    fuzz: ModuleType, sound: dict[str, Any], tmp_path: Path
+    fuzz: SimpleNamespace, sound: dict[str, Any], tmp_path: Path
 ) -> None:
     folders = [tmp_path / "a", tmp_path / "b"]
     for folder in folders:

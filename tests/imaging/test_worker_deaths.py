@@ -180,7 +180,7 @@ def test_a_worker_that_cannot_start_is_no_fault_of_the_scan(
 ) -> None:
     monkeypatch.setattr(pool, "_PROGRAM", "no_such_module_anywhere")
     with pytest.raises(StorageError, match="cannot start"):
-        Worker()
+        Worker().ask(case_of("fine"))
 
 
 def test_nothing_of_a_worker_is_left_when_its_pool_is_closed(bad_reader: Pool) -> None:

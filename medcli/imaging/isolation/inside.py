@@ -38,15 +38,26 @@ def enter_worker() -> None:
     signal.signal(signal.SIGALRM, signal.SIG_DFL)
 
 
-def leave_to_worker(syntaxes: Iterable[str | None]) -> None:
+def leave_to_worker() -> None:
+    """Go on in a worker only.
+
+    Raises
+    ------
+    NeedsWorkerError : this process is none
+    """
+    if not _in_worker:
+        raise NeedsWorkerError
+
+
+def leave_compressed_to_worker(syntaxes: Iterable[str | None]) -> None:
     """Go on in a worker only, where one of these transfer syntaxes is compressed.
 
     Raises
     ------
     NeedsWorkerError : this process is none
     """
-    if not _in_worker and any(syntax and is_isolated(syntax) for syntax in syntaxes):
-        raise NeedsWorkerError
+    if any(syntax and is_isolated(syntax) for syntax in syntaxes):
+        leave_to_worker()
 
 
 def start_clock() -> None:

@@ -18,6 +18,7 @@ import threading
 from typing import Any, BinaryIO, cast
 
 from medcli.errors import ScanError, StorageError
+from medcli.imaging.header_memory import kept_headers
 from medcli.imaging.isolation.together import Batch
 from medcli.imaging.isolation.wire import WireError, receive, send
 from medcli.records import Case, Scan
@@ -45,7 +46,7 @@ class WorkerDiedError(Exception):
 
 
 class Worker:
-    """A process that reads scans, one at a time.
+    """A process that reads scans, one at a time; it is asked at once and answers when it is up.
 
     Raises
     ------
@@ -68,15 +69,7 @@ class Worker:
         self._questions = cast(BinaryIO, self._process.stdin)
         self._answers = cast(BinaryIO, self._process.stdout)
         _widen(self._answers)
-        try:
-            receive(self._answers)  # "ready"
-        except WireError as error:
-            self.bury()
-            raise _not_started() from error
-        except BaseException:
-            self.kill()
-            self.bury()
-            raise
+        self._is_up = False
 
     def ask(self, case: Case) -> Any:
         """What the worker answers: a `Scan`, or code, message and hint of an error.
@@ -84,13 +77,18 @@ class Worker:
         Raises
         ------
         WorkerDiedError : it died of it
+        StorageError : it never came up
         """
-        self.served += 1
         try:
-            send(self._questions, case)
+            if not self._is_up:
+                receive(self._answers)  # "ready"
+                self._is_up = True
+            self.served += 1
+            send(self._questions, (case, kept_headers(case.files)))
             return receive(self._answers)
         except (WireError, OSError) as error:
-            raise WorkerDiedError(self.bury()) from error
+            status = self.bury()
+            raise WorkerDiedError(status) if self._is_up else _not_started() from error
         except BaseException:  # an interrupt: what it would answer belongs to nobody
             self.kill()
             self.bury()
@@ -156,6 +154,17 @@ class Pool:
                     continue
             raise ScanError(code, message, hint)
 
+    def start(self, count: int) -> None:
+        """Let `count` workers wait at least; they come up while the caller goes on.
+
+        Raises
+        ------
+        StorageError : no process can be started
+        """
+        with self._lock:
+            while len(self._idle) < count:
+                self._idle.append(Worker())
+
     def close(self) -> None:
         """End the workers that wait."""
         with self._lock:
@@ -186,6 +195,16 @@ def read_in_worker(case: Case, batch: Batch) -> Scan:
     StorageError : no process can be started
     """
     return _shared_pool().read(case, batch)
+
+
+def start_workers(count: int) -> None:
+    """Let so many workers of this process come up, to be there when they are asked.
+
+    Raises
+    ------
+    StorageError : no process can be started
+    """
+    _shared_pool().start(count)
 
 
 def close_workers() -> None:

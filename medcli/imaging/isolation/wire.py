@@ -19,13 +19,15 @@ from typing import Any, BinaryIO
 import numpy as np
 
 from medcli import records
+from medcli.imaging import header
 
 _LENGTH = struct.Struct(">Q")
 _MAX_TEXT = 2**28
 _MAX_ARRAY = 2**32  # bytes: the pixel budget in float64
 _RECORDS = {
     name: kind
-    for name, kind in vars(records).items()
+    for module in (records, header)
+    for name, kind in vars(module).items()
     if isinstance(kind, type) and is_dataclass(kind)
 }
 
@@ -35,7 +37,7 @@ class WireError(Exception):
 
 
 def send(stream: BinaryIO, message: object) -> None:
-    """Write one message: records of `medcli.records`, arrays, and plain values in containers.
+    """Write one message: records, arrays, and plain values in containers.
 
     Raises
     ------

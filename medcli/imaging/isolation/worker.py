@@ -1,7 +1,8 @@
 """The program of a worker: `python -m medcli.imaging.isolation.worker`, spoken to by pipes.
 
-It says that it is ready, then answers every `Case` with a `Scan` or with the code, message
-and hint of an error, until nobody asks any more.
+It says that it is ready, then answers every `Case`, which comes with the headers that are
+known of its files, with a `Scan` or with the code, message and hint of an error, until
+nobody asks any more.
 """
 
 from __future__ import annotations
@@ -11,6 +12,7 @@ import sys
 
 from medcli.errors import ScanError
 from medcli.imaging.decoders import keep_out, let_in
+from medcli.imaging.header_memory import keep
 from medcli.imaging.isolation.inside import enter_worker, start_clock, stop_clock
 from medcli.imaging.isolation.wire import WireError, receive, send
 from medcli.imaging.reader import read_here
@@ -38,7 +40,9 @@ def main() -> None:
     try:
         send(answers, READY)
         while True:
-            send(answers, answer(receive(questions)))
+            case, headers = receive(questions)
+            keep(headers)
+            send(answers, answer(case))
     except (WireError, BrokenPipeError):  # who asked is gone
         os._exit(0)
 
