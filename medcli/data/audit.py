@@ -13,7 +13,7 @@ from itertools import pairwise
 
 import numpy as np
 
-from medcli.data.likeness import Look, Looks, Pairs, near_copies
+from medcli.data.likeness import NEVER, Look, Looks, Pairs, near_copies
 
 Group = tuple[int, ...]  # positions of scans that belong together
 
@@ -48,16 +48,24 @@ class Copies:
         return [*self.identical, *self.near]
 
 
-def find_copies(pixel_hashes: Sequence[str | None], looks: Sequence[Look]) -> Copies:
+def find_copies(
+    pixel_hashes: Sequence[str | None], looks: Sequence[Look], slack: float = 1.0
+) -> Copies:
     """Scans with the same pixels, and pairs of others that look alike.
+
+    An even picture is like any other and a copy of none.
 
     Parameters
     ----------
-    pixel_hashes : one a scan; None for an even picture, which is like any other
+    pixel_hashes : one a scan, None where it is not known
     looks : one a scan, as from `medcli.data.likeness.look_of`
+    slack : as for `near_copies`
     """
-    identical = alike(pixel_hashes)
-    near = near_copies(Looks.of(looks))
+    structured = [look.limit < NEVER for look in looks]
+    identical = alike(
+        [key if shows else None for key, shows in zip(pixel_hashes, structured, strict=True)]
+    )
+    near = near_copies(Looks.of(looks), slack)
     other = [pixel_hashes[first] != pixel_hashes[second] for first, second in near]
     return Copies(tuple(identical), Pairs(near.places[other], near.scores[other]))
 

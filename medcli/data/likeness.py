@@ -102,15 +102,20 @@ def look_of(images: np.ndarray) -> Look:
     return Look(vector / length, LIMIT if covered >= SPARSE else SPARSE_LIMIT)
 
 
-def near_copies(looks: Looks) -> Pairs:
+def near_copies(looks: Looks, slack: float = 1.0) -> Pairs:
     """Pairs of scans that look alike as they are, mirrored or turned by quarters.
 
     Of more than `MANY` scans only as they are: the time grows with the square of their number.
+
+    Parameters
+    ----------
+    slack : factor on the distance that copies may have; above 1 more pairs are copies
     """
+    limits = np.where(looks.limits < NEVER, 1 - slack * (1 - looks.limits), NEVER)
     best: dict[tuple[int, int], float] = {}
     all_ways = len(looks.vectors) <= MANY
     for turned in _orientations(looks.vectors) if all_ways else [looks.vectors]:
-        found = near_pairs(looks.vectors, looks.limits, turned)
+        found = near_pairs(looks.vectors, limits.astype(np.float32), turned)
         for pair, score in zip(found, found.scores, strict=True):
             best[pair] = max(best.get(pair, -1.0), float(score))
     order = sorted(best)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
-from medcli.data.manifest import SPLIT_NAMES, closest, read_manifest
+from medcli.data.manifest import SPLIT_NAMES, Line, closest, read_manifest
 from medcli.data.medmnist import read_archive
 from medcli.errors import ManifestError, ScanError, UsageError
 from medcli.imaging.discovery import find_scans
@@ -25,6 +26,7 @@ class DataSet:
     dropped : how many scans were left out, by reason
     source : what was read, in words
     warnings : what was noticed and handled, in plain words
+    lines : scan_id → what the lines of a manifest say of the scan; other sources have none
     """
 
     cases: tuple[Case, ...]
@@ -32,16 +34,18 @@ class DataSet:
     dropped: Counter[str] = field(default_factory=Counter)
     source: str = ""
     warnings: tuple[str, ...] = ()
+    lines: Mapping[str, tuple[Line, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one input gave."""
+    """What one input gave; `lines` of a manifest, one item a case."""
 
     source: str
     cases: list[Case]
     dropped: Counter[str] = field(default_factory=Counter)
     warnings: tuple[str, ...] = ()
+    lines: tuple[tuple[Line, ...], ...] = ()
 
 
 def load_cases(
@@ -71,7 +75,7 @@ def load_cases(
     UsageError : an input without labels; a class in `classes` that no scan has
     """
     parts = [_load(name, class_names) for name in inputs]
-    cases, dropped = _join(parts)
+    cases, dropped, lines = _join(parts)
     warnings = [warning for part in parts for warning in part.warnings]
     source = ", ".join(part.source for part in parts)
     cases = _of_task(cases, task, dropped, warnings)
@@ -84,7 +88,7 @@ def load_cases(
     kept = [case for case in cases if case.label in order]
     if len(kept) < len(cases):
         dropped["class not in --classes"] += len(cases) - len(kept)
-    return DataSet(tuple(kept), order, dropped, source, tuple(warnings))
+    return DataSet(tuple(kept), order, dropped, source, tuple(warnings), lines)
 
 
 def gather_cases(
@@ -219,7 +223,13 @@ def _load(name: str, class_names: Sequence[str] | None) -> _Part:
 
 def _load_manifest(path: Path) -> _Part:
     manifest = read_manifest(path, require_label=True)
-    return _Part(f"manifest {path}", list(manifest.cases), manifest.dropped, manifest.warnings)
+    return _Part(
+        f"manifest {path}",
+        list(manifest.cases),
+        manifest.dropped,
+        manifest.warnings,
+        manifest.lines,
+    )
 
 
 def _load_archive(path: Path, class_names: Sequence[str] | None) -> _Part:
@@ -263,13 +273,20 @@ def _because(dropped: Counter[str]) -> str:
     return " (" + ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) + ")"
 
 
-def _join(parts: Sequence[_Part]) -> tuple[list[Case], Counter[str]]:
-    """All cases, each scan once; a scan_id that two inputs use is told apart by its source."""
+def _join(
+    parts: Sequence[_Part],
+) -> tuple[list[Case], Counter[str], dict[str, tuple[Line, ...]]]:
+    """All cases, each scan once; a scan_id that two inputs use is told apart by its source.
+
+    With them what was dropped, and the lines of each scan_id.
+    """
     dropped: Counter[str] = sum((part.dropped for part in parts), Counter())
     files_of: dict[str, tuple[tuple[str, ...], str | None]] = {}
+    lines_of: dict[str, tuple[Line, ...]] = {}
     cases = []
     for part in parts:
-        for case in part.cases:
+        for case, lines in zip_longest(part.cases, part.lines, fillvalue=()):
+            assert isinstance(case, Case)
             here = (tuple(str(Path(name).resolve()) for name in case.files), case.member)
             if files_of.get(case.scan_id) == here:
                 dropped["given twice"] += 1
@@ -277,8 +294,9 @@ def _join(parts: Sequence[_Part]) -> tuple[list[Case], Counter[str]]:
             if case.scan_id in files_of:
                 case = replace(case, scan_id=f"{case.path}#{case.scan_id}")
             files_of[case.scan_id] = here
+            lines_of[case.scan_id] = lines
             cases.append(case)
-    return cases, dropped
+    return cases, dropped, lines_of
 
 
 def _of_task(

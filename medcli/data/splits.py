@@ -81,36 +81,35 @@ def split_by_patient(
     return Split(train, val, test, _warnings(cases))
 
 
-def fold_by_patient(
+def assign_by_patient(
     cases: Sequence[Case],
-    folds: int,
+    fractions: Mapping[str, float],
     *,
     seed: int = 0,
     links: Iterable[tuple[int, int]] = (),
-) -> list[int]:
-    """The fold of each scan, from 0: no patient in two of them, classes spread alike.
+) -> list[str]:
+    """The part of each scan: no patient in two of them, classes spread alike.
 
     What the cases say about `Case.split` does not count. The result depends on the seed,
-    not on the order of `cases`.
+    not on the order of `cases`. With the fractions of `split_by_patient` it is that split.
 
     Parameters
     ----------
     cases, links : as for `split_by_patient`
-    folds : how many, 2 or more
+    fractions : share of the scans by name of the part, 1 together; a part with 0 stays empty
 
     Raises
     ------
-    ManifestError : a class has fewer patients than there are folds
+    ManifestError : a class has fewer patients than there are parts
     """
-    groups = _groups(cases, seed, links)
-    carved = _carve(groups, {str(fold): 1 / folds for fold in range(folds)}, seed)
-    fold_of = {
-        (case.scan_id, case.path): int(fold)
-        for fold, members in carved.items()
-        for group in members
+    carved = _carve(_groups(cases, seed, links), fractions, seed)
+    part_of = {
+        (case.scan_id, case.path): part
+        for part, groups in carved.items()
+        for group in groups
         for case in group.cases
     }
-    return [fold_of[case.scan_id, case.path] for case in cases]
+    return [part_of[case.scan_id, case.path] for case in cases]
 
 
 def split_table(split: Split) -> list[SplitRow]:
