@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 
 from medcli.cli.options import AsJson, LabelledData, Overwrite, Seed, TaskName
-from medcli.cli.output import Names, counting, print_json, print_line, show_failure, warn
+from medcli.cli.output import Names, counting, note, print_json, print_line, show_failure, warn
 
 if TYPE_CHECKING:
     from medcli.data.resplit import Resplit
@@ -43,7 +43,7 @@ def split(
 
     check_file(output, overwrite=overwrite)
     names = Names(hide=False)
-    cases = load_cases(data, task=task)
+    cases = load_cases(data, task=task, on_note=note)
     with counting("reading") as on_scan:
         done = resplit(
             cases,

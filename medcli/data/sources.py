@@ -10,6 +10,7 @@ from pathlib import Path
 
 from medcli.data.manifest import SPLIT_NAMES, Line, closest, read_manifest
 from medcli.data.medmnist import read_archive
+from medcli.data.named import is_named, local_path
 from medcli.errors import ManifestError, ScanError, UsageError
 from medcli.imaging.discovery import find_scans
 from medcli.records import Case, Failure
@@ -55,18 +56,20 @@ def load_cases(
     classes: Sequence[str] | None = None,
     known: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> DataSet:
     """Labelled cases of one or several inputs, joined.
 
     Parameters
     ----------
     inputs : manifests, folders with a `manifest.csv`, class folders (also under train, val
-        and test), MedMNIST `.npz`
+        and test), MedMNIST `.npz`, ``medmnist:name[@size]``, ``hf:owner/name[@config][:split]``
     task : which rows count where a manifest has a column `task` with several; by default
         those of the first one, with a warning
     classes : those to keep, in this order; scans of others are dropped and counted
     known : classes of a trained model. Scans of others are an error, fewer are none
     class_names : names of the digits in an `.npz`
+    on_note : told of downloads
 
     Raises
     ------
@@ -74,7 +77,7 @@ def load_cases(
     ManifestError : an unusable manifest; one class only; a label the model does not know
     UsageError : an input without labels; a class in `classes` that no scan has
     """
-    parts = [_load(name, class_names) for name in inputs]
+    parts = [_load(name, class_names, on_note) for name in inputs]
     cases, dropped, lines = _join(parts)
     warnings = [warning for part in parts for warning in part.warnings]
     source = ", ".join(part.source for part in parts)
@@ -101,8 +104,8 @@ def gather_cases(
 
     Parameters
     ----------
-    inputs : scans, folders, globs, manifests (`.csv`), MedMNIST `.npz`, and ``-`` for a
-        list on `stdin`, one input a line
+    inputs : scans, folders, globs, manifests (`.csv`), MedMNIST `.npz`, names of data sets as
+        for `load_cases`, and ``-`` for a list on `stdin`, one input a line
     stdin : lines to read where ``-`` is given
     on_note : told what was left out of a manifest or read otherwise than it says
 
@@ -112,7 +115,10 @@ def gather_cases(
     """
     found: list[Case | Failure] = []
     plain: list[str] = []
-    for name in _expand(inputs, stdin):
+    for given in _expand(inputs, stdin):
+        name, dropped = local_path(given, on_note)
+        for reason, count in dropped.items():
+            on_note(f"{given}: {count:,} left out, {reason}")
         if not name.lower().endswith((".csv", ".npz")):
             plain.append(name)
             continue
@@ -205,7 +211,11 @@ def _members(name: str, on_note: Callable[[str], None]) -> list[Case | Failure]:
     return list(manifest.cases)
 
 
-def _load(name: str, class_names: Sequence[str] | None) -> _Part:
+def _load(name: str, class_names: Sequence[str] | None, on_note: Callable[[str], None]) -> _Part:
+    if is_named(name):
+        place, dropped = local_path(name, on_note)
+        part = _load(place, class_names, on_note)
+        return replace(part, source=f"data set {name}", dropped=part.dropped + dropped)
     path = Path(name)
     if not path.exists():
         raise ScanError("not_found", f"{name} does not exist")
@@ -217,7 +227,8 @@ def _load(name: str, class_names: Sequence[str] | None) -> _Part:
     if path.suffix.lower() == ".npz":
         return _load_archive(path, class_names)
     raise UsageError(
-        f"{name} carries no labels", "give a manifest, class folders or a MedMNIST .npz"
+        f"{name} carries no labels",
+        "give a manifest, class folders, a MedMNIST .npz, medmnist:NAME or hf:OWNER/NAME",
     )
 
 

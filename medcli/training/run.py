@@ -26,6 +26,7 @@ from medcli.data.arrays import ScanArrays
 from medcli.data.audit import find_copies
 from medcli.data.gate import pass_gate
 from medcli.data.likeness import look_of
+from medcli.data.named import is_named
 from medcli.data.presets import resolve_task
 from medcli.data.sources import DataSet, load_cases
 from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
@@ -179,7 +180,7 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         if not inputs:
             inputs, sentence, synthetic = inputs_at_hand(Path(scratch))
             events.note(sentence)
-        data = load_cases(inputs, task=request.task, classes=request.classes)
+        data = load_cases(inputs, task=request.task, classes=request.classes, on_note=events.note)
         task, notes = resolve_task(request.task, data.classes, request.positive)
         _tell(data, notes, events)
         facts = look_at(data.cases)
@@ -280,9 +281,10 @@ def _split(
     return split
 
 
-def _source(inputs: Iterable[str]) -> str:
+def _source(inputs: Sequence[str]) -> str:
     """The end of each input's path: enough to know the data again, little of the machine."""
-    return ", ".join("/".join(Path(name).resolve().parts[-2:]) for name in inputs)
+    ends = ["/".join(Path(name).resolve().parts[-2:]) for name in inputs]
+    return ", ".join(n if is_named(n) else end for n, end in zip(inputs, ends, strict=True))
 
 
 def _is_synthetic(item: ReadScan) -> bool:
