@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from medcli.cli.data_audit import audit
 from medcli.cli.data_split import split
 from medcli.cli.inputs import exit_status, labelled_scans
 from medcli.cli.options import (
@@ -212,6 +213,7 @@ def converted_json(result: ConvertedScan | Failure, names: Names) -> dict[str, A
 
 
 app.command()(split)
+app.command()(audit)
 
 LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 SHOWN = 3  # scans, or groups of them, that are named of a finding

@@ -12,7 +12,7 @@ from medcli.errors import ScanError
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.imaging.preprocess import Preprocessor, sample_slices
-from medcli.records import Case, Failure, Scan
+from medcli.records import Case, Failure, Scan, ScanWarning
 
 MAX_UNREADABLE = 0.05  # share of scans that may be unreadable before work on a set stops
 SLICES = 16  # of a scan that are looked at
@@ -27,12 +27,14 @@ class Survey:
     cases : with the patient of the manifest, else of the tags
     pixels : hash of each
     looks : of each, for the search for copies
+    warnings : of the reader, about each
     failures : what could not be read
     """
 
     cases: tuple[Case, ...]
     pixels: tuple[str, ...]
     looks: tuple[Look, ...]
+    warnings: tuple[tuple[ScanWarning, ...], ...]
     failures: tuple[Failure, ...]
 
     def copies(self, slack: float = 1.0) -> Copies:
@@ -59,7 +61,7 @@ def survey(
     ------
     ScanError : more than 5 % of the scans cannot be read
     """
-    kept: list[tuple[Case, str, Look]] = []
+    kept: list[tuple[Case, str, Look, tuple[ScanWarning, ...]]] = []
     failures: list[Failure] = []
     for done, (case, scan) in enumerate(read_all(cases), start=1):
         if isinstance(scan, Failure):
@@ -69,11 +71,11 @@ def survey(
         else:
             assert isinstance(case, Case)
             known = replace(case, patient_id=scan.patient_id)
-            kept.append((known, pixel_sha256(scan), scan_look(scan)))
+            kept.append((known, pixel_sha256(scan), scan_look(scan), scan.warnings))
             also(scan)
         on_scan(done, len(cases))
-    found, pixels, looks = zip(*kept, strict=True) if kept else ((), (), ())
-    return Survey(tuple(found), tuple(pixels), tuple(looks), tuple(failures))
+    found, pixels, looks, warnings = zip(*kept, strict=True) if kept else ((), (), (), ())
+    return Survey(tuple(found), tuple(pixels), tuple(looks), tuple(warnings), tuple(failures))
 
 
 def scan_look(scan: Scan) -> Look:
