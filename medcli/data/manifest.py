@@ -93,7 +93,7 @@ def read_manifest(path: str | Path, *, require_label: bool = False) -> Manifest:
     path = Path(path)
     columns, rows = _read_rows(path)
     _require_columns(path, columns, ("path", "label") if require_label else ("path",))
-    _check_label_spelling(path, rows)
+    check_spelling(str(path), (row.values.get("label", "") for row in rows))
     dropped: Counter[str] = Counter()
     warnings: list[str] = []
     cases: list[Case] = []
@@ -165,17 +165,21 @@ def _require_columns(path: Path, columns: tuple[str, ...], needed: Iterable[str]
             )
 
 
-def _check_label_spelling(path: Path, rows: Iterable[_Row]) -> None:
-    """One class under two spellings would be trained as two."""
+def check_spelling(source: str, labels: Iterable[str]) -> None:
+    """Refuse labels that are one class to a reader and two to a program.
+
+    Raises
+    ------
+    ManifestError : labels differ only in case or surrounding space
+    """
     spellings: defaultdict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        label = row.values.get("label", "")
+    for label in labels:
         if label.strip():
             spellings[label.strip().casefold()].add(label)
     for variants in spellings.values():
         if len(variants) > 1:
             raise ManifestError(
-                f"{path}: labels differ only in case or surrounding space: "
+                f"{source}: labels differ only in case or surrounding space: "
                 + ", ".join(repr(variant) for variant in sorted(variants)),
                 "write each class in one way",
             )

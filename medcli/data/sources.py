@@ -8,7 +8,7 @@ from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
-from medcli.data.manifest import SPLIT_NAMES, Line, closest, read_manifest
+from medcli.data.manifest import SPLIT_NAMES, Line, check_spelling, closest, read_manifest
 from medcli.data.medmnist import read_archive
 from medcli.data.named import is_named, local_path
 from medcli.errors import ManifestError, ScanError, UsageError
@@ -87,6 +87,7 @@ def load_cases(
             f"no labelled scan in {source}{_because(dropped)}",
             "each scan needs a path and a label",
         )
+    check_spelling(source, {str(case.label) for case in cases})
     order = _class_order(cases, source, classes, known)
     kept = [case for case in cases if case.label in order]
     if len(kept) < len(cases):

@@ -191,6 +191,9 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
             on_read=events.reading,
             on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
         )
+        if len(read) < len(data.cases):
+            lost = len(data.cases) - len(read)
+            events.warn(f"{lost:,} of {len(data.cases):,} scans could not be read and are left out")
     split = _split(read, task, request, inputs, events)
     arrays = part_arrays(read, split, task)
     mean, std = arrays["train"].statistics()

@@ -40,7 +40,7 @@ def manifest(home: Path) -> Path:
         label = "tall" if tall != (n in WRONG) else "wide"
         lines.append(f"{n}.png,{label},P{n // 2},{'train' if n < 50 else 'test'}")
     Path("set/manifest.csv").write_text("\n".join(lines) + "\n")
-    return Path("set/manifest.csv")
+    return Path("set/manifest.csv").resolve()  # workers keep the folder they began in
 
 
 def test_leaks_copies_and_wrong_labels_are_told(medcli: Run, manifest: Path) -> None:

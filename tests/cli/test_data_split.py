@@ -38,7 +38,7 @@ def leaky(home: Path) -> Path:
         draw(Path(f"set/{n}.png"), source, bright)
         lines.append(f"{n}.png,{'ab'[n % 2]},P{n // 2},scanner {n % 3},{part}")
     Path("set/manifest.csv").write_text("\n".join(lines) + "\n")
-    return Path("set/manifest.csv")
+    return Path("set/manifest.csv").resolve()  # workers keep the folder they began in
 
 
 def rows(path: str | Path) -> list[dict[str, str]]:
@@ -48,7 +48,7 @@ def rows(path: str | Path) -> list[dict[str, str]]:
 
 def test_train_refuses_what_leaks_and_takes_what_split_writes(medcli: Run, leaky: Path) -> None:
     refused = medcli("train", leaky, "--epochs", "1", "-o", "run")
-    assert refused.status == 2
+    assert refused.status == 2, refused.err
     assert "8 near-identical pictures in more than one part" in refused.errors[0]
     assert "set/0.png (train) and set/6.png (test)" in refused.errors[0]
     line = f"medcli data split {leaky} -o clean.csv"
@@ -57,7 +57,7 @@ def test_train_refuses_what_leaks_and_takes_what_split_writes(medcli: Run, leaky
     assert medcli(*line.split()[1:]).status == 0
     part_of = {row["path"]: row["split"] for row in rows("clean.csv")}
     assert part_of["set/0.png"] == part_of["set/6.png"]
-    seen = survey(load_cases(["clean.csv"]).cases)
+    seen = survey(load_cases([str(Path("clean.csv").resolve())]).cases)
     assert pass_gate(seen.cases, seen.copies(), clean="").warnings == ()
 
 
@@ -108,14 +108,14 @@ def test_an_archive_is_split_member_by_member(medcli: Run, home: Path) -> None:
     np.savez("set.npz", train_images=images, train_labels=np.arange(30)[:, None] % 2)
     assert medcli("data", "split", "set.npz", "-o", "parts.csv").status == 0
     assert rows("parts.csv")[4]["path"] == "set.npz!/train_images/4"
-    done = medcli("data", "check", "parts.csv")
+    done = medcli("data", "check", Path("parts.csv").resolve())
     assert "30 scans" in done.out.splitlines()[-1]
 
 
 def test_a_stack_keeps_its_slices(medcli: Run, sample_folder: Path, home: Path) -> None:
-    given = sample_folder / "nodule.csv"
-    assert medcli("data", "split", given, "-o", "n.csv", "--val", "0").status == 0
-    before, after = (medcli("data", "check", each, "--json").json for each in (given, "n.csv"))
+    given, new = sample_folder / "nodule.csv", Path("n.csv").resolve()
+    assert medcli("data", "split", given, "-o", new, "--val", "0").status == 0
+    before, after = (medcli("data", "check", each, "--json").json for each in (given, new))
     assert [len(each["files"]) for each in after] == [len(each["files"]) for each in before]
 
 
