@@ -61,6 +61,7 @@ def test_train_refuses_what_leaks_and_takes_what_split_writes(medcli: Run, leaky
     assert pass_gate(seen.cases, seen.copies(), clean="").warnings == ()
 
 
+@pytest.mark.slow
 def test_overlap_can_be_allowed(medcli: Run, leaky: Path) -> None:
     arguments = ("--epochs", "1", "--size", "32", "-o", "run", "--allow-overlap")
     done = medcli("train", leaky, *arguments)
