@@ -15,6 +15,7 @@ os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 if TYPE_CHECKING:
     from medcli.data.check import Check, check_scans
     from medcli.data.convert import Conversion, convert_scans
+    from medcli.data.resplit import Resplit, resplit
     from medcli.data.sources import gather_cases, load_cases
     from medcli.errors import MedcliError
     from medcli.imaging.batch import read_all
@@ -27,6 +28,7 @@ if TYPE_CHECKING:
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
     from medcli.training.run import TrainRequest, train
+    from medcli.workflows.auditing import Audit, audit
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
     from medcli.workflows.evaluating import evaluate, evaluate_retrieval
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from medcli.workflows.searching import open_gallery, search_scans
 
 _HOMES = {
+    "Audit": "medcli.workflows.auditing",
     "Case": "medcli.records",
     "Check": "medcli.data.check",
     "Conversion": "medcli.data.convert",
@@ -46,10 +49,12 @@ _HOMES = {
     "Prediction": "medcli.records",
     "Predictor": "medcli.inference.predictor",
     "Preview": "medcli.workflows.previewing",
+    "Resplit": "medcli.data.resplit",
     "Scan": "medcli.records",
     "SearchResult": "medcli.records",
     "TrainRequest": "medcli.training.run",
     "add_to_gallery": "medcli.workflows.indexing",
+    "audit": "medcli.workflows.auditing",
     "build_gallery": "medcli.workflows.indexing",
     "check_scans": "medcli.data.check",
     "convert_scans": "medcli.data.convert",
@@ -66,11 +71,13 @@ _HOMES = {
     "open_gallery": "medcli.workflows.searching",
     "read_all": "medcli.imaging.batch",
     "read_scan": "medcli.imaging.reader",
+    "resplit": "medcli.data.resplit",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
 }
 
 __all__ = [
+    "Audit",
     "Case",
     "Check",
     "Conversion",
@@ -82,10 +89,12 @@ __all__ = [
     "Prediction",
     "Predictor",
     "Preview",
+    "Resplit",
     "Scan",
     "SearchResult",
     "TrainRequest",
     "add_to_gallery",
+    "audit",
     "build_gallery",
     "check_scans",
     "convert_scans",
@@ -102,6 +111,7 @@ __all__ = [
     "open_gallery",
     "read_all",
     "read_scan",
+    "resplit",
     "search_scans",
     "train",
 ]

@@ -73,6 +73,8 @@ def loaded_after(code: str) -> set[str]:
         ["inspect", "--help"],
         ["data", "check", "--help"],
         ["data", "convert", "--help"],
+        ["data", "split", "--help"],
+        ["data", "audit", "--help"],
         ["doctor", "--help"],
     ],
 )

@@ -1,4 +1,4 @@
-"""`medcli data`: check a data set, convert it."""
+"""`medcli data`: check a data set, convert it; split and audit have files of their own."""
 
 from __future__ import annotations
 
@@ -9,6 +9,8 @@ from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
+from medcli.cli.data_audit import audit
+from medcli.cli.data_split import split
 from medcli.cli.inputs import exit_status, labelled_scans
 from medcli.cli.options import (
     AsJson,
@@ -48,7 +50,7 @@ if TYPE_CHECKING:
     from medcli.data.check import Check, CheckedScan, Finding
     from medcli.data.convert import ConvertedScan
 
-app = typer.Typer(help="Check and convert data sets.", no_args_is_help=True)
+app = typer.Typer(help="Check, split, convert and audit data sets.", no_args_is_help=True)
 
 
 @app.command()
@@ -212,6 +214,9 @@ def converted_json(result: ConvertedScan | Failure, names: Names) -> dict[str, A
         "outputs": list(result.outputs),
     }
 
+
+app.command()(split)
+app.command()(audit)
 
 LEVEL_STYLES = {"error": "bold red", "warning": "yellow", "note": "dim"}
 SHOWN = 3  # scans, or groups of them, that are named of a finding

@@ -18,6 +18,14 @@ Scans = Annotated[
         show_default=False,
     ),
 ]
+LabelledData = Annotated[
+    list[str],
+    typer.Argument(
+        metavar="DATA",
+        help="A manifest (.csv), class folders, a MedMNIST .npz, medmnist:NAME or hf:OWNER/NAME.",
+        show_default=False,
+    ),
+]
 Model = Annotated[
     str | None,
     typer.Option(

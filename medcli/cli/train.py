@@ -85,6 +85,10 @@ def train(
         float | None,
         typer.Option(metavar="M", min=0.1, help="Time budget.", show_default="13 on a CPU"),
     ] = None,
+    allow_overlap: Annotated[
+        bool,
+        typer.Option("--allow-overlap", help="Also where parts share a patient or a picture."),
+    ] = False,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda.")] = "auto",
     as_json: AsJson = False,
@@ -117,6 +121,7 @@ def train(
         seed=seed,
         device=device,
         weights=weights,
+        allow_overlap=allow_overlap,
         model=ModelConfig(arch=arch, aggregator=aggregator),
     )
     with TrainDisplay() as display:

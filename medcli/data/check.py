@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Literal
 
@@ -11,7 +11,9 @@ import numpy as np
 
 from medcli.codes import ERRORS, FINDINGS, WARNINGS
 from medcli.data.advice import ADVICE, LOOK, NOTES
-from medcli.data.audit import alike, torn
+from medcli.data.audit import alike, find_copies, torn
+from medcli.data.likeness import Look
+from medcli.data.survey import scan_look
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, Scan, ScanWarning
@@ -110,6 +112,7 @@ class _Seen:
     case: Case | None = None
     patient: str | None = field(default=None, repr=False)
     pixels: str | None = None  # hash; None for a constant picture, which is like any other
+    look: Look | None = field(default=None, repr=False)
     size: tuple[int, int] | None = None
     photometric: str | None = None
     own: tuple[str, ...] = ()  # codes of findings about the scan by itself
@@ -137,7 +140,7 @@ def check_scans(
         on_scan(len(seen), len(cases))
     found = [each for each in _findings(seen) if each[1]]
     scans = _with_findings(seen, found)
-    told = [*_failures(seen), *_found(seen, found), *_reader_warnings(seen)]
+    told = [*_failures(seen), *tell([each.scan for each in seen], found), *_reader_warnings(seen)]
     labels = Counter(each.case.label for each in seen if each.case and each.case.label)
     return Check(
         scans=tuple(scans),
@@ -167,6 +170,7 @@ def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
         case=case,
         patient=scan.patient_id,
         pixels=None if constant else pixel_sha256(scan),
+        look=None if constant else scan_look(scan),
         size=(rows, columns),
         photometric=scan.photometric,
         own=tuple(code for code, applies in rules.items() if applies),
@@ -184,21 +188,54 @@ def _is_blank(scan: Scan) -> bool:
 
 def _findings(seen: Sequence[_Seen]) -> Iterator[Found]:
     """Every finding with the groups of scans it concerns, the gravest first."""
-    copies = alike([each.pixels for each in seen])
-    patients = alike([each.patient for each in seen])
-    labels = [each.case.label if each.case else None for each in seen]
-    splits = [each.case.split if each.case else None for each in seen]
-    yield "label_conflict", torn(copies, labels), ""
-    yield "patient_in_two_splits", torn(patients, splits), ""
-    yield "copy_in_two_splits", torn(copies, splits), ""
-    yield "patient_in_two_classes", torn(patients, labels), ""
-    yield "duplicate", copies, ""
+    yield from relations(
+        identical=alike([each.pixels for each in seen]),
+        near=_near(seen),
+        patients=[each.patient for each in seen],
+        labels=[each.case.label if each.case else None for each in seen],
+        splits=[each.case.split if each.case else None for each in seen],
+    )
     for code in ("constant", "blank", "constant_slices", "tiny", "burned_in_text"):
         yield code, [(place,) for place, each in enumerate(seen) if code in each.own], ""
     yield from _sizes(seen)
     yield "mixed_photometric", _inverted(seen), ""
     nobody = [place for place, each in enumerate(seen) if each.case and each.patient is None]
     yield "unknown_patient", [(place,) for place in nobody], ""
+
+
+def relations(
+    *,
+    identical: Sequence[Group],
+    near: Sequence[Group],
+    patients: Sequence[str | None],
+    labels: Sequence[str | None],
+    splits: Sequence[str | None],
+) -> Iterator[Found]:
+    """What scans have to do with each other: patients and copies in several classes or splits.
+
+    Parameters
+    ----------
+    identical, near : positions of scans that are one picture
+    patients, labels, splits : of each scan, None where unknown
+    """
+    people = alike(patients)
+    strangers = [f"{who}" if who is not None else place for place, who in enumerate(patients)]
+    yield "label_conflict", torn(identical, labels), ""
+    yield "near_label_conflict", torn(near, labels), ""
+    yield "patient_in_two_splits", torn(people, splits), ""
+    yield "copy_in_two_splits", torn(identical, splits), ""
+    yield "near_copy_in_two_splits", torn(near, splits), ""
+    yield "patient_in_two_classes", torn(people, labels), ""
+    yield "duplicate", list(identical), ""
+    yield "near_duplicate", torn(near, strangers), ""
+
+
+def _near(seen: Sequence[_Seen]) -> list[Group]:
+    """Pairs of scans that look alike and are not identical."""
+    places = [place for place, each in enumerate(seen) if each.look is not None]
+    pixels = [seen[place].pixels for place in places]
+    looks = [look for place in places if (look := seen[place].look) is not None]
+    return [(places[one], places[other]) for one, other in find_copies(pixels, looks).near]
 
 
 def _sizes(seen: Sequence[_Seen]) -> Iterator[Found]:
@@ -226,23 +263,27 @@ def _inverted(seen: Sequence[_Seen]) -> list[Group]:
 
 def _with_findings(seen: Sequence[_Seen], found: Sequence[Found]) -> list[CheckedScan]:
     """The scans, with what was found among their warnings."""
+    return add_warnings([each.scan for each in seen], found)
+
+
+def add_warnings(scans: Sequence[CheckedScan], found: Iterable[Found]) -> list[CheckedScan]:
+    """`scans`, with what was found about each among its warnings."""
     more: defaultdict[int, list[ScanWarning]] = defaultdict(list)
     for code, groups, _ in found:
         for group in groups:
             for place in group:
-                more[place].append(ScanWarning(code, _about(code, seen, group, place)))
+                more[place].append(ScanWarning(code, _about(code, scans, group, place)))
     return [
-        replace(each.scan, warnings=(*each.scan.warnings, *more[place]))
-        for place, each in enumerate(seen)
+        replace(scan, warnings=(*scan.warnings, *more[place])) for place, scan in enumerate(scans)
     ]
 
 
-def _about(code: str, seen: Sequence[_Seen], group: Group, place: int) -> str:
+def _about(code: str, scans: Sequence[CheckedScan], group: Group, place: int) -> str:
     """The meaning of a code, and the first of the other scans in a group."""
     meaning = MEANINGS[code].rstrip(".")
     if len(group) == 1 or code in NOTES:
         return meaning
-    named = [seen[other].scan.path for other in group[: NAMED + 1] if other != place][:NAMED]
+    named = [scans[other].path for other in group[: NAMED + 1] if other != place][:NAMED]
     more = len(group) - 1 - len(named)
     return f"{meaning}: {', '.join(named)}" + (f" and {more} more" if more else "")
 
@@ -254,12 +295,10 @@ def _finding(code: str, groups: Sequence[tuple[str, ...]], detail: str = "") -> 
     return Finding(code, level, message, ADVICE.get(code, LOOK), tuple(groups))
 
 
-def _found(seen: Sequence[_Seen], found: Sequence[Found]) -> list[Finding]:
-    """What the check found, in its order."""
+def tell(scans: Sequence[CheckedScan], found: Iterable[Found]) -> list[Finding]:
+    """What was found, in its order, by path."""
     return [
-        _finding(
-            code, [tuple(seen[place].scan.path for place in group) for group in groups], detail
-        )
+        _finding(code, [tuple(scans[place].path for place in group) for group in groups], detail)
         for code, groups, detail in found
     ]
 

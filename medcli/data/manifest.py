@@ -13,15 +13,18 @@ import difflib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from medcli.data.medmnist import archive_member
 from medcli.errors import ManifestError, ScanError
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.files import MEMBER
 from medcli.imaging.formats import VOLUME_SUFFIXES, has_suffix
 from medcli.records import Case, Kind
+
+Line = Mapping[str, str]  # of a manifest, by column
 
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
 _OWN_COLUMNS = frozenset(
@@ -50,6 +53,7 @@ class Manifest:
     columns : the header, in lower case
     dropped : how much was left out, by reason
     warnings : what was noticed and handled, in plain words
+    lines : of each case, what its lines say, by column; paths as a case has them
     """
 
     path: str
@@ -57,6 +61,7 @@ class Manifest:
     columns: tuple[str, ...]
     dropped: Counter[str] = field(default_factory=Counter)
     warnings: tuple[str, ...] = ()
+    lines: tuple[tuple[Line, ...], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,17 +93,21 @@ def read_manifest(path: str | Path, *, require_label: bool = False) -> Manifest:
     path = Path(path)
     columns, rows = _read_rows(path)
     _require_columns(path, columns, ("path", "label") if require_label else ("path",))
-    _check_label_spelling(path, rows)
+    check_spelling(str(path), (row.values.get("label", "") for row in rows))
     dropped: Counter[str] = Counter()
     warnings: list[str] = []
-    cases = []
+    cases: list[Case] = []
+    lines: list[tuple[Line, ...]] = []
     for scan_rows in _rows_by_scan(rows, dropped):
         label = _only_value(path, scan_rows, "label")
         if require_label and label is None:
             dropped["no label"] += 1
             continue
         cases.append(_case(path, scan_rows, label, warnings))
-    return Manifest(str(path), tuple(cases), columns, dropped, tuple(warnings))
+        lines.append(
+            tuple({**row.values, "path": str(path.parent / row.get("path"))} for row in scan_rows)
+        )
+    return Manifest(str(path), tuple(cases), columns, dropped, tuple(warnings), tuple(lines))
 
 
 def closest(name: str, names: Iterable[str]) -> str:
@@ -156,17 +165,21 @@ def _require_columns(path: Path, columns: tuple[str, ...], needed: Iterable[str]
             )
 
 
-def _check_label_spelling(path: Path, rows: Iterable[_Row]) -> None:
-    """One class under two spellings would be trained as two."""
+def check_spelling(source: str, labels: Iterable[str]) -> None:
+    """Refuse labels that are one class to a reader and two to a program.
+
+    Raises
+    ------
+    ManifestError : labels differ only in case or surrounding space
+    """
     spellings: defaultdict[str, set[str]] = defaultdict(set)
-    for row in rows:
-        label = row.values.get("label", "")
+    for label in labels:
         if label.strip():
             spellings[label.strip().casefold()].add(label)
     for variants in spellings.values():
         if len(variants) > 1:
             raise ManifestError(
-                f"{path}: labels differ only in case or surrounding space: "
+                f"{source}: labels differ only in case or surrounding space: "
                 + ", ".join(repr(variant) for variant in sorted(variants)),
                 "write each class in one way",
             )
@@ -204,6 +217,7 @@ def _case(path: Path, rows: list[_Row], label: str | None, warnings: list[str]) 
         path=paths[0],
         files=found.files if found and not is_stack else tuple(paths),
         kind=found.kind if found else _kind_by_name(paths[0]),
+        member=found.member if found else None,
         scan_id=first.get("scan_id") or f"{Path(names[0]).as_posix()}{point}",
         label=label,
         patient_id=_only_value(path, rows, "patient_id"),
@@ -230,6 +244,8 @@ def _look_at(path: str, is_stack: bool, warnings: list[str]) -> Case | None:
 
     A row is one scan: of a folder with several series the one with the most files counts.
     """
+    if (member := archive_member(path)) is not None:
+        return member
     if not Path(path).exists() and MEMBER not in path:
         return None
     found = [case for case in find_scans([path]) if isinstance(case, Case)]

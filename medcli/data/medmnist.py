@@ -16,6 +16,7 @@ from pathlib import Path
 import numpy as np
 
 from medcli.errors import ManifestError, ScanError, UsageError
+from medcli.imaging.files import MEMBER
 from medcli.records import Case
 
 _ORGANS_2D = (
@@ -112,6 +113,15 @@ def class_names_of(path: str | Path) -> tuple[str, ...] | None:
     """The class names of the set a file is named after: ``pathmnist_224.npz`` → nine tissues."""
     match = re.match(r"[a-z]+mnist(3d)?", Path(path).name.lower())
     return CLASS_NAMES.get(match.group()) if match else None
+
+
+def archive_member(path: str) -> Case | None:
+    """The picture that ``set.npz!/train_images/17`` names; None where it names none."""
+    archive, _, member = path.partition(MEMBER)
+    if not archive.lower().endswith(".npz") or not re.fullmatch(r"\w+_images/\d+", member):
+        return None
+    name = Path(archive).name
+    return Case(path, (archive,), "array", f"{name}{MEMBER}{member}", member=member)
 
 
 def read_archive(path: str | Path, class_names: Sequence[str] | None = None) -> list[Case]:
@@ -211,10 +221,10 @@ def _names(
 def _case(path: Path, split: str, index: int, label: str | None) -> Case:
     member = f"{split}_images/{index}"
     return Case(
-        path=f"{path}!/{member}",
+        path=f"{path}{MEMBER}{member}",
         files=(str(path),),
         kind="array",
-        scan_id=f"{path.name}!/{member}",
+        scan_id=f"{path.name}{MEMBER}{member}",
         label=label,
         split=split,
         member=member,

@@ -82,6 +82,8 @@ def resolve_task(
         name = infer_task(classes) or "task"
         reason = f"its classes are {', '.join(classes)}" if name in PRESETS else "no name given"
         notes.append(f"task {name!r} ({reason}); --task names another")
+    elif name not in PRESETS and (hint := closest(name, PRESETS)):
+        notes.append(f"task {name!r} is a new one, without presets: {hint.strip()}")
     chosen, positive_notes = _positive(classes, positive)
     return Task(name, tuple(classes), chosen), notes + positive_notes
 

@@ -6,10 +6,12 @@ import os
 from collections import Counter
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
+from itertools import zip_longest
 from pathlib import Path
 
-from medcli.data.manifest import SPLIT_NAMES, closest, read_manifest
+from medcli.data.manifest import SPLIT_NAMES, Line, check_spelling, closest, read_manifest
 from medcli.data.medmnist import read_archive
+from medcli.data.named import is_named, local_path
 from medcli.errors import ManifestError, ScanError, UsageError
 from medcli.imaging.discovery import find_scans
 from medcli.records import Case, Failure, ScanWarning
@@ -26,6 +28,7 @@ class DataSet:
     dropped : how many scans were left out, by reason
     source : what was read, in words
     warnings : what was noticed and handled, in plain words
+    lines : scan_id → what the lines of a manifest say of the scan; other sources have none
     """
 
     cases: tuple[Case, ...]
@@ -33,16 +36,18 @@ class DataSet:
     dropped: Counter[str] = field(default_factory=Counter)
     source: str = ""
     warnings: tuple[str, ...] = ()
+    lines: Mapping[str, tuple[Line, ...]] = field(default_factory=dict, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """What one input gave."""
+    """What one input gave; `lines` of a manifest, one item a case."""
 
     source: str
     cases: list[Case]
     dropped: Counter[str] = field(default_factory=Counter)
     warnings: tuple[str, ...] = ()
+    lines: tuple[tuple[Line, ...], ...] = ()
 
 
 def load_cases(
@@ -52,18 +57,20 @@ def load_cases(
     classes: Sequence[str] | None = None,
     known: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
+    on_note: Callable[[str], None] = lambda note: None,
 ) -> DataSet:
     """Labelled cases of one or several inputs, joined.
 
     Parameters
     ----------
     inputs : manifests, folders with a `manifest.csv`, class folders (also under train, val
-        and test), MedMNIST `.npz`
+        and test), MedMNIST `.npz`, ``medmnist:name[@size]``, ``hf:owner/name[@config][:split]``
     task : which rows count where a manifest has a column `task` with several; by default
         those of the first one, with a warning
     classes : those to keep, in this order; scans of others are dropped and counted
     known : classes of a trained model. Scans of others are an error, fewer are none
     class_names : names of the digits in an `.npz`
+    on_note : told of downloads
 
     Raises
     ------
@@ -71,8 +78,8 @@ def load_cases(
     ManifestError : an unusable manifest; one class only; a label the model does not know
     UsageError : an input without labels; a class in `classes` that no scan has
     """
-    parts = [_load(name, class_names) for name in inputs]
-    cases, dropped = _join(parts)
+    parts = [_load(name, class_names, on_note) for name in inputs]
+    cases, dropped, lines = _join(parts)
     warnings = [warning for part in parts for warning in part.warnings]
     source = ", ".join(part.source for part in parts)
     cases = _of_task(cases, task, dropped, warnings)
@@ -81,11 +88,12 @@ def load_cases(
             f"no labelled scan in {source}{_because(dropped)}",
             "each scan needs a path and a label",
         )
+    check_spelling(source, {str(case.label) for case in cases})
     order = _class_order(cases, source, classes, known)
     kept = [case for case in cases if case.label in order]
     if len(kept) < len(cases):
         dropped["class not in --classes"] += len(cases) - len(kept)
-    return DataSet(tuple(kept), order, dropped, source, tuple(warnings))
+    return DataSet(tuple(kept), order, dropped, source, tuple(warnings), lines)
 
 
 def gather_cases(
@@ -99,8 +107,8 @@ def gather_cases(
 
     Parameters
     ----------
-    inputs : scans, folders, globs, manifests (`.csv`), MedMNIST `.npz`, and ``-`` for a
-        list on `stdin`, one input a line
+    inputs : scans, folders, globs, manifests (`.csv`), MedMNIST `.npz`, names of data sets as
+        for `load_cases`, and ``-`` for a list on `stdin`, one input a line
     stdin : lines to read where ``-`` is given
     on_note : told what was left out of a manifest or read otherwise than it says
     time_point : which to read of files that hold several, counting from 0, where a manifest
@@ -112,7 +120,10 @@ def gather_cases(
     """
     found: list[Case | Failure] = []
     plain: list[str] = []
-    for name in _expand(inputs, stdin):
+    for given in _expand(inputs, stdin):
+        name, dropped = local_path(given, on_note)
+        for reason, count in dropped.items():
+            on_note(f"{given}: {count:,} left out, {reason}")
         if not name.lower().endswith((".csv", ".npz")):
             plain.append(name)
             continue
@@ -222,7 +233,11 @@ def _members(name: str, on_note: Callable[[str], None]) -> list[Case | Failure]:
     return list(manifest.cases)
 
 
-def _load(name: str, class_names: Sequence[str] | None) -> _Part:
+def _load(name: str, class_names: Sequence[str] | None, on_note: Callable[[str], None]) -> _Part:
+    if is_named(name):
+        place, dropped = local_path(name, on_note)
+        part = _load(place, class_names, on_note)
+        return replace(part, source=f"data set {name}", dropped=part.dropped + dropped)
     path = Path(name)
     if not path.exists():
         raise ScanError("not_found", f"{name} does not exist")
@@ -234,13 +249,20 @@ def _load(name: str, class_names: Sequence[str] | None) -> _Part:
     if path.suffix.lower() == ".npz":
         return _load_archive(path, class_names)
     raise UsageError(
-        f"{name} carries no labels", "give a manifest, class folders or a MedMNIST .npz"
+        f"{name} carries no labels",
+        "give a manifest, class folders, a MedMNIST .npz, medmnist:NAME or hf:OWNER/NAME",
     )
 
 
 def _load_manifest(path: Path) -> _Part:
     manifest = read_manifest(path, require_label=True)
-    return _Part(f"manifest {path}", list(manifest.cases), manifest.dropped, manifest.warnings)
+    return _Part(
+        f"manifest {path}",
+        list(manifest.cases),
+        manifest.dropped,
+        manifest.warnings,
+        manifest.lines,
+    )
 
 
 def _load_archive(path: Path, class_names: Sequence[str] | None) -> _Part:
@@ -284,13 +306,20 @@ def _because(dropped: Counter[str]) -> str:
     return " (" + ", ".join(f"{count} {reason}" for reason, count in sorted(dropped.items())) + ")"
 
 
-def _join(parts: Sequence[_Part]) -> tuple[list[Case], Counter[str]]:
-    """All cases, each scan once; a scan_id that two inputs use is told apart by its source."""
+def _join(
+    parts: Sequence[_Part],
+) -> tuple[list[Case], Counter[str], dict[str, tuple[Line, ...]]]:
+    """All cases, each scan once; a scan_id that two inputs use is told apart by its source.
+
+    With them what was dropped, and the lines of each scan_id.
+    """
     dropped: Counter[str] = sum((part.dropped for part in parts), Counter())
     files_of: dict[str, tuple[tuple[str, ...], str | None]] = {}
+    lines_of: dict[str, tuple[Line, ...]] = {}
     cases = []
     for part in parts:
-        for case in part.cases:
+        for case, lines in zip_longest(part.cases, part.lines, fillvalue=()):
+            assert isinstance(case, Case)
             here = (tuple(str(Path(name).resolve()) for name in case.files), case.member)
             if files_of.get(case.scan_id) == here:
                 dropped["given twice"] += 1
@@ -298,8 +327,9 @@ def _join(parts: Sequence[_Part]) -> tuple[list[Case], Counter[str]]:
             if case.scan_id in files_of:
                 case = replace(case, scan_id=f"{case.path}#{case.scan_id}")
             files_of[case.scan_id] = here
+            lines_of[case.scan_id] = lines
             cases.append(case)
-    return cases, dropped
+    return cases, dropped, lines_of
 
 
 def _of_task(

@@ -7,6 +7,7 @@ from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
+from medcli.data.audit import alike, chained, united
 from medcli.errors import LeakageError, ManifestError
 from medcli.records import Case
 
@@ -35,7 +36,7 @@ class SplitRow:
 
 @dataclass(frozen=True, slots=True)
 class _Group:
-    """Scans that must stay together: those of one patient, or one of an unknown patient."""
+    """Scans that must stay together: those of one patient and their copies, or a single one."""
 
     key: str
     cases: tuple[Case, ...]
@@ -51,6 +52,8 @@ def split_by_patient(
     val_fraction: float = 0.15,
     test_fraction: float = 0.15,
     seed: int = 0,
+    links: Iterable[tuple[int, int]] = (),
+    allow_overlap: bool = False,
 ) -> Split:
     """Split scans so that no patient stands in two parts, classes spread alike.
 
@@ -63,16 +66,50 @@ def split_by_patient(
     cases : labelled, each `scan_id` once; a `patient_id` of None is unknown: a group of one
     val_fraction, test_fraction : share of scans; `val_fraction` is relative to what is
         split, a test_fraction of 0 makes no test part
+    links : pairs of positions in `cases` that stay together, as copies of one picture do
+    allow_overlap : given parts hold even where they share a patient
 
     Raises
     ------
-    LeakageError : a patient stands in two of the given parts
+    LeakageError : a patient stands in two of the given parts, and not `allow_overlap`
     ManifestError : a class has fewer patients than parts, or is missing in a given part
     """
-    parts = _assign(_groups(cases, seed), val_fraction, test_fraction, seed)
+    groups = _groups(cases, seed, links, keep_parts=allow_overlap)
+    parts = _assign(groups, val_fraction, test_fraction, seed)
     _require_classes(cases, parts)
     train, val, test = (_cases_of(parts[part]) for part in PARTS)
     return Split(train, val, test, _warnings(cases))
+
+
+def assign_by_patient(
+    cases: Sequence[Case],
+    fractions: Mapping[str, float],
+    *,
+    seed: int = 0,
+    links: Iterable[tuple[int, int]] = (),
+) -> list[str]:
+    """The part of each scan: no patient in two of them, classes spread alike.
+
+    What the cases say about `Case.split` does not count. The result depends on the seed,
+    not on the order of `cases`. With the fractions of `split_by_patient` it is that split.
+
+    Parameters
+    ----------
+    cases, links : as for `split_by_patient`
+    fractions : share of the scans by name of the part, 1 together; a part with 0 stays empty
+
+    Raises
+    ------
+    ManifestError : a class has fewer patients than there are parts
+    """
+    carved = _carve(_groups(cases, seed, links), fractions, seed)
+    part_of = {
+        (case.scan_id, case.path): part
+        for part, groups in carved.items()
+        for group in groups
+        for case in group.cases
+    }
+    return [part_of[case.scan_id, case.path] for case in cases]
 
 
 def split_table(split: Split) -> list[SplitRow]:
@@ -80,12 +117,14 @@ def split_table(split: Split) -> list[SplitRow]:
 
     Scans of unknown patients count as one patient each.
     """
-    classes = sorted(
-        {case.label for part in PARTS for case in getattr(split, part) if case.label is not None}
-    )
+    return part_table({part: getattr(split, part) for part in PARTS})
+
+
+def part_table(parts: Mapping[str, Sequence[Case]]) -> list[SplitRow]:
+    """`split_table` of parts by any name."""
+    classes = sorted({case.label for cases in parts.values() for case in cases if case.label})
     rows = []
-    for part in PARTS:
-        cases: tuple[Case, ...] = getattr(split, part)
+    for part, cases in parts.items():
         counts = Counter(case.label for case in cases)
         rows.append(
             SplitRow(
@@ -112,15 +151,31 @@ def _draw(seed: int, key: str) -> bytes:
     return hashlib.sha256(f"{seed}:{key}".encode(errors="surrogatepass")).digest()
 
 
-def _groups(cases: Iterable[Case], seed: int) -> list[_Group]:
-    """Groups in the order in which the seed draws them."""
+def _groups(
+    cases: Sequence[Case],
+    seed: int,
+    links: Iterable[tuple[int, int]] = (),
+    *,
+    keep_parts: bool = False,
+) -> list[_Group]:
+    """Groups in the order in which the seed draws them; with `keep_parts` none has two parts."""
     by_key: defaultdict[str, list[Case]] = defaultdict(list)
-    for case in cases:
-        by_key[_group_key(case)].append(case)
+    for case, key in zip(cases, _keys(cases, links), strict=True):
+        by_key[f"{key} in {case.split}" if keep_parts and case.split else key].append(case)
     return [
         _Group(key, tuple(sorted(by_key[key], key=lambda case: case.scan_id)))
         for key in sorted(by_key, key=lambda key: _draw(seed, key))
     ]
+
+
+def _keys(cases: Sequence[Case], links: Iterable[tuple[int, int]]) -> list[str]:
+    """The group of each scan: its patient, or of linked ones the first by name."""
+    own = [_group_key(case) for case in cases]
+    roots = united(len(cases), [*chained(alike(own)), *links]).tolist()
+    first: dict[int, str] = {}
+    for root, key in zip(roots, own, strict=True):
+        first[root] = min(key, first.get(root, key))
+    return [first[root] for root in roots]
 
 
 def _given_parts(groups: Iterable[_Group]) -> dict[str, str]:
@@ -129,9 +184,9 @@ def _given_parts(groups: Iterable[_Group]) -> dict[str, str]:
     torn = [key for key, parts in named.items() if len(parts) > 1]
     if torn:
         raise LeakageError(
-            f"{len(torn)} patient{'s' if len(torn) > 1 else ''} in more than one given split",
-            "put all scans of a patient into one split, or drop the column 'split' "
-            "and let medcli split by patient",
+            f"{len(torn)} patient{'s' if len(torn) > 1 else ''} in more than one given split "
+            "(a patient and all copies of its pictures count as one)",
+            "put all scans of a patient into one split, or write a new one with medcli data split",
         )
     return {key: part for key, parts in named.items() for part in parts if part is not None}
 

@@ -12,6 +12,7 @@ from medcli.config import PreprocessConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.sources import class_folders, folder_manifest
 from medcli.data.splits import PARTS, Split
+from medcli.data.survey import stop_if_many
 from medcli.data.synthetic import write_sample_data
 from medcli.errors import ScanError
 from medcli.imaging.batch import read_all
@@ -21,7 +22,6 @@ from medcli.imaging.preprocess import LEVELS, Preprocessor, sample_slices
 from medcli.records import Case, Failure, Scan, Task
 from medcli.training.defaults import DataFacts
 
-MAX_UNREADABLE = 0.05  # share of scans that may be unreadable before training stops
 SAMPLE = 32  # scans that are looked at to choose size and channels
 SAMPLE_PATIENTS = 60  # of the generated sample data
 TRAIN_SLICES = 16  # slices of a scan that training sees
@@ -109,6 +109,7 @@ def read_cases(
         if isinstance(scan, Failure):
             failures.append(scan)
             on_failure(scan)
+            stop_if_many(failures, len(cases))
             continue
         assert isinstance(case, Case)
         chosen = sample_slices(len(scan.pixels), slices)
@@ -119,13 +120,6 @@ def read_cases(
                 np.rint(images * LEVELS).astype(np.uint8),
                 pixel_sha256(scan),
             )
-        )
-    if len(failures) > MAX_UNREADABLE * len(cases):
-        first = failures[0]
-        raise ScanError(
-            first.code,
-            f"{len(failures)} of {len(cases)} scans cannot be read; the first: {first.message}",
-            "Repair or remove them; up to 5 % are left out with a warning",
         )
     return read
 

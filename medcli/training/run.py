@@ -6,6 +6,7 @@ import csv
 import platform
 import re
 import secrets
+import shlex
 import tempfile
 import time
 from collections.abc import Callable, Iterable, Sequence
@@ -22,7 +23,10 @@ from torch import Tensor
 
 from medcli.config import Calibration, ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
-from medcli.data.audit import identical_pixels
+from medcli.data.audit import find_copies
+from medcli.data.gate import pass_gate
+from medcli.data.likeness import look_of
+from medcli.data.named import is_named
 from medcli.data.presets import resolve_task
 from medcli.data.sources import DataSet, load_cases
 from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
@@ -104,6 +108,7 @@ class TrainRequest:
     seed: int = 0
     device: str = "auto"
     weights: str | None = None
+    allow_overlap: bool = False
     model: ModelConfig = field(default_factory=ModelConfig)
 
 
@@ -184,7 +189,7 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         if not inputs:
             inputs, sentence, synthetic = inputs_at_hand(Path(scratch))
             events.note(sentence)
-        data = load_cases(inputs, task=request.task, classes=request.classes)
+        data = load_cases(inputs, task=request.task, classes=request.classes, on_note=events.note)
         task, notes = resolve_task(request.task, data.classes, request.positive)
         _tell(data, notes, events)
         facts = look_at(data.cases)
@@ -197,7 +202,10 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
             on_read=events.reading,
             on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
         )
-    split = _split(read, task, request.seed, events)
+        if len(read) < len(data.cases):
+            lost = len(data.cases) - len(read)
+            events.warn(f"{lost:,} of {len(data.cases):,} scans could not be read and are left out")
+    split = _split(read, task, request, inputs, events)
     arrays = part_arrays(read, split, task)
     mean, std = arrays["train"].statistics()
     settings = choose_training(
@@ -244,11 +252,18 @@ def _tell(data: DataSet, notes: Iterable[str], events: TrainEvents) -> None:
         events.warn(f"{count} dropped: {reason}")
 
 
-def _split(read: Sequence[ReadScan], task: Task, seed: int, events: TrainEvents) -> Split:
-    """The parts; says what was noticed, and where two parts hold the same picture.
+def _split(
+    read: Sequence[ReadScan],
+    task: Task,
+    request: TrainRequest,
+    inputs: Iterable[str],
+    events: TrainEvents,
+) -> Split:
+    """The parts, behind the gate against leakage; says what was noticed.
 
     Raises
     ------
+    LeakageError : given parts share a patient or a picture
     ManifestError : no scan of a class could be read, or too few patients
     """
     unread = sorted(set(task.classes) - {str(item.case.label) for item in read})
@@ -257,28 +272,33 @@ def _split(read: Sequence[ReadScan], task: Task, seed: int, events: TrainEvents)
             f"no scan of class {unread[0]!r} can be read",
             "Repair its files, or leave the class out with --classes",
         )
+    copies = find_copies(
+        [item.pixel_sha256 for item in read], [look_of(item.images) for item in read]
+    )
+    gate = pass_gate(
+        [item.case for item in read],
+        copies,
+        clean=f"medcli data split {shlex.join(inputs)} -o clean.csv",
+        allow_overlap=request.allow_overlap,
+    )
     defaults = TrainConfig()
     split = split_by_patient(
-        [item.case for item in read],
+        gate.cases,
         val_fraction=defaults.val_fraction,
         test_fraction=defaults.test_fraction,
-        seed=seed,
+        seed=request.seed,
+        links=gate.links,
+        allow_overlap=request.allow_overlap,
     )
-    for message in split.warnings:
+    for message in (*gate.warnings, *split.warnings):
         events.warn(message)
-    hashes = {item.case.scan_id: item.pixel_sha256 for item in read}
-    copies = identical_pixels({part: getattr(split, part) for part in PARTS}, hashes)
-    if copies:
-        events.warn(
-            f"{sum(map(len, copies))} scans are pixel by pixel the same as one in another part: "
-            "the numbers of the parts flatter; give copies one patient_id"
-        )
     return split
 
 
-def _source(inputs: Iterable[str]) -> str:
+def _source(inputs: Sequence[str]) -> str:
     """The end of each input's path: enough to know the data again, little of the machine."""
-    return ", ".join("/".join(Path(name).resolve().parts[-2:]) for name in inputs)
+    ends = ["/".join(Path(name).resolve().parts[-2:]) for name in inputs]
+    return ", ".join(n if is_named(n) else end for n, end in zip(inputs, ends, strict=True))
 
 
 def _is_synthetic(item: ReadScan) -> bool:

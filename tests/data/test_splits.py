@@ -9,7 +9,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from medcli.data.splits import PARTS, Split, split_by_patient, split_table
+from medcli.data.splits import (
+    PARTS,
+    Split,
+    assign_by_patient,
+    split_by_patient,
+    split_table,
+)
 from medcli.errors import LeakageError, ManifestError
 from medcli.records import Case
 
@@ -152,3 +158,26 @@ def test_the_table_counts_patients_scans_and_classes(make_cases: Make) -> None:
     assert [row.part for row in rows] == list(PARTS)
     assert (rows[0].patients, rows[0].scans, rows[0].per_class) == (4, 5, {"a": 3, "b": 2})
     assert (rows[1].patients, rows[1].per_class) == (0, {"a": 0, "b": 0})
+
+
+def test_assigned_parts_are_those_of_a_split(make_cases: Make) -> None:
+    cases = make_cases([(f"p{n // 3}", "ab"[n % 2]) for n in range(90)])
+    for seed in range(3):
+        split = split_by_patient(cases, seed=seed)
+        shares = {"train": 1 - 0.15 - 0.15, "val": 0.15, "test": 0.15}
+        parts = assign_by_patient(cases, shares, seed=seed)
+        for part in shares:
+            wanted = {case.scan_id for case in getattr(split, part)}
+            found = {c.scan_id for c, each in zip(cases, parts, strict=True) if each == part}
+            assert found == wanted
+
+
+def test_linked_scans_of_two_patients_share_a_part_whatever_the_order(make_cases: Make) -> None:
+    cases = make_cases([(f"p{n}", "ab"[n % 2]) for n in range(40)])
+    links = [(0, 8), (8, 16), (1, 9)]
+    split = split_by_patient(cases, links=links)
+    parts = {case.scan_id: part for part in PARTS for case in getattr(split, part)}
+    assert parts["s0"] == parts["s8"] == parts["s16"]
+    assert parts["s1"] == parts["s9"]
+    backwards = [(39 - one, 39 - other) for one, other in links]
+    assert split_by_patient(cases[::-1], links=backwards) == split
