@@ -82,7 +82,7 @@ def show_split(done: Resplit) -> None:
     """The table of the parts on stderr, then where the manifest is."""
     from medcli.cli.console import stderr
     from medcli.cli.output import say
-    from medcli.cli.train import split_table
+    from medcli.cli.train_display import split_table
 
     stderr().print(split_table(done.rows))
     if done.copies:
