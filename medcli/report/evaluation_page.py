@@ -22,6 +22,7 @@ _TITLES = {
     "ece": "Calibration error (ECE)",
     "brier": "Brier score",
 }
+_LOOK_LITTLE = ("area", "thumbnail", "histogram")
 PARTS = {
     "test": "held-out test part",
     "held-out": "the run's own held-out part",
@@ -88,7 +89,11 @@ def evaluation_page(
         facts=facts,
         part=PARTS.get(metrics["split"], metrics["split"]),
         tiles=_tiles(metrics),
-        notes=[*notes, *(warning["message"] for warning in metrics.get("warnings", ()))],
+        notes=[
+            *notes,
+            *(warning["message"] for warning in metrics.get("warnings", ())),
+            *_close_baselines(metrics),
+        ],
         charts=charts,
         baselines=_baseline_rows(metrics),
         baselines_chart=_baselines_chart(metrics),
@@ -184,6 +189,23 @@ def _baseline_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
             number(each.get("accuracy"), each.get("accuracy_ci")),
         )
         for name, each in rows
+    ]
+
+
+def _close_baselines(metrics: Mapping[str, Any]) -> list[str]:
+    """A sentence for each baseline within the model's interval, which looked less closely."""
+    lowest = (metrics.get("auroc_ci") or [None])[0]
+    close = [
+        f"{baseline_title(name)} {number(each['auroc'])}"
+        for name, each in (metrics.get("baselines") or {}).items()
+        if name in _LOOK_LITTLE and None not in (lowest, each["auroc"]) and each["auroc"] >= lowest
+    ]
+    if not close:
+        return []
+    return [
+        f"A simple baseline comes within the model’s interval ({', '.join(close)} against "
+        f"{number(metrics['auroc'], metrics['auroc_ci'])}): the classes may be told apart by a "
+        "mark, an exposure or a size rather than by the finding."
     ]
 
 
