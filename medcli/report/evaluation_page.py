@@ -25,10 +25,10 @@ _TITLES = {
 _LOOK_LITTLE = ("area", "thumbnail", "histogram")
 PARTS = {
     "test": "held-out test part",
-    "held-out": "the run's own held-out part",
+    "held-out": "held-out part of the run's own data",
     "val": "validation part, which chose the weights",
-    "all": "all scans given",
-    "cross-validation": "cross-validation: each scan by a model that had not seen its patient",
+    "all": "scans given, all of them",
+    "cross-validation": "folds of a cross-validation, each by a model that had not seen it",
 }
 
 

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medcli.data.sources import load_cases
-from medcli.errors import LeakageError, ManifestError, ScanError
+from medcli.errors import DamagedError, LeakageError, ManifestError, ScanError
 from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
 from medcli.evaluation.conformal import label_set_metrics
 from medcli.evaluation.intervals import patient_groups
@@ -114,6 +114,12 @@ def evaluate(
         )
     elif leaked and not allow_overlap:
         raise _leakage(len(leaked), len(rows), knows)
+    marked = sum(row.case.split is not None for row in rows) if part is None else 0
+    if marked:
+        notes.append(
+            f"the data have no test part: all {len(rows)} scans are evaluated, {marked} of them "
+            "marked for training or validation"
+        )
     if part == "val":
         notes.append("no test part: the validation part is evaluated, which chose the weights")
     elif chose := sum(row.known == "val" for row in rows):
@@ -294,7 +300,7 @@ def decision(task: Task, prediction: Prediction) -> str:
 
 def _answers(package: ModelPackage, rows: Sequence[_Row]) -> HeldOut:
     """What the model said of each row, for curves."""
-    labels, probabilities = _labels(package.task, rows)
+    labels, probabilities = _labels(package, rows)
     threshold = np.nan if package.task.threshold is None else package.task.threshold
     return HeldOut(
         groups=patient_groups([row.patient_id for row in rows], len(rows)),
@@ -332,16 +338,31 @@ def _mistakes(package: ModelPackage, rows: Sequence[_Row]) -> tuple[Mistake, ...
     return tuple(mistake for _, _, mistake in sorted(found, key=lambda each: each[:2]))
 
 
-def _labels(task: Task, rows: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) class indices and (N, K) probabilities of the rows."""
-    labels = np.array([task.classes.index(str(row.case.label)) for row in rows])
-    probabilities = [[row.prediction.probabilities[name] for name in task.classes] for row in rows]
-    return labels, np.array(probabilities)
+def _labels(package: ModelPackage, rows: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) class indices and (N, K) probabilities of the rows.
+
+    Raises
+    ------
+    DamagedError : numbers that are no probabilities, or do not sum to 1
+    """
+    classes = package.task.classes
+    labels = np.array([classes.index(str(row.case.label)) for row in rows])
+    probabilities = np.array(
+        [[row.prediction.probabilities[name] for name in classes] for row in rows]
+    )
+    off = ~(np.abs(probabilities.sum(axis=1) - 1) < 1e-3)  # NaN is off too
+    if off.any():
+        raise DamagedError(
+            f"{package.path}: the model's probabilities are none, or do not sum to 1, for "
+            f"{off.sum()} of {len(rows)} scans",
+            "Train again, or look for scans with broken values with `medcli data check`",
+        )
+    return labels, probabilities
 
 
 def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) -> dict[str, Any]:
     task = package.task
-    labels, probabilities = _labels(task, rows)
+    labels, probabilities = _labels(package, rows)
     patients = [row.patient_id for row in rows]
     sites = [row.case.columns.get("site") for row in rows]
     baselines: dict[str, Any] = {"majority": majority_baseline(labels)}

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 from typing import Any
 
 from medcli.models.package import ModelPackage
-from medcli.report.evaluation_page import PARTS, number
+from medcli.report.evaluation_page import PARTS, baseline_title, number
 
 _LIMITS = (
     "The numbers hold for data like these; another scanner, site, population or way of cropping "
@@ -81,7 +81,7 @@ def _of_model(package: ModelPackage) -> dict[str, str | None]:
         f"peak learning rate {settings.get('learning_rate')}, "
         f"{known.get('epochs_run')} of {settings.get('epochs')} epochs "
         f"({known.get('stopped')}), seed {settings.get('seed')}, augmentation for "
-        f"{settings.get('augmentation')}, on {known.get('device')}; no hyperparameter search."
+        f"{settings.get('augmentation')}, on {known.get('device')}. Search for settings: fill in."
     )
     return {
         "technology": "Deep learning: a neural network for image classification.",
@@ -114,7 +114,7 @@ def _of_numbers(
     own = metrics["split"] in ("test", "val", "held-out", "cross-validation")
     named = ("sensitivity", "specificity", "ppv", "npv")
     at_point = ", ".join(f"{n} {number(metrics[n], metrics.get(f'{n}_ci'))}" for n in named)
-    baselines = ", ".join(metrics.get("baselines") or {})
+    baselines = ", ".join(map(baseline_title, metrics.get("baselines") or {}))
     sites = metrics.get("per_site") or {}
     by_site = "; ".join(f"{n}: AUROC {number(m['auroc'], m['auroc_ci'])}" for n, m in sites.items())
     performance = (
