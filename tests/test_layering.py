@@ -74,6 +74,8 @@ def loaded_after(code: str) -> set[str]:
         ["data", "check", "--help"],
         ["data", "convert", "--help"],
         ["doctor", "--help"],
+        ["report", "--help"],
+        ["models", "export", "--help"],
     ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
