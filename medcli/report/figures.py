@@ -89,9 +89,9 @@ def curves_figure(
             "clip_on": False,
         }
         if diagonal:
-            axes.plot([0, 1], [0, 1], **chance)
+            axes.plot([0, 1], [0, 1], label="chance", **chance)
         if level is not None:
-            axes.plot([0, 1], [level, level], **chance)
+            axes.plot([0, 1], [level, level], label="chance", **chance)
         for number, line in enumerate(lines):
             colour = _colour(number)
             if line.band is not None and line.band_x is not None:
@@ -150,12 +150,15 @@ def histogram_figure(
     """How the probabilities, (N,) within 0–1, of each group are spread, as SVG."""
     edges = np.linspace(0, 1, bins + 1)
     with _figure(name) as drawing:
+        from matplotlib.ticker import MaxNLocator
+
         axes = _axes(drawing.figure, x_label, "scans")
         for number, (title, values) in enumerate(groups):
             counts = np.histogram(values, edges)[0]
             axes.stairs(counts, edges, color=_colour(number), linewidth=1.8, label=title)
         axes.set_xlim(0, 1)
         axes.set_ylim(bottom=0)
+        axes.yaxis.set_major_locator(MaxNLocator(6, integer=True))
         if threshold is not None:
             top = axes.get_ylim()[1]
             axes.plot([threshold] * 2, [0, top], color=_INK, linewidth=1.2, linestyle="--")

@@ -76,3 +76,11 @@ def test_ids_are_those_of_one_figure(parse: Callable[[str], Any]) -> None:
 
 def test_the_same_figure_is_the_same_text() -> None:
     assert roc() == roc()
+
+
+def test_chance_stands_in_the_legend_and_scans_are_whole_numbers() -> None:
+    assert roc().count(">chance<") == 2  # the diagonal and the level
+    counts = histogram_figure("h", [("a", X), ("b", X[:1])], x_label="p")
+    heights = [label for label in re.findall(r">([\d.]+)</text>", counts) if "." not in label]
+    assert heights[:2] == ["0", "1"]
+    assert all(re.fullmatch(r"\d\.\d", t) for t in re.findall(r">(\d\.\d+)</text>", counts))
