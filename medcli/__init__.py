@@ -27,13 +27,16 @@ if TYPE_CHECKING:
     from medcli.models.package import load_package
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
+    from medcli.training.folds import cross_validate
     from medcli.training.run import TrainRequest, train
     from medcli.workflows.auditing import Audit, audit
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
     from medcli.workflows.evaluating import evaluate, evaluate_retrieval
+    from medcli.workflows.exporting import export_model
     from medcli.workflows.indexing import add_to_gallery, build_gallery
     from medcli.workflows.previewing import Preview
+    from medcli.workflows.reporting import evaluated_page, run_page
     from medcli.workflows.searching import open_gallery, search_scans
 
 _HOMES = {
@@ -58,10 +61,13 @@ _HOMES = {
     "build_gallery": "medcli.workflows.indexing",
     "check_scans": "medcli.data.check",
     "convert_scans": "medcli.data.convert",
+    "cross_validate": "medcli.training.folds",
     "demonstrate": "medcli.workflows.demonstration",
     "diagnose": "medcli.workflows.diagnosis",
     "evaluate": "medcli.workflows.evaluating",
     "evaluate_retrieval": "medcli.workflows.evaluating",
+    "evaluated_page": "medcli.workflows.reporting",
+    "export_model": "medcli.workflows.exporting",
     "find_model": "medcli.models.locate",
     "find_scans": "medcli.imaging.discovery",
     "gather_cases": "medcli.data.sources",
@@ -72,6 +78,7 @@ _HOMES = {
     "read_all": "medcli.imaging.batch",
     "read_scan": "medcli.imaging.reader",
     "resplit": "medcli.data.resplit",
+    "run_page": "medcli.workflows.reporting",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
 }
@@ -98,10 +105,13 @@ __all__ = [
     "build_gallery",
     "check_scans",
     "convert_scans",
+    "cross_validate",
     "demonstrate",
     "diagnose",
     "evaluate",
     "evaluate_retrieval",
+    "evaluated_page",
+    "export_model",
     "find_model",
     "find_scans",
     "gather_cases",
@@ -112,6 +122,7 @@ __all__ = [
     "read_all",
     "read_scan",
     "resplit",
+    "run_page",
     "search_scans",
     "train",
 ]

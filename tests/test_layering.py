@@ -76,6 +76,8 @@ def loaded_after(code: str) -> set[str]:
         ["data", "split", "--help"],
         ["data", "audit", "--help"],
         ["doctor", "--help"],
+        ["report", "--help"],
+        ["models", "export", "--help"],
     ],
 )
 def test_help_loads_nothing_heavy(arguments: list[str]) -> None:

@@ -15,7 +15,9 @@ from medcli.cli.evaluate import evaluate
 from medcli.cli.explain import explain
 from medcli.cli.index import app as index_app
 from medcli.cli.inspect import inspect
+from medcli.cli.models import app as models_app
 from medcli.cli.output import hidden_error, show_error
+from medcli.cli.report import report
 from medcli.cli.search import search
 from medcli.cli.train import train
 from medcli.errors import MedcliError, StorageError, UsageError
@@ -33,6 +35,8 @@ app.command(rich_help_panel="Models")(train)
 app.command(rich_help_panel="Models")(evaluate)
 app.command(rich_help_panel="Models")(classify)
 app.command(rich_help_panel="Models")(explain)
+app.command(rich_help_panel="Models")(report)
+app.add_typer(models_app, name="models", rich_help_panel="Models")
 app.add_typer(index_app, name="index", rich_help_panel="Archive")
 app.command(rich_help_panel="Archive")(search)
 app.command(rich_help_panel="Data")(inspect)

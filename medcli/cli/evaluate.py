@@ -9,7 +9,7 @@ import typer
 
 from medcli.cli.classify import describe_model
 from medcli.cli.inputs import exit_status
-from medcli.cli.options import AsJson, HidePaths, Seed
+from medcli.cli.options import AsJson, HidePaths, Overwrite, Seed
 from medcli.cli.output import (
     Names,
     counting,
@@ -22,9 +22,14 @@ from medcli.cli.output import (
     show_failure,
     warn,
 )
+from medcli.errors import UsageError
+from medcli.files import check_file, write_file
 
 if TYPE_CHECKING:
     from rich.table import Table
+
+    from medcli.models.package import ModelPackage
+    from medcli.workflows.evaluating import Evaluation
 
 
 def evaluate(
@@ -50,6 +55,16 @@ def evaluate(
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Also with patients of the training part.")
     ] = False,
+    report: Annotated[
+        Path | None,
+        typer.Option(
+            "--report",
+            metavar="FILE",
+            help="Also write a page: curves, tables, pictures of what was decided wrongly.",
+            show_default=False,
+        ),
+    ] = None,
+    overwrite: Overwrite = False,
     seed: Seed = 0,
     as_json: AsJson = False,
     hide_paths: HidePaths = False,
@@ -58,7 +73,7 @@ def evaluate(
 
     Scans of the test part count, else the model's own held-out patients, else all.
 
-    Example: medcli evaluate runs/lung test.csv --json
+    Example: medcli evaluate runs/lung test.csv --report lung.html
     """
     from medcli.inference.predictor import Predictor
     from medcli.models.locate import find_model
@@ -67,6 +82,10 @@ def evaluate(
     from medcli.workflows.evaluating import evaluate_retrieval
 
     names = Names(hide=hide_paths)
+    if report is not None:
+        if gallery is not None:
+            raise UsageError("--report is about a classifier, --gallery about retrieval")
+        check_file(report, overwrite=overwrite)
     predictor = Predictor(load_package(find_model(model)))
     describe_model(predictor.package, names)
     with counting("evaluating") as on_scan:
@@ -74,7 +93,12 @@ def evaluate(
             result = evaluate_retrieval(predictor, gallery, data, seed=seed, on_scan=on_scan)
         else:
             result = evaluate_classifier(
-                predictor, data, allow_overlap=allow_overlap, seed=seed, on_scan=on_scan
+                predictor,
+                data,
+                allow_overlap=allow_overlap,
+                pictures=report is not None,
+                seed=seed,
+                on_scan=on_scan,
             )
     if not names.hide:
         for message in result.warnings:
@@ -90,7 +114,24 @@ def evaluate(
         print_json({**result.metrics, "failures": told})
     else:
         print_table((metrics_table if gallery is None else retrieval_table)(result.metrics))
+    if report is not None:
+        write_report(report, predictor.package, result, seed)
     raise typer.Exit(exit_status(result.failures, 1))
+
+
+def write_report(path: Path, package: ModelPackage, result: Evaluation, seed: int) -> None:
+    """Write the page of an evaluation; it names no scan and no path."""
+    from medcli.workflows.reporting import evaluated_page
+
+    assert result.answers is not None  # those of a classifier
+    notes = list(result.notes)
+    if result.failures:
+        notes.append(f"{len(result.failures)} inputs could not be read and are left out")
+    page = evaluated_page(
+        package, result.metrics, result.answers, result.mistakes, notes=notes, seed=seed
+    )
+    write_file(path, page.encode("utf-8"))
+    note(f"report written to {path.name}")
 
 
 def metrics_table(metrics: dict[str, Any]) -> Table:
@@ -101,9 +142,9 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
         rows.append((TITLES.get(name, name), number(metrics[name], metrics[f"{name}_ci"])))
     rows.insert(2, ("AUROC, DeLong", number(metrics["auroc"], metrics["auroc_ci_delong"])))
     for name in ("sensitivity", "specificity", "ppv", "npv", "threshold"):
-        rows.append((TITLES.get(name, name), number(metrics[name])))
+        rows.append((TITLES.get(name, name), number(metrics[name], metrics.get(f"{name}_ci"))))
     for name in ("average_precision", "ece", "brier"):
-        rows.append((TITLES.get(name, name), number(metrics[name])))
+        rows.append((TITLES.get(name, name), number(metrics[name], metrics.get(f"{name}_ci"))))
     if sets := metrics["label_sets"]:
         covered = f"{number(sets['coverage'], sets['coverage_ci'])} hold the class"
         rows.append((f"label sets, {sets['target']:g}", f"{covered}, {sets['one']:.3f} hold one"))

@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from medcli.cli.options import AsJson, Overwrite, Seed, TaskName
-from medcli.cli.train_display import TrainDisplay, show_run
+from medcli.cli.train_display import TrainDisplay, check_operating_point, show_run
 from medcli.config import NO_AGGREGATOR
 from medcli.files import check_parent
 from medcli.home import runs_folder
@@ -89,6 +89,24 @@ def train(
         bool,
         typer.Option("--allow-overlap", help="Also where parts share a patient or a picture."),
     ] = False,
+    sensitivity: Annotated[
+        float | None,
+        typer.Option(
+            metavar="S",
+            help="Wanted sensitivity of the threshold, fixed on the validation part.",
+            show_default="Youden's threshold",
+        ),
+    ] = None,
+    folds: Annotated[
+        int | None,
+        typer.Option(
+            metavar="K",
+            min=2,
+            max=20,
+            help="Measure in K folds by patient, then train on all; --minutes is for the whole.",
+            show_default=False,
+        ),
+    ] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda.")] = "auto",
     as_json: AsJson = False,
@@ -106,7 +124,7 @@ def train(
     check_parent(output or runs_folder() / "run")
 
     from medcli.training.run import TrainRequest
-    from medcli.training.run import train as train_run
+    from medcli.training.run import train as train_once
 
     request = TrainRequest(
         inputs=tuple(data or ()),
@@ -122,8 +140,15 @@ def train(
         device=device,
         weights=weights,
         allow_overlap=allow_overlap,
+        sensitivity=sensitivity,
         model=ModelConfig(arch=arch, aggregator=aggregator),
     )
     with TrainDisplay() as display:
-        package = train_run(request, display.events())
+        if folds is None:
+            package = train_once(request, display.events())
+        else:
+            from medcli.training.folds import cross_validate
+
+            package = cross_validate(request, folds, display.events())
     show_run(package, as_json=as_json)
+    check_operating_point(package)

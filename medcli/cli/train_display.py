@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING, Any
 
 from medcli.cli.output import note, number, print_json, print_line, say, warn
+from medcli.errors import MedcliError
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -101,6 +102,62 @@ def split_table(rows: Sequence[SplitRow]) -> Any:
     return table
 
 
+PARTS = {
+    "test": "held-out test part",
+    "val": "validation part",
+    "cross-validation": "all folds, each scan by a model that had not seen its patient",
+}
+
+
+def show_folds(metrics: Mapping[str, Any]) -> None:
+    """The numbers of each fold, where there are folds; what is kept."""
+    rows = metrics.get("folds") or ()
+    for row in rows:
+        say(f"  fold {row['fold']}: AUROC {number(row['auroc'], row['auroc_ci'])}")
+    if not rows:
+        return
+    kept = metrics["kept"]
+    own = number(kept["validation_auroc"], kept["validation_auroc_ci"])
+    say(f"kept: one model trained on all patients (AUROC on its validation part {own})")
+    lowest = (metrics["auroc_ci"] or [0.0])[0]
+    if kept["validation_auroc"] is not None and kept["validation_auroc"] < lowest:
+        warn("the kept model does worse on its validation part than the folds did: train longer")
+
+
+def show_operating_point(metrics: Mapping[str, Any]) -> None:
+    """How the threshold was chosen, and what it reaches where it was and on held-out scans."""
+    point = metrics.get("operating_point")
+    if not point:
+        return
+    asked = point["rule"] == "sensitivity"
+    rule = f"for a sensitivity of {point['wanted']:g}" if asked else "Youden's"
+    reached = f"{point['sensitivity']:.3f} / {point['specificity']:.3f}"
+    say(
+        f"threshold {point['threshold']:.3f}, {rule}: sensitivity / specificity {reached} on "
+        f"{point['n_positive']} + {point['n_negative']} validation scans"
+    )
+    sensitivity = number(metrics["sensitivity"], metrics["sensitivity_ci"])
+    specificity = number(metrics["specificity"], metrics["specificity_ci"])
+    say(f"  held-out: sensitivity {sensitivity}, specificity {specificity}")
+
+
+def check_operating_point(package: ModelPackage) -> None:
+    """Raise where the wanted sensitivity is out of reach; the run is written all the same.
+
+    Raises
+    ------
+    MedcliError : only calling every validation scan positive reaches it
+    """
+    point = package.metrics.get("operating_point") or {}
+    if point.get("wanted") is None or point["rule"] == "sensitivity":
+        return
+    raise MedcliError(
+        f"no threshold reaches a sensitivity of {point['wanted']:g} on the validation part "
+        "without calling every scan positive; the run is written with Youden's threshold",
+        f"Train longer or on more scans, or ask for less than {point['wanted']:g}",
+    )
+
+
 def show_run(package: ModelPackage, *, as_json: bool) -> None:
     """Say where the run is and what it reached."""
     metrics = package.metrics
@@ -115,10 +172,12 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
             }
         )
         return
-    part = "held-out test part" if metrics["split"] == "test" else "validation part"
+    part = PARTS.get(metrics["split"], metrics["split"])
     auroc = number(metrics["auroc"], metrics["auroc_ci"])
     accuracy = number(metrics["accuracy"], metrics["accuracy_ci"])
     say(f"{part}: AUROC {auroc}, accuracy {accuracy}")
+    show_folds(metrics)
+    show_operating_point(metrics)
     for name, baseline in metrics["baselines"].items():
         title = name.replace("_", " on ", 1)
         say(f"  baseline, {title}: AUROC {number(baseline['auroc'], baseline['auroc_ci'])}")

@@ -105,8 +105,12 @@ def brier_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:
     ----------
     Brier 1950, doi:10.1175/1520-0493(1950)078<0001:VOFEIT>2.0.CO;2
     """
+    return float(brier_losses(labels, probabilities).mean())
+
+
+def brier_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
+    """(N,) the term of each scan in `brier_loss`, whose mean it is."""
     n_classes = probabilities.shape[1]
     squared = (probabilities - np.eye(n_classes)[labels]) ** 2
-    if n_classes == 2:
-        return float(squared[:, 1].mean())  # the same for either class
-    return float(squared.sum(axis=1).mean())
+    # Of two classes either has the same.
+    return np.asarray(squared[:, 1] if n_classes == 2 else squared.sum(axis=1))

@@ -87,6 +87,58 @@ def weighted_mean(values: np.ndarray) -> Statistic:
     return statistic
 
 
+def weighted_share(flags: np.ndarray, among: np.ndarray) -> Statistic:
+    """Share of `flags` in the rows of `among`, both (N,) bool; NaN where there are none."""
+    counted, hits = np.asarray(among, dtype=float), np.asarray(flags & among, dtype=float)
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        total = weights @ counted
+        undefined = np.full(len(weights), np.nan)
+        share: np.ndarray = np.divide(weights @ hits, total, out=undefined, where=total > 0)
+        return share
+
+    return statistic
+
+
+def mean_statistic(parts: Sequence[Statistic]) -> Statistic:
+    """The mean of several statistics; NaN where one of them is."""
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        mean: np.ndarray = np.mean([part(weights) for part in parts], axis=0)
+        return mean
+
+    return statistic
+
+
+def patient_band(
+    curve: Statistic,
+    groups: np.ndarray,
+    *,
+    seed: int = 0,
+    resamples: int = 1000,
+    level: float = 0.95,
+) -> np.ndarray | None:
+    """Percentile bounds of a curve, point by point, over resamples of patients.
+
+    Parameters
+    ----------
+    curve : (B, N) row weights → (B, P) heights, NaN rows where a resample leaves it undefined
+    groups : (N,) patient of each row, 0 … G-1
+
+    Returns
+    -------
+    (2, P) lower and upper bounds; None where `patient_bootstrap` would give none
+    """
+    if not len(groups) or groups.max() == 0:
+        return None
+    drawn = np.concatenate([curve(w) for w in _resampled_weights(groups, seed, resamples)])
+    defined = drawn[~np.isnan(drawn).any(axis=1)]
+    if 2 * len(defined) <= len(drawn):
+        return None
+    tail = (1 - level) / 2
+    return np.asarray(np.quantile(defined, [tail, 1 - tail], axis=0))
+
+
 def _resampled_weights(groups: np.ndarray, seed: int, resamples: int) -> Iterator[np.ndarray]:
     """Row weights of the resamples, (B, N) float64 at a time."""
     rng = np.random.default_rng(seed)

@@ -9,21 +9,30 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from medcli.evaluation.calibration import brier_loss, expected_calibration_error
+from medcli.evaluation.calibration import brier_loss, brier_losses, expected_calibration_error
 from medcli.evaluation.delong import delong_interval, delong_variance
 from medcli.evaluation.intervals import (
     Interval,
+    Statistic,
+    mean_statistic,
     patient_bootstrap,
     patient_groups,
     weighted_mean,
+    weighted_share,
 )
-from medcli.evaluation.ranking import auroc, mean_auroc_statistic
+from medcli.evaluation.ranking import (
+    auroc,
+    average_precision_statistic,
+    mean_auroc_statistic,
+)
 
 _HEADLINE = ("auroc", "sensitivity", "specificity", "ppv", "npv", "average_precision")
 _OF_A_SITE = (
     *("n", "n_patients", "auroc", "auroc_ci", "accuracy", "accuracy_ci"),
-    *("sensitivity", "specificity", "ppv", "npv", "ece", "brier", "per_class"),
+    *("sensitivity", "sensitivity_ci", "specificity", "specificity_ci", "ppv", "npv"),
+    *("ece", "brier", "per_class"),
 )
+_WITH_INTERVAL = ("sensitivity", "specificity", "ppv", "npv", "average_precision")
 _DELONG = ("auroc_variance", "auroc_ci_delong")
 UNKNOWN_SITE = "unknown"
 
@@ -34,7 +43,7 @@ def classification_metrics(
     *,
     classes: Sequence[str],
     positive: str | None = None,
-    threshold: float | None = None,
+    threshold: float | np.ndarray | None = None,
     patients: Sequence[str | None] | None = None,
     sites: Sequence[str | None] | None = None,
     seed: int = 0,
@@ -53,7 +62,8 @@ def classification_metrics(
     probabilities : (N, K), rows summing to 1
     classes : K names
     positive : the positive one of two classes, ignored for more
-    threshold : "positive" means a probability ≥ it; None: 0.5
+    threshold : "positive" means a probability ≥ it; None: 0.5. Rows of several models have
+        one each, (N,); what is told is then None
     patients : one a row, None or blank where unknown
     sites : one a row, None or blank where unknown; None: `per_site` is None
 
@@ -61,7 +71,7 @@ def classification_metrics(
     -------
     The fields of `medcli evaluate` that are numbers, and `warnings`; what is
     undefined is None. Rows of `confusion` are true classes, columns predicted ones.
-    `auroc_ci` is from the bootstrap, `auroc_ci_delong` from `auroc_variance`, of two
+    The `…_ci` are from the bootstrap, `auroc_ci_delong` from `auroc_variance`, of two
     classes only; each class has its own in `per_class`
 
     Raises
@@ -80,7 +90,7 @@ def classification_metrics(
             [patients[row] for row in rows],
             classes=classes,
             positive=positive,
-            threshold=threshold,
+            threshold=threshold[rows] if isinstance(threshold, np.ndarray) else threshold,
             seed=seed,
             resamples=resamples,
         )
@@ -96,13 +106,13 @@ def _measure(
     *,
     classes: Sequence[str],
     positive: str | None,
-    threshold: float | None,
+    threshold: float | np.ndarray | None,
     seed: int,
     resamples: int,
 ) -> dict[str, Any]:
     """The fields of `classification_metrics` but `per_site`, of rows that fit each other."""
     binary = len(classes) == 2
-    threshold = (0.5 if threshold is None else float(threshold)) if binary else None
+    threshold = (0.5 if threshold is None else threshold) if binary else None
     predicted = probabilities.argmax(axis=1)
     decided = _decided(probabilities, classes, positive, threshold)
     groups = patient_groups(patients, len(labels))
@@ -118,6 +128,8 @@ def _measure(
                 labels, probabilities, [classes.index(c) for c in headline]
             ),
             "accuracy": weighted_mean(predicted == labels),
+            "brier": weighted_mean(brier_losses(labels, probabilities)),
+            **_statistics(labels, probabilities, decided, per_class, headline, classes),
         },
         groups,
         seed=seed,
@@ -135,14 +147,10 @@ def _measure(
         **{key: own[key] for key in _DELONG},
         "accuracy": float((predicted == labels).mean()),
         "accuracy_ci": intervals["accuracy"].bounds,
-        "sensitivity": means["sensitivity"],
-        "specificity": means["specificity"],
-        "ppv": means["ppv"],
-        "npv": means["npv"],
-        "threshold": threshold,
-        "average_precision": means["average_precision"],
+        **_with_bounds({name: means[name] for name in _WITH_INTERVAL}, intervals),
+        "threshold": None if isinstance(threshold, np.ndarray) else threshold,
         "ece": expected_calibration_error(labels, probabilities),
-        "brier": brier_loss(labels, probabilities),
+        **_with_bounds({"brier": brier_loss(labels, probabilities)}, intervals),
         "confusion": _confusion(labels, predicted, len(classes)),
         "per_class": per_class,
         "warnings": [
@@ -151,6 +159,43 @@ def _measure(
             *(_resample_warnings(intervals, resamples) if len(present) > 1 else []),
         ],
     }
+
+
+def _with_bounds(
+    values: Mapping[str, float | None], intervals: Mapping[str, Interval]
+) -> dict[str, Any]:
+    """Each value and, as `<name>_ci`, its bounds; None for a value that is undefined."""
+    fields: dict[str, Any] = {}
+    for name, value in values.items():
+        known = value is not None and name in intervals
+        fields |= {name: value, f"{name}_ci": intervals[name].bounds if known else None}
+    return fields
+
+
+def _statistics(
+    labels: np.ndarray,
+    probabilities: np.ndarray,
+    decided: np.ndarray,
+    per_class: Mapping[str, Mapping[str, Any]],
+    headline: Sequence[str],
+    classes: Sequence[str],
+) -> dict[str, Statistic]:
+    """What is resampled beside AUROC and accuracy: means over the classes where it is defined."""
+    parts: dict[str, list[Statistic]] = {name: [] for name in _WITH_INTERVAL}
+    for name in headline:
+        k = classes.index(name)
+        truth, called = labels == k, decided == k
+        own = {
+            "sensitivity": weighted_share(called, truth),
+            "specificity": weighted_share(~called, ~truth),
+            "ppv": weighted_share(truth, called),
+            "npv": weighted_share(~truth, ~called),
+            "average_precision": average_precision_statistic(truth, probabilities[:, k]),
+        }
+        for key, statistic in own.items():
+            if per_class[name][key] is not None:
+                parts[key].append(statistic)
+    return {name: mean_statistic(each) for name, each in parts.items() if each}
 
 
 def _check(
@@ -167,6 +212,8 @@ def _check(
         raise ValueError("a label is none of the classes")
     if not np.isfinite(probabilities).all():
         raise ValueError("a probability is not finite")
+    if probabilities.min() < 0 or not np.allclose(probabilities.sum(axis=1), 1, atol=1e-3):
+        raise ValueError("the probabilities of a row do not sum to 1")
     if n_classes == 2 and positive not in classes:
         raise ValueError(f"the positive class {positive!r} is none of {', '.join(classes)}")
 
@@ -175,7 +222,7 @@ def _decided(
     probabilities: np.ndarray,
     classes: Sequence[str],
     positive: str | None,
-    threshold: float | None,
+    threshold: float | np.ndarray | None,
 ) -> np.ndarray:
     """(N,) class indices the model decides for: by threshold for two classes, else argmax."""
     decided: np.ndarray = probabilities.argmax(axis=1)

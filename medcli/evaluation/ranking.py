@@ -6,7 +6,7 @@ from collections.abc import Sequence
 
 import numpy as np
 
-from medcli.evaluation.intervals import Statistic
+from medcli.evaluation.intervals import Statistic, mean_statistic
 
 
 def auroc(positive: np.ndarray, scores: np.ndarray) -> float | None:
@@ -59,10 +59,33 @@ def mean_auroc_statistic(
 
     NaN where a resample misses one of these classes.
     """
-    parts = [auroc_statistic(labels == k, scores[:, k]) for k in columns]
+    return mean_statistic([auroc_statistic(labels == k, scores[:, k]) for k in columns])
+
+
+def average_precision_statistic(positive: np.ndarray, scores: np.ndarray) -> Statistic:
+    """The average precision as a function of row weights: (B, N) → (B,), NaN without positives.
+
+    Rows of equal score enter together, as in scikit-learn.
+
+    References
+    ----------
+    Davis, Goadrich 2006, doi:10.1145/1143844.1143874 (why points are not joined by lines)
+    """
+    order = np.argsort(-scores, kind="stable")
+    is_positive = np.asarray(positive, dtype=bool)[order]
+    ties_start = np.flatnonzero(np.diff(-scores[order], prepend=-np.inf))
 
     def statistic(weights: np.ndarray) -> np.ndarray:
-        mean: np.ndarray = np.mean([part(weights) for part in parts], axis=0)
+        ordered = weights[:, order]
+        found = np.add.reduceat(ordered * is_positive, ties_start, axis=1)
+        seen = np.cumsum(np.add.reduceat(ordered, ties_start, axis=1), axis=1)
+        precision = np.divide(
+            np.cumsum(found, axis=1), seen, out=np.zeros(seen.shape), where=seen > 0
+        )
+        total = found.sum(axis=1)
+        undefined = np.full(len(weights), np.nan)
+        area = (found * precision).sum(axis=1)
+        mean: np.ndarray = np.divide(area, total, out=undefined, where=total > 0)
         return mean
 
     return statistic

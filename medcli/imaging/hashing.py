@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from typing import Any, cast
 
 import numpy as np
@@ -54,3 +54,9 @@ def pixel_sha256(scan: Scan) -> str:
     for image in scan.pixels:
         digest.update((image.astype("<f4") + np.float32(0)).tobytes())
     return digest.hexdigest()
+
+
+def set_fingerprint(pixel_hashes: Iterable[str]) -> str:
+    """16 hex digits that stand for a set of scans, whatever their order."""
+    joined = "\n".join(sorted(pixel_hashes))
+    return hashlib.sha256(joined.encode()).hexdigest()[:16]

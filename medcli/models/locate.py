@@ -14,8 +14,9 @@ def find_model(name: str | None, task: str | None = None) -> Path:
 
     Parameters
     ----------
-    name : a run folder, a model package, or "latest"; None is the newest run in the
-        medcli home. A run on real data goes before any run on generated data
+    name : a run folder, a model package, the name of a run in the medcli home, or
+        "latest"; None is the newest run there. A run on real data goes before any run on
+        generated data
     task : only models of this task
 
     Raises
@@ -25,6 +26,8 @@ def find_model(name: str | None, task: str | None = None) -> Path:
     """
     if name is not None and name != "latest":
         folder = Path(name)
+        if not folder.exists() and folder.name == name and is_package(runs_folder() / name):
+            folder = runs_folder() / name
         if not folder.exists():
             raise UsageError(
                 f"no model {name!r}", "Name a run folder, or 'latest' for the newest run"

@@ -9,6 +9,8 @@
     manifest.json       size and SHA-256 of each file
     reference.safetensors   what the training scans look like; absent in the first format
     history.csv, splits.csv   of a run: its epochs, and which scan was in which part
+    held_out.csv        of a run: the answers behind its numbers (models/held_out.py)
+    cv.json, folds.csv  of a run with --folds: the numbers of each fold
 
 The fingerprint is a hash over weights, graph and preprocessing: two packages with
 one fingerprint give the same embeddings.
@@ -39,6 +41,7 @@ MODEL_JSON, WEIGHTS, GRAPH, CARD = (
     "MODEL_CARD.md",
 )
 MANIFEST, HISTORY, SPLITS = "manifest.json", "history.csv", "splits.csv"
+HELD_OUT = "held_out.csv"
 REFERENCE = "reference.safetensors"
 REQUIRED = (MODEL_JSON, WEIGHTS, GRAPH, CARD)
 _WAY_OUT = "Restore the folder from a backup or train again"

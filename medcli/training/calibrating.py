@@ -11,6 +11,7 @@ import numpy as np
 
 from medcli.config import Calibration
 from medcli.data.arrays import ScanArrays
+from medcli.errors import UsageError
 from medcli.evaluation.baselines import (
     histogram_features,
     logistic_baseline,
@@ -21,15 +22,37 @@ from medcli.evaluation.conformal import label_set_levels, label_set_metrics, lab
 from medcli.evaluation.intervals import patient_groups
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.out_of_distribution import Reference, fit_reference, stack_views
-from medcli.evaluation.thresholds import youden_threshold
+from medcli.evaluation.thresholds import Choice, choose_threshold
 from medcli.imaging.preprocess import LEVELS, sample_slices
 from medcli.imaging.statistics import picture_views
+from medcli.models.held_out import HeldOut
 from medcli.records import Case, Task
 
 REFERENCE_SCANS = 2000
 
 
-def calibrate(task: Task, labels: np.ndarray, logits: np.ndarray) -> tuple[Task, Calibration]:
+def check_sensitivity(task: Task, wanted: float | None) -> None:
+    """Raise where a sensitivity is wanted of a task that has no threshold.
+
+    Raises
+    ------
+    UsageError : more than two classes, or not a number above 0 and up to 1
+    """
+    if wanted is None:
+        return
+    if not 0 < wanted <= 1:
+        raise UsageError(f"--sensitivity {wanted:g}: not above 0 and up to 1", "Give 0.95, say")
+    if task.positive is None:
+        raise UsageError(
+            f"--sensitivity sets the threshold of the positive one of two classes; {task.name!r} "
+            f"has {len(task.classes)}, and its answer is the most probable one",
+            "Leave --sensitivity out, or keep two classes with --classes",
+        )
+
+
+def calibrate(
+    task: Task, labels: np.ndarray, logits: np.ndarray, sensitivity: float | None = None
+) -> tuple[Task, Calibration]:
     """Temperature and label sets, and the task with its threshold.
 
     Threshold and levels lie on the calibrated probabilities. The same scans chose the
@@ -40,16 +63,50 @@ def calibrate(task: Task, labels: np.ndarray, logits: np.ndarray) -> tuple[Task,
     ----------
     labels : (N,) class indices of the validation part
     logits : (N, K)
+    sensitivity : wanted of the threshold; None, or out of reach: Youden's
     """
     temperature = fit_temperature(labels, logits)
     probabilities = softmax(logits, temperature)
     levels = label_set_levels(labels, probabilities, Calibration().coverage)
     calibration = Calibration(temperature, label_set_levels=tuple(map(float, levels)))
+    choice = operating_point(task, calibration, labels, logits, sensitivity)
+    return replace(task, threshold=choice.threshold if choice else None), calibration
+
+
+def operating_point(
+    task: Task,
+    calibration: Calibration,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    sensitivity: float | None = None,
+) -> Choice | None:
+    """How the threshold of a task is chosen; None for a task without a positive class.
+
+    Parameters are those of `calibrate`.
+    """
     if task.positive is None:
-        return task, calibration
+        return None
     column = task.classes.index(task.positive)
-    threshold = youden_threshold(labels == column, probabilities[:, column])
-    return replace(task, threshold=threshold), calibration
+    scores = softmax(logits, calibration.temperature)[:, column]
+    return choose_threshold(labels == column, scores, sensitivity)
+
+
+def held_out_answers(
+    task: Task,
+    calibration: Calibration,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    cases: Sequence[Case],
+) -> HeldOut:
+    """What `measure` measures, to be kept beside the numbers; same arguments."""
+    threshold = np.nan if task.threshold is None else task.threshold
+    return HeldOut(
+        groups=patient_groups([case.patient_id for case in cases], len(labels)),
+        folds=np.zeros(len(labels), dtype=np.intp),
+        labels=labels,
+        probabilities=softmax(logits, calibration.temperature),
+        thresholds=np.full(len(labels), threshold),
+    )
 
 
 def measure(

@@ -1,11 +1,19 @@
-"""The model card of a run."""
+"""The model card of a run: the usual sections, filled with what is known.
+
+References
+----------
+Mitchell et al. 2019, doi:10.1145/3287560.3287596 (model cards)
+"""
 
 from __future__ import annotations
 
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from medcli.evaluation.out_of_distribution import BUDGET
 from medcli.models.package import ModelPackage
+
+OPEN = "*not known to medcli: fill in*"
 
 _CARD = """\
 # {task}: {classes}
@@ -22,51 +30,110 @@ Trained by medcli {medcli} on {created}. **Research use, not a medical device.**
 | training | seed {seed}, {epochs_run} epochs, best {best_epoch}, ended by {stopped} |
 | time | {seconds:.0f} s on {device} |
 | ONNX graph | differs from torch by at most {onnx_difference:.1e} |
+| versions | {versions} |
+
+## Intended use
+
+Research on scans like those it was trained on: {intended}. It answers about the classes above and
+no others; a scan of anything else gets one of them all the same, and at best a flag. It is not a
+medical device: no diagnosis, no triage, no decision about a patient rests on it.
+
+| | |
+|---|---|
+| intended users and setting | {open} |
+| uses to be avoided | clinical decisions; other modalities, regions or ways of cropping |
+| licence of this model | {open} |
+| data: licence and attribution | {open} |
+| contact | {open} |
 
 ## Data
 
-Parts never share a patient; scans of unknown patients count as one patient each.
+{data_sentence}
 
 | part | patients | scans | per class |
 |---|---|---|---|
 {split_rows}
 
-## Numbers on the {part} part
+Age, sex, scanners, sites and dates of the patients, and how the labels were obtained: {open}.
+Slices are resized to {size} × {size} px, CT seen through the window {window} HU; intensities are
+standardised by the training part. A longer series is sampled to {slices} slices.
 
-Intervals: 95 %, bootstrap over patients. The threshold was fixed on the validation part.
+## Numbers on the {part}
+
+Intervals: 95 %, bootstrap over patients. {evaluated}
 
 | metric | value |
 |---|---|
 {metric_rows}
+{class_rows}{fold_rows}
+### Beside simple baselines
 
-## Limits
+| classifier | AUROC |
+|---|---|
+{baseline_rows}
 
-The numbers hold for data like those above. Another scanner, site, population or way of
-cropping can change them without a sign. The probabilities were calibrated on the validation
-part by one temperature, {temperature:.3f} (1 changes nothing). Label sets aim to hold the true
-class of {coverage:.0%} of the scans of each class. The same validation part chose the weights, so
-that holds only nearly; the table shows what was found. Predictive values hold at the prevalence of
-the scans they were measured on. A scan is flagged as out of distribution where tone, texture,
-colour or layout of the picture lie further from the training scans than {within:.0%} of the
-validation scans do; what looks alike and is foreign by its content is not noticed.
+Where one of them comes close to the model, the classes may be told apart by a mark, a border, an
+exposure or a size: look at the pictures before believing the model.
+
+## Threshold
+
+{threshold}
+
+## Calibration and label sets
+
+The probabilities were calibrated on the validation part by one temperature, {temperature:.3f} (1
+changes nothing). Label sets aim to hold the true class of {coverage:.0%} of the scans of each
+class; where a set does not hold exactly one class, the answer is called uncertain. The same
+validation part chose the weights, so that holds only nearly; the table shows what was found.
+
+| | |
+|---|---|
+{set_rows}
+
+## Out of distribution
+
+A scan is flagged where tone, texture, colour or layout of the picture lie further from the training
+scans than {within:.0%} of the validation scans do: a budget of {budget:.0%} of scans like these.
+Flagged among the scans measured: {flagged}. What looks alike and is foreign by its content is not
+noticed.
+
+## Limits and ethical considerations
+
+The numbers hold for data like those above. Another scanner, site, population or way of cropping
+can change them without a sign. Predictive values hold at the prevalence of the scans they were
+measured on. Whether the model is equally good for people of different age, sex or origin was not
+measured: {open}. The package names no patient; `splits.csv` holds hashes of pixels and of patients.
 """
+
+_PARTS = {
+    "test": "held-out test part",
+    "val": "validation part",
+    "cross-validation": "patients left out of each fold",
+}
 
 
 def model_card(package: ModelPackage) -> str:
     """The card as Markdown, from what `model.json` holds."""
     provenance, metrics = package.provenance, package.metrics
     synthetic = "\n\n**Trained on generated pictures: it says nothing about a patient.**"
+    center, width = package.preprocess.ct_window
+    versions = provenance["versions"]
     return _CARD.format(
+        open=OPEN,
         task=package.task.name,
         classes=" · ".join(package.task.classes),
-        medcli=provenance["versions"]["medcli"],
+        medcli=versions["medcli"],
+        versions=", ".join(f"{name} {number}" for name, number in versions.items()),
         created=package.created[:10],
         synthetic=synthetic if package.synthetic else "",
+        intended=f"telling apart {', '.join(package.task.classes)}",
         fingerprint=package.fingerprint,
         network=package.model.network,
         dim=package.model.vector_dim,
         size=package.preprocess.size,
         channels=package.preprocess.channels,
+        window=f"{center:g}/{width:g}",
+        slices=package.preprocess.slice_budget,
         source=provenance["source"],
         weights=provenance["weights"] or "scratch",
         seed=provenance["train"]["seed"],
@@ -76,50 +143,144 @@ def model_card(package: ModelPackage) -> str:
         seconds=provenance["seconds"],
         device=provenance["device"],
         onnx_difference=provenance["onnx_difference"],
+        data_sentence=_data_sentence(metrics),
         within=1 - BUDGET,
+        budget=BUDGET,
+        flagged=_percent(metrics["out_of_distribution"]),
         coverage=package.calibration.coverage,
         temperature=package.calibration.temperature,
-        split_rows="\n".join(_split_row(row) for row in provenance["split"]),
-        part="held-out test" if metrics["split"] == "test" else "validation",
-        metric_rows="\n".join(_metric_rows(metrics)),
+        split_rows=_lines(_split_row(row) for row in provenance["split"]),
+        part=_PARTS.get(metrics["split"], metrics["split"]),
+        evaluated=_evaluated(metrics),
+        metric_rows=_lines(_metric_rows(metrics)),
+        class_rows=_class_rows(metrics),
+        fold_rows=_fold_rows(metrics),
+        baseline_rows=_lines(_baseline_rows(metrics)),
+        threshold=_threshold(package),
+        set_rows=_lines(_set_rows(metrics["label_sets"])),
     )
 
 
-def _split_row(row: dict[str, Any]) -> str:
+def _lines(rows: Iterable[str]) -> str:
+    return "\n".join(rows)
+
+
+def _data_sentence(metrics: Mapping[str, Any]) -> str:
+    """How patients were kept apart."""
+    apart = "Parts never share a patient; scans of unknown patients count as one patient each."
+    folds = metrics.get("folds")
+    if not folds:
+        return apart
+    return (
+        f"The numbers below come from {len(folds)} folds by patient: each scan was answered by a "
+        "model that had not seen its patient. This model then learnt from all patients; the table "
+        f"shows its own parts. {apart}"
+    )
+
+
+def _evaluated(metrics: Mapping[str, Any]) -> str:
+    """What the numbers rest on."""
+    if metrics.get("folds"):
+        kept = metrics["kept"]
+        own = _value(kept["validation_auroc"], kept["validation_auroc_ci"])
+        return (
+            "Cross-validated: they are those of the models of the folds, which saw fewer patients; "
+            f"this model has no held-out scans of its own (AUROC on its validation part: {own})."
+        )
+    if metrics["split"] == "val":
+        return "No test part: the validation part chose the weights, so the numbers flatter."
+    return "The test part had no say in weights, calibration or threshold."
+
+
+def _threshold(package: ModelPackage) -> str:
+    """Where the threshold lies, by which rule, and what it reached where it was chosen."""
+    point, task = package.metrics.get("operating_point"), package.task
+    if not point or task.positive is None:
+        return "More than two classes: the most probable class is the answer, without a threshold."
+    rule = "Youden's index (the largest sum of sensitivity and specificity)"
+    if point["rule"] == "sensitivity":
+        rule = f"the highest that reaches a sensitivity of {point['wanted']:g}"
+    elif point["wanted"] is not None:
+        rule += f"; the wanted sensitivity of {point['wanted']:g} was out of reach"
+    return (
+        f"A scan is called {task.positive} from a probability of {point['threshold']:.3f}. The "
+        f"threshold was fixed on the validation part: {rule}. There it reached a sensitivity of "
+        f"{point['sensitivity']:.3f} and a specificity of {point['specificity']:.3f} "
+        f"({point['n_positive']} positive and {point['n_negative']} negative scans); on the scans "
+        "above what the table says. `label` of an answer is the most probable class, not the one "
+        "by threshold."
+    )
+
+
+def _split_row(row: Mapping[str, Any]) -> str:
     per_class = ", ".join(f"{name} {count}" for name, count in row["per_class"].items())
     return f"| {row['part']} | {row['patients']} | {row['scans']} | {per_class} |"
 
 
-def _metric_rows(metrics: Any) -> list[str]:
-    rows = [
-        f"| {name} | {_number(metrics[name])}{_interval(metrics.get(f'{name}_ci'))} |"
-        for name in ("auroc", "accuracy")
-    ]
-    rows.insert(1, f"| auroc, DeLong | {_interval(metrics['auroc_ci_delong']).strip() or '–'} |")
+def _metric_rows(metrics: Mapping[str, Any]) -> list[str]:
+    rows = [f"| scans, patients | {metrics['n']}, {metrics['n_patients']} |"]
+    rows.append(f"| auroc | {_of(metrics, 'auroc')} |")
+    rows.append(f"| auroc, DeLong | {_interval(metrics['auroc_ci_delong']).strip() or '–'} |")
     at_threshold = ("sensitivity", "specificity", "ppv", "npv", "threshold")
-    names = (*at_threshold, "average_precision", "ece", "brier")
-    rows += [f"| {name.replace('_', ' ')} | {_number(metrics[name])} |" for name in names]
-    rows += [
-        f"| {name} alone, logistic regression: auroc | "
-        f"{_number(baseline['auroc'])}{_interval(baseline['auroc_ci'])} |"
-        for name, baseline in metrics["baselines"].items()
-    ]
-    sets = metrics["label_sets"]
-    covered = f"{_number(sets['coverage'])}{_interval(sets['coverage_ci'])}"
-    rows.append(f"| label sets hold the class (aim {sets['target']:g}) | {covered} |")
-    rows.append(f"| label sets of exactly one class | {_number(sets['one'])} |")
-    rows.append(f"| flagged as out of distribution | {_number(metrics['out_of_distribution'])} |")
-    rows += [
-        f"| auroc of a {name.replace('_', ' on ', 1)} | "
-        f"{_number(baseline['auroc'])}{_interval(baseline['auroc_ci'])} |"
-        for name, baseline in metrics["baselines"].items()
-    ]
-    return rows
+    names = ("accuracy", *at_threshold, "average_precision", "ece", "brier")
+    return rows + [f"| {name.replace('_', ' ')} | {_of(metrics, name)} |" for name in names]
 
 
-def _number(value: float | None) -> str:
-    return "–" if value is None else f"{value:.3f}"
+def _class_rows(metrics: Mapping[str, Any]) -> str:
+    """The numbers of each class against the rest; with two classes they would be the same."""
+    if metrics["positive"]:
+        return ""
+    rows = [
+        f"| {name} | {each['n']} | {_value(each['auroc'], each['auroc_ci_delong'])} "
+        f"| {_value(each['sensitivity'])} | {_value(each['ppv'])} |"
+        for name, each in metrics["per_class"].items()
+    ]
+    head = "| class | scans | AUROC (DeLong) | sensitivity | PPV |\n|---|---|---|---|---|"
+    return f"\n{head}\n{_lines(rows)}\n"
+
+
+def _fold_rows(metrics: Mapping[str, Any]) -> str:
+    """The numbers of each fold, where there are folds."""
+    if not metrics.get("folds"):
+        return ""
+    rows = [
+        f"| {row['fold']} | {row['n']} | {row['n_patients']} | {_of(row, 'auroc')} "
+        f"| {_of(row, 'sensitivity')} | {_of(row, 'specificity')} |"
+        for row in metrics["folds"]
+    ]
+    head = (
+        "| fold | scans | patients | AUROC | sensitivity | specificity |\n|---|---|---|---|---|---|"
+    )
+    return f"\n{head}\n{_lines(rows)}\n"
+
+
+def _baseline_rows(metrics: Mapping[str, Any]) -> list[str]:
+    rows = [f"| the model | {_of(metrics, 'auroc')} |"]
+    return rows + [
+        f"| {name.replace('_', ' on ', 1)} | {_of(each, 'auroc')} |"
+        for name, each in metrics["baselines"].items()
+    ]
+
+
+def _set_rows(sets: Mapping[str, Any]) -> list[str]:
+    covered = _value(sets["coverage"], sets["coverage_ci"])
+    rows = [f"| label sets hold the class (aim {sets['target']:g}) | {covered} |"]
+    rows += [f"| … of {name} | {_value(share)} |" for name, share in sets["per_class"].items()]
+    return [*rows, f"| label sets of exactly one class | {_value(sets['one'])} |"]
+
+
+def _of(metrics: Mapping[str, Any], name: str) -> str:
+    """A metric with its interval, where it has one."""
+    return _value(metrics[name], metrics.get(f"{name}_ci"))
+
+
+def _value(value: float | None, bounds: Any = None) -> str:
+    return "–" if value is None else f"{value:.3f}{_interval(bounds)}"
 
 
 def _interval(bounds: Any) -> str:
     return "" if bounds is None else f" ({bounds[0]:.3f}–{bounds[1]:.3f})"
+
+
+def _percent(share: float | None) -> str:
+    return "–" if share is None else f"{share:.1%}"

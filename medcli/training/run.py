@@ -35,6 +35,7 @@ from medcli.evaluation.out_of_distribution import Reference
 from medcli.files import check_target, new_folder
 from medcli.home import runs_folder
 from medcli.models.export import check_onnx, export_onnx
+from medcli.models.held_out import HeldOut, write_held_out
 from medcli.models.package import (
     CARD,
     GRAPH,
@@ -56,8 +57,11 @@ from medcli.records import Task
 from medcli.training.baselines import perceptron_baselines
 from medcli.training.calibrating import (
     calibrate,
+    check_sensitivity,
     flagged_share,
+    held_out_answers,
     measure,
+    operating_point,
     picture_baselines,
     reference_scans,
 )
@@ -94,6 +98,7 @@ class TrainRequest:
     """What the user asked for; None leaves the choice to data and device.
 
     `weights` is what `medcli.models.weights.find_start` knows; None: from scratch.
+    `sensitivity` is wanted of the threshold on the validation part; None: Youden's.
     """
 
     inputs: tuple[str, ...] = ()
@@ -109,7 +114,16 @@ class TrainRequest:
     device: str = "auto"
     weights: str | None = None
     allow_overlap: bool = False
+    sensitivity: float | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
+
+
+@dataclass(frozen=True, slots=True)
+class Steps:
+    """How scans are read and put into parts; cross-validation brings its own."""
+
+    read: Callable[..., list[ReadScan]] = read_cases
+    split: Callable[..., Split] = split_by_patient
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,7 +145,9 @@ class _Data:
     start: str | None = None
 
 
-def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPackage:
+def train(
+    request: TrainRequest, events: TrainEvents | None = None, steps: Steps | None = None
+) -> ModelPackage:
     """Train a model on labelled scans and write it as a run folder.
 
     Without inputs it takes `manifest.csv` or class folders of the current folder,
@@ -150,7 +166,7 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
     if request.weights is not None:
         events.note(f"looking for the weights {request.weights}")
         start = find_start(request.weights, request.model.arch)
-    data = _prepare(request, events)
+    data = _prepare(request, events, steps or Steps())
     torch.manual_seed(request.seed)
     model = build_model(
         request.model, data.preprocess.channels, data.preprocess.size, len(data.task.classes)
@@ -173,14 +189,16 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
         on_epoch=events.epoch,
     )
     events.stage("measuring the held-out part")
-    task, calibration, metrics = _measure(data, fitted)
+    task, calibration, metrics, answers = _measure(data, fitted, request.sensitivity)
     reference = reference_scans(data.arrays["train"], data.arrays["val"])
     metrics["out_of_distribution"] = flagged_share(reference, data.arrays[metrics["split"]])
     events.stage("exporting and checking the ONNX graph")
-    return _write(request, replace(data, task=task), fitted, calibration, reference, metrics)
+    return _write(
+        request, replace(data, task=task), fitted, calibration, reference, metrics, answers
+    )
 
 
-def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
+def _prepare(request: TrainRequest, events: TrainEvents, steps: Steps) -> _Data:
     """Find, read, split and resize the data; settle every setting."""
     start = time.monotonic()
     device = choose_device(request.device)
@@ -191,11 +209,12 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
             events.note(sentence)
         data = load_cases(inputs, task=request.task, classes=request.classes, on_note=events.note)
         task, notes = resolve_task(request.task, data.classes, request.positive)
+        check_sensitivity(task, request.sensitivity)
         _tell(data, notes, events)
         facts = look_at(data.cases)
         preprocess = choose_preprocess(facts, task.name, device, request.size)
         whole = request.model.arch in VOLUMES
-        read = read_cases(
+        read = steps.read(
             data.cases,
             preprocess,
             preprocess.slice_budget if whole else TRAIN_SLICES,
@@ -205,7 +224,7 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         if len(read) < len(data.cases):
             lost = len(data.cases) - len(read)
             events.warn(f"{lost:,} of {len(data.cases):,} scans could not be read and are left out")
-    split = _split(read, task, request, inputs, events)
+    split = _split(read, task, request, inputs, events, steps)
     arrays = part_arrays(read, split, task)
     mean, std = arrays["train"].statistics()
     settings = choose_training(
@@ -236,7 +255,7 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
 
 def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.device) -> str:
     """What is about to be trained, for people."""
-    limit = f" or {config.minutes:.0f} minutes" if config.minutes else ""
+    limit = f" or {config.minutes:.3g} minutes" if config.minutes else ""
     return (
         f"{model.network} on {device.type}, {size} px, "
         f"{config.epochs} epochs{limit}, augmentation for {config.augmentation}"
@@ -258,6 +277,7 @@ def _split(
     request: TrainRequest,
     inputs: Iterable[str],
     events: TrainEvents,
+    steps: Steps,
 ) -> Split:
     """The parts, behind the gate against leakage; says what was noticed.
 
@@ -282,7 +302,7 @@ def _split(
         allow_overlap=request.allow_overlap,
     )
     defaults = TrainConfig()
-    split = split_by_patient(
+    split = steps.split(
         gate.cases,
         val_fraction=defaults.val_fraction,
         test_fraction=defaults.test_fraction,
@@ -306,8 +326,10 @@ def _is_synthetic(item: ReadScan) -> bool:
     return item.case.columns.get("synthetic", "").lower() in ("1", "true", "yes")
 
 
-def _measure(data: _Data, fitted: Fit) -> tuple[Task, Calibration, dict[str, Any]]:
-    """The task with its threshold, the calibration, and the numbers of the test part.
+def _measure(
+    data: _Data, fitted: Fit, sensitivity: float | None
+) -> tuple[Task, Calibration, dict[str, Any], HeldOut]:
+    """The task with its threshold, the calibration, the numbers of the test part, the answers.
 
     Threshold and calibration are fitted on the validation part. Without a test part the
     numbers are those of the validation part, and say so.
@@ -320,10 +342,14 @@ def _measure(data: _Data, fitted: Fit) -> tuple[Task, Calibration, dict[str, Any
     def logits(part: str) -> np.ndarray:
         return predict(predict_logits, data.arrays[part])
 
-    task, calibration = calibrate(data.task, data.arrays["val"].labels, logits("val"))
+    validation = data.arrays["val"].labels, logits("val"), sensitivity
+    task, calibration = calibrate(data.task, *validation)
+    choice = operating_point(task, calibration, *validation)
     part = "test" if data.split.test else "val"
     scans, cases = data.arrays[part], getattr(data.split, part)
-    metrics = measure(task, calibration, scans.labels, logits(part), cases, data.train.seed)
+    answered = task, calibration, scans.labels, logits(part), cases
+    metrics = measure(*answered, data.train.seed)
+    metrics["operating_point"] = asdict(choice) if choice else None
     baselines = picture_baselines(task, data.arrays["train"], scans, cases, data.train.seed)
     baselines |= perceptron_baselines(
         data.arrays["train"],
@@ -333,7 +359,8 @@ def _measure(data: _Data, fitted: Fit) -> tuple[Task, Calibration, dict[str, Any
         patients=[case.patient_id for case in cases],
         seed=data.train.seed,
     )
-    return task, calibration, {"split": part, **metrics, "baselines": baselines}
+    metrics = {"split": part, **metrics, "baselines": baselines}
+    return task, calibration, metrics, held_out_answers(*answered)
 
 
 def _write(
@@ -343,10 +370,11 @@ def _write(
     calibration: Calibration,
     reference: Reference,
     metrics: dict[str, Any],
+    answers: HeldOut,
 ) -> ModelPackage:
     """Write the run folder; it appears whole or not at all."""
     created = datetime.now(UTC)
-    target = request.output or runs_folder() / _run_name(data.task.name, created)
+    target = request.output or run_folder(data.task.name, created)
     with new_folder(target, overwrite=request.overwrite, replaceable=is_replaceable) as folder:
         # safetensors' own writer makes a file that nobody else can read
         (folder / WEIGHTS).write_bytes(save(fitted.model.to("cpu").state_dict()))
@@ -356,6 +384,7 @@ def _write(
         salt = secrets.token_hex(16)
         _write_history(folder / HISTORY, fitted.history)
         _write_splits(folder / SPLITS, data, salt)
+        write_held_out(folder, answers, data.task.classes)
         save_reference(folder, reference)
         package = finish_package(
             folder,
@@ -374,10 +403,10 @@ def _write(
     return load_package(target)
 
 
-def _run_name(task: str, created: datetime) -> str:
-    """The task's name, as far as it can stand in a file name, and the time."""
+def run_folder(task: str, created: datetime | None = None) -> Path:
+    """The task's name, as far as it can stand in a file name, and the time, in the home."""
     safe = re.sub(r"[^\w-]+", "-", task).strip("-") or "task"
-    return f"{safe}-{created:%Y%m%d-%H%M%S-%f}"
+    return runs_folder() / f"{safe}-{created or datetime.now(UTC):%Y%m%d-%H%M%S-%f}"
 
 
 def _provenance(data: _Data, fitted: Fit, onnx_difference: float) -> dict[str, Any]:

@@ -10,20 +10,27 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medcli.data.sources import load_cases
-from medcli.errors import LeakageError, ManifestError, ScanError
+from medcli.errors import DamagedError, LeakageError, ManifestError, ScanError
 from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
 from medcli.evaluation.conformal import label_set_metrics
 from medcli.evaluation.intervals import patient_groups
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.retrieval import retrieval_metrics
 from medcli.imaging.batch import read_all
-from medcli.imaging.hashing import pixel_sha256
+from medcli.imaging.display import display_slice
+from medcli.imaging.hashing import pixel_sha256, set_fingerprint
+from medcli.models.held_out import HeldOut
 from medcli.models.memory import run_memory
-from medcli.models.package import ModelPackage
-from medcli.records import Case, Failure, Prediction, Scan
+from medcli.models.package import ModelPackage, salted_patient
+from medcli.records import Case, Failure, Prediction, Scan, Task
+from medcli.report.evaluation_page import Mistake
+from medcli.report.pictures import encode_jpeg
 
 if TYPE_CHECKING:
     from medcli.inference.predictor import Predictor
+
+
+MISTAKE_SIDE = 160  # pixels of the longer side
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,12 +41,16 @@ class Evaluation:
     ----------
     warnings : what was noticed about the data; these sentences may name them
     notes : what the numbers stand for; these name nothing
+    answers : the answers behind the metrics of a classifier
+    mistakes : scans that were decided wrongly, the surest first; with `pictures` only
     """
 
     metrics: dict[str, Any]
     failures: tuple[Failure, ...]
     warnings: tuple[str, ...]
     notes: tuple[str, ...]
+    answers: HeldOut | None = None
+    mistakes: tuple[Mistake, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +63,8 @@ class _Row:
     known: str | None  # its part in the training run
     same_pixels: bool  # the run has seen this very picture
     area: float
+    pixels: str  # their hash
+    picture: bytes | None  # of a scan that was decided wrongly, where pictures are wanted
 
 
 def evaluate(
@@ -59,6 +72,7 @@ def evaluate(
     inputs: Sequence[str],
     *,
     allow_overlap: bool = False,
+    pictures: bool = False,
     seed: int = 0,
     on_scan: Callable[[int, int], None] = lambda done, total: None,
 ) -> Evaluation:
@@ -67,6 +81,10 @@ def evaluate(
     Rows evaluated: those with `split=test`; else the run's own held-out patients where
     it knows the data (has seen some of their pixels: equal patient numbers alone may come
     from another hospital); else all. Of an `.npz`: test, else val.
+
+    Parameters
+    ----------
+    pictures : keep a picture of each scan that is decided wrongly, for a report
 
     Raises
     ------
@@ -78,7 +96,7 @@ def evaluate(
     package = predictor.package
     data = load_cases(inputs, task=package.task.name, known=package.task.classes)
     cases, part = given_part(data.cases)
-    rows, failures = _predict(predictor, cases, on_scan)
+    rows, failures = _predict(predictor, cases, on_scan, pictures=pictures)
     notes: list[str] = []
     knows = any(row.same_pixels for row in rows)
     if part is None and knows:
@@ -96,6 +114,12 @@ def evaluate(
         )
     elif leaked and not allow_overlap:
         raise _leakage(len(leaked), len(rows), knows)
+    marked = sum(row.case.split is not None for row in rows) if part is None else 0
+    if marked:
+        notes.append(
+            f"the data have no test part: all {len(rows)} scans are evaluated, {marked} of them "
+            "marked for training or validation"
+        )
     if part == "val":
         notes.append("no test part: the validation part is evaluated, which chose the weights")
     elif chose := sum(row.known == "val" for row in rows):
@@ -104,7 +128,14 @@ def evaluate(
             "which chose the weights and the threshold"
         )
     metrics = _metrics(package, rows, part or "all", seed)
-    return Evaluation(metrics, tuple(failures), data.warnings, tuple(notes))
+    return Evaluation(
+        metrics,
+        tuple(failures),
+        data.warnings,
+        tuple(notes),
+        answers=_answers(package, rows),
+        mistakes=_mistakes(package, rows) if pictures else (),
+    )
 
 
 def _own_note(count: int) -> str:
@@ -210,7 +241,11 @@ def given_part(cases: Sequence[Case]) -> tuple[list[Case], str | None]:
 
 
 def _predict(
-    predictor: Predictor, cases: Sequence[Case], on_scan: Callable[[int, int], None]
+    predictor: Predictor,
+    cases: Sequence[Case],
+    on_scan: Callable[[int, int], None],
+    *,
+    pictures: bool = False,
 ) -> tuple[list[_Row], list[Failure]]:
     known = run_memory(predictor.package)
     seen: list[tuple[Case, Scan]] = []
@@ -226,11 +261,12 @@ def _predict(
                 seen.append((case, scan))
                 yield scan
 
-    rows = []
+    rows, task = [], predictor.package.task
     for prediction in predictor.predict(scans()):
         case, scan = seen.pop(0)
         assert isinstance(prediction, Prediction)
-        pixels = pixel_sha256(scan) if known else ""
+        pixels = pixel_sha256(scan)
+        wrong = pictures and decision(task, prediction) != case.label
         rows.append(
             _Row(
                 case=case,
@@ -239,6 +275,8 @@ def _predict(
                 known=known.part(scan.patient_id, pixels) if known else None,
                 same_pixels=known is not None and pixels in known.by_pixels,
                 area=foreground_area(scan.pixels),
+                pixels=pixels,
+                picture=_picture(scan) if wrong else None,
             )
         )
     if not rows:
@@ -246,12 +284,85 @@ def _predict(
     return rows, failures
 
 
+def _picture(scan: Scan) -> bytes:
+    """The middle slice as a person sees it."""
+    return encode_jpeg(display_slice(scan, len(scan.pixels) // 2, edge=MISTAKE_SIDE))
+
+
+def decision(task: Task, prediction: Prediction) -> str:
+    """The class that is decided for: by the threshold of two classes, else the most probable."""
+    if task.positive is None or task.threshold is None or len(task.classes) != 2:
+        return prediction.label
+    if prediction.probabilities[task.positive] >= task.threshold:
+        return task.positive
+    return next(name for name in task.classes if name != task.positive)
+
+
+def _answers(package: ModelPackage, rows: Sequence[_Row]) -> HeldOut:
+    """What the model said of each row, for curves."""
+    labels, probabilities = _labels(package, rows)
+    threshold = np.nan if package.task.threshold is None else package.task.threshold
+    return HeldOut(
+        groups=patient_groups([row.patient_id for row in rows], len(rows)),
+        folds=np.zeros(len(rows), dtype=np.intp),
+        labels=labels,
+        probabilities=probabilities,
+        thresholds=np.full(len(rows), threshold),
+    )
+
+
+def _mistakes(package: ModelPackage, rows: Sequence[_Row]) -> tuple[Mistake, ...]:
+    """The rows that were decided wrongly, those with the least probability of the truth first."""
+    found = []
+    for number, row in enumerate(rows, start=1):
+        decided, answer, true = (
+            decision(package.task, row.prediction),
+            row.prediction,
+            row.case.label,
+        )
+        if decided != true:
+            noted = {
+                "uncertain": answer.uncertain,
+                "out of distribution": answer.out_of_distribution,
+            }
+            mistake = Mistake(
+                number=number,
+                true=str(true),
+                decided=decided,
+                probability=answer.probabilities[decided],
+                patient=salted_patient(row.patient_id, package.patient_salt)[:8] or None,
+                picture=row.picture,
+                flags=tuple(name for name, flag in noted.items() if flag),
+            )
+            found.append((answer.probabilities[str(true)], number, mistake))
+    return tuple(mistake for _, _, mistake in sorted(found, key=lambda each: each[:2]))
+
+
+def _labels(package: ModelPackage, rows: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
+    """(N,) class indices and (N, K) probabilities of the rows.
+
+    Raises
+    ------
+    DamagedError : numbers that are no probabilities, or do not sum to 1
+    """
+    classes = package.task.classes
+    labels = np.array([classes.index(str(row.case.label)) for row in rows])
+    probabilities = np.array(
+        [[row.prediction.probabilities[name] for name in classes] for row in rows]
+    )
+    off = ~(np.abs(probabilities.sum(axis=1) - 1) < 1e-3)  # NaN is off too
+    if off.any():
+        raise DamagedError(
+            f"{package.path}: the model's probabilities are none, or do not sum to 1, for "
+            f"{off.sum()} of {len(rows)} scans",
+            "Train again, or look for scans with broken values with `medcli data check`",
+        )
+    return labels, probabilities
+
+
 def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) -> dict[str, Any]:
     task = package.task
-    labels = np.array([task.classes.index(str(row.case.label)) for row in rows])
-    probabilities = np.array(
-        [[row.prediction.probabilities[name] for name in task.classes] for row in rows]
-    )
+    labels, probabilities = _labels(package, rows)
     patients = [row.patient_id for row in rows]
     sites = [row.case.columns.get("site") for row in rows]
     baselines: dict[str, Any] = {"majority": majority_baseline(labels)}
@@ -278,6 +389,8 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
         ),
         "label_sets": _label_sets(package, rows, labels, seed),
         "out_of_distribution": _flagged_share(rows),
+        "operating_point": package.metrics.get("operating_point"),
+        "data_fingerprint": set_fingerprint(row.pixels for row in rows),
         "baselines": baselines,
     }
 

@@ -24,6 +24,7 @@ FIELDS = {
     *("classes", "positive", "n", "n_patients", "auroc", "auroc_ci", "accuracy", "accuracy_ci"),
     *("sensitivity", "specificity", "threshold", "average_precision", "ece", "brier"),
     *("auroc_variance", "auroc_ci_delong", "ppv", "npv"),
+    *("sensitivity_ci", "specificity_ci", "ppv_ci", "npv_ci", "average_precision_ci", "brier_ci"),
     *("confusion", "per_class", "per_site", "warnings"),
 }
 
@@ -84,9 +85,36 @@ def test_the_intervals_hold_the_estimate(binary: dict[str, Any]) -> None:
         ("auroc", "auroc_ci"),
         ("auroc", "auroc_ci_delong"),
         ("accuracy", "accuracy_ci"),
+        *((name, f"{name}_ci") for name in ("sensitivity", "specificity", "ppv", "npv")),
+        ("average_precision", "average_precision_ci"),
+        ("brier", "brier_ci"),
     ):
         low, high = binary[interval]
         assert low < binary[name] < high
+
+
+def test_the_interval_of_the_sensitivity_is_the_binomial_one_for_patients_of_one_scan() -> None:
+    labels, probabilities = sample(2000, 2)
+    metrics = classification_metrics(labels, probabilities, classes=["a", "b"], positive="b")
+    for name, n in (("sensitivity", (labels == 1).sum()), ("specificity", (labels == 0).sum())):
+        half = 1.96 * (metrics[name] * (1 - metrics[name]) / n) ** 0.5
+        expected = [metrics[name] - half, metrics[name] + half]
+        np.testing.assert_allclose(metrics[f"{name}_ci"], expected, atol=0.004)
+
+
+def test_rows_of_several_models_may_have_a_threshold_each() -> None:
+    labels, probabilities = sample(200, 2)
+    thresholds = np.where(np.arange(200) < 100, 0.3, 0.7)
+    arguments: dict[str, Any] = {"classes": ["a", "b"], "positive": "b"}
+    sites = ["left"] * 100 + ["right"] * 100
+    metrics = classification_metrics(
+        labels, probabilities, threshold=thresholds, sites=sites, **arguments
+    )
+    assert metrics["threshold"] is None
+    decided = probabilities[:, 1] >= thresholds
+    assert metrics["sensitivity"] == pytest.approx(recall_score(labels == 1, decided))
+    left = classification_metrics(labels[:100], probabilities[:100], threshold=0.3, **arguments)
+    assert metrics["per_site"]["left"]["specificity"] == left["specificity"]
 
 
 def test_the_delong_interval_is_that_of_the_positive_class_by_patient(
@@ -230,6 +258,8 @@ def test_a_thousand_resamples_of_five_thousand_rows_take_seconds() -> None:
         ([0], np.zeros((1, 3)), "b", "shape"),
         ([2], np.ones((1, 2)) / 2, "b", "none of the classes"),
         ([0], np.array([[np.nan, 1]]), "b", "not finite"),
+        ([0], np.array([[0.9, 0.9]]), "b", "do not sum to 1"),
+        ([0], np.array([[-0.5, 1.5]]), "b", "do not sum to 1"),
         ([0], np.ones((1, 2)) / 2, "c", "positive class 'c'"),
     ],
 )

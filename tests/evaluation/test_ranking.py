@@ -1,4 +1,4 @@
-"""The AUROC against scikit-learn."""
+"""AUROC and average precision against scikit-learn."""
 
 from __future__ import annotations
 
@@ -6,9 +6,13 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import average_precision_score, roc_auc_score
 
-from medcli.evaluation.ranking import auroc, auroc_statistic
+from medcli.evaluation.ranking import (
+    auroc,
+    auroc_statistic,
+    average_precision_statistic,
+)
 
 
 @given(
@@ -38,3 +42,17 @@ def test_one_class_has_no_auroc() -> None:
 def test_a_resample_of_one_class_is_not_a_number() -> None:
     statistic = auroc_statistic(np.array([True, False]), np.array([0.9, 0.1]))
     np.testing.assert_array_equal(statistic(np.array([[2.0, 0.0], [1.0, 1.0]])), [np.nan, 1.0])
+
+
+def test_the_average_precision_of_weighted_rows_is_that_of_scikit_learn() -> None:
+    rng = np.random.default_rng(3)
+    positive, scores = rng.random(60) < 0.4, rng.integers(0, 9, size=60) / 7
+    weights = rng.integers(0, 4, size=(5, 60))
+    expected = [
+        average_precision_score(np.repeat(positive, counts), np.repeat(scores, counts))
+        for counts in weights
+    ]
+    found = average_precision_statistic(positive, scores)(weights)
+    np.testing.assert_allclose(found, expected, atol=1e-12)
+    only_negatives = np.array([np.where(positive, 0, 1)])
+    assert np.isnan(average_precision_statistic(positive, scores)(only_negatives)).all()

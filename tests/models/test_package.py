@@ -16,6 +16,7 @@ from medcli.evaluation.out_of_distribution import Reference
 from medcli.models.package import (
     CARD,
     GRAPH,
+    HELD_OUT,
     HISTORY,
     MANIFEST,
     MODEL_JSON,
@@ -181,7 +182,7 @@ def test_other_preprocessing_under_the_same_fingerprint_is_damage(
 
 
 def test_nothing_in_a_package_is_a_pickle(tiny_run: Path) -> None:
-    assert {path.name for path in tiny_run.iterdir()} == {*FILES, MANIFEST}
+    assert {path.name for path in tiny_run.iterdir()} == {*FILES, HELD_OUT, MANIFEST}
     for path in tiny_run.iterdir():
         assert not zipfile.is_zipfile(path), path.name  # what torch.save writes
         assert path.read_bytes()[:1] != b"\x80", path.name  # a pickle's first opcode

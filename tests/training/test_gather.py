@@ -154,7 +154,10 @@ def test_up_to_one_scan_in_twenty_may_be_unreadable(picture_manifest: Callable[.
 
 
 def test_more_unreadable_scans_stop_the_run(picture_manifest: Callable[..., Path]) -> None:
-    with pytest.raises(ScanError, match=r"more than 5% of 20 scans cannot be read .2 so far.; the first: .*003\.png"):
+    with pytest.raises(
+        ScanError,
+        match=r"more than 5% of 20 scans cannot be read .2 so far.; the first: .*003\.png",
+    ):
         read(cases_of(picture_manifest(20, broken=[3, 7])))
 
 

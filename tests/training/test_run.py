@@ -43,6 +43,7 @@ def test_a_run_is_a_package_with_exactly_these_files(tiny_run: Path) -> None:
     assert sorted(path.name for path in tiny_run.iterdir()) == [
         "MODEL_CARD.md",
         "graph.onnx",
+        "held_out.csv",
         "history.csv",
         "manifest.json",
         "model.json",

@@ -1,0 +1,209 @@
+"""`medcli models`: look at trained models and hand them on."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+
+from medcli.cli.options import AsJson, HidePaths, Overwrite
+from medcli.cli.output import Names, note, number, print_json, print_line, print_table, warn
+
+if TYPE_CHECKING:
+    from rich.table import Table
+
+    from medcli.models.package import ModelPackage
+    from medcli.models.shelf import ShelfEntry
+
+app = typer.Typer(help="List, show and export trained models.", no_args_is_help=True)
+
+ModelName = Annotated[
+    str,
+    typer.Argument(
+        metavar="MODEL",
+        help="A run's name or folder, a model package, or 'latest'.",
+        show_default=False,
+    ),
+]
+
+
+@app.command("list")
+def list_models(as_json: AsJson = False, hide_paths: HidePaths = False) -> None:
+    """List the models of the medcli home, newest first.
+
+    Damaged ones are named and passed over. With --json one object a model.
+
+    Example: medcli models list
+    """
+    from medcli.home import runs_folder
+    from medcli.models.shelf import shelf
+
+    names = Names(hide=hide_paths)
+    entries = shelf()
+    if as_json:
+        for entry in entries:
+            print_json(entry_json(entry, names))
+        return
+    usable = [entry for entry in entries if entry.package is not None]
+    if usable:
+        print_table(model_table(usable, names))
+    else:
+        note(f"no model in {names.shown(runs_folder()) or 'the medcli home'}; train one first")
+    for entry in entries:
+        if entry.problem:
+            warn(entry.problem if not names.hide else f"{names.of(entry.name)}: damaged")
+
+
+@app.command()
+def show(model: ModelName, as_json: AsJson = False, hide_paths: HidePaths = False) -> None:
+    """Show a model's card, after comparing every file with its checksum.
+
+    Example: medcli models show latest
+    """
+    from medcli.models.locate import find_model
+    from medcli.models.package import CARD, MANIFEST, load_package
+
+    package = load_package(find_model(model))
+    if as_json:
+        files = json.loads((package.path / MANIFEST).read_text(encoding="utf-8"))["files"]
+        print_json({**package_json(package, Names(hide=hide_paths)), "files": files})
+        return
+    print_card((package.path / CARD).read_text(encoding="utf-8"))
+    note("every file has its checksum")
+
+
+@app.command()
+def export(
+    model: ModelName,
+    output: Annotated[
+        Path,
+        typer.Option(
+            "--output",
+            "-o",
+            metavar="FILE.onnx|FILE.zip|FOLDER",
+            help="The graph with its metadata, or the whole package.",
+            show_default=False,
+        ),
+    ],
+    without_splits: Annotated[
+        bool,
+        typer.Option(
+            "--without-splits",
+            help="Leave out the lines about single scans: hashes and held-out answers.",
+        ),
+    ] = False,
+    overwrite: Overwrite = False,
+) -> None:
+    """Write a model for others: its ONNX graph, or the package as a folder or zip archive.
+
+    The graph carries classes, preprocessing and calibration as metadata, and is compared with
+    the package's own.
+
+    Example: medcli models export latest -o nodule.onnx
+    """
+    from medcli.models.locate import find_model
+    from medcli.models.package import SPLITS, load_package
+    from medcli.workflows.exporting import export_model
+
+    package = load_package(find_model(model))
+    export_model(package, output, without_splits=without_splits, overwrite=overwrite)
+    whole = output.suffix.lower() != ".onnx" and not without_splits
+    if whole and (package.path / SPLITS).is_file():
+        note(
+            f"{SPLITS} has hashes of the pixels and patients of the training, with which medcli "
+            "keeps training patients out of evaluations; --without-splits leaves it out"
+        )
+    if package.synthetic:
+        warn("synthetic: trained on generated pictures, it says nothing about a patient")
+    print_line(str(output))
+
+
+def entry_json(entry: ShelfEntry, names: Names) -> dict[str, Any]:
+    """One model of a list; a damaged one has `status` and `error` only."""
+    if entry.package is None:
+        message = None if names.hide else entry.problem
+        return {
+            "name": names.of(entry.name),
+            "path": names.shown(entry.path),
+            "status": "damaged",
+            "error": {"code": "damaged", "message": message},
+        }
+    package, metrics = entry.package, entry.package.metrics
+    return {
+        "name": names.of(entry.name),
+        "path": names.shown(entry.path.absolute()),
+        "status": "ok",
+        "task": package.task.name,
+        "classes": package.task.classes,
+        "positive": package.task.positive,
+        "auroc": metrics.get("auroc"),
+        "auroc_ci": metrics.get("auroc_ci"),
+        "split": metrics.get("split"),
+        "created": package.created,
+        "size": entry.size,
+        "synthetic": package.synthetic,
+        "model": package.fingerprint,
+    }
+
+
+def package_json(package: ModelPackage, names: Names) -> dict[str, Any]:
+    """Everything `model.json` says but the salt of the patients' hashes."""
+    return {
+        "name": names.of(package.path.name),
+        "path": names.shown(package.path.absolute()),
+        "status": "ok",
+        "model": package.fingerprint,
+        "task": package.task,
+        "created": package.created,
+        "synthetic": package.synthetic,
+        "network": package.model.to_json(),
+        "preprocess": package.preprocess.to_json(),
+        "calibration": package.calibration.to_json(),
+        "provenance": dict(package.provenance),
+        "metrics": dict(package.metrics),
+    }
+
+
+def model_table(entries: Sequence[ShelfEntry], names: Names) -> Table:
+    """One line a model: what it is for, how good it was, how old and large it is."""
+    from rich.table import Table
+
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    for title in ("name", "task", "classes", "AUROC", "created", "MB", ""):
+        right = title in ("AUROC", "MB")
+        table.add_column(
+            title, justify="right" if right else "left", overflow="fold", no_wrap=title == "AUROC"
+        )
+    for entry in entries:
+        package = entry.package
+        assert package is not None  # damaged ones are told beside the table
+        notes = [word for word, so in (("synthetic", package.synthetic),) if so]
+        if package.metrics.get("folds"):
+            notes.append(f"{len(package.metrics['folds'])} folds")
+        table.add_row(
+            names.of(entry.name),
+            package.task.name,
+            ", ".join(package.task.classes),
+            number(package.metrics.get("auroc")),
+            package.created[:10],
+            f"{entry.size / 1e6:.0f}",
+            ", ".join(notes),
+        )
+    return table
+
+
+def print_card(text: str) -> None:
+    """A card on stdout: laid out on a terminal, else as the Markdown it is."""
+    import sys
+
+    if not sys.stdout.isatty():
+        print_line(text.rstrip("\n"))
+        return
+    from rich.markdown import Markdown
+
+    from medcli.cli.console import stdout
+
+    stdout().print(Markdown(text))

@@ -1,0 +1,96 @@
+"""A model that was exported answers as the model does."""
+
+from __future__ import annotations
+
+import json
+import zipfile
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import onnx
+import onnxruntime
+import pytest
+
+from medcli.config import Calibration
+from medcli.errors import DamagedError, OutputExistsError, UsageError
+from medcli.models.package import GRAPH, HELD_OUT, SPLITS, ModelPackage, load_package, seal
+from medcli.workflows.exporting import export_model
+
+Make = Callable[..., ModelPackage]
+
+
+@pytest.fixture
+def package(make_package: Make, tmp_path: Path) -> ModelPackage:
+    folder = make_package(tmp_path / "run", calibration=Calibration(temperature=2.5)).path
+    for name in (SPLITS, HELD_OUT):
+        (folder / name).write_text("patient\nhash\n")
+    seal(folder)
+    return load_package(folder)
+
+
+def test_the_graph_carries_what_it_takes_to_use_it(package: ModelPackage, tmp_path: Path) -> None:
+    export_model(package, tmp_path / "graph.onnx")
+    session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
+    found = session.get_modelmeta().custom_metadata_map
+    assert json.loads(found["classes"]) == ["benign", "malignant"]
+    assert json.loads(found["preprocess"]) == package.preprocess.to_json()
+    assert json.loads(found["temperature"]) == 2.5
+    assert found["fingerprint"] == package.fingerprint
+    assert "not a medical device" in found["notice"]
+    feed = {
+        "images": np.random.default_rng(0).normal(size=(2, 3, 1, 32, 32)).astype(np.float32),
+        "mask": np.ones((2, 3), dtype=bool),
+    }
+    own = onnxruntime.InferenceSession(package.path / GRAPH)
+    np.testing.assert_array_equal(session.run(["logits"], feed)[0], own.run(["logits"], feed)[0])
+
+
+def test_a_folder_is_a_package_with_the_same_fingerprint(
+    package: ModelPackage, tmp_path: Path
+) -> None:
+    export_model(package, tmp_path / "whole")
+    export_model(package, tmp_path / "bare", without_splits=True)
+    names = {path.name for path in package.path.iterdir()}
+    assert {path.name for path in (tmp_path / "whole").iterdir()} == names
+    assert {path.name for path in (tmp_path / "bare").iterdir()} == names - {SPLITS, HELD_OUT}
+    assert load_package(tmp_path / "bare").fingerprint == package.fingerprint
+
+
+def test_an_archive_unpacks_to_a_package_and_is_the_same_twice(
+    package: ModelPackage, tmp_path: Path
+) -> None:
+    for name in ("a.zip", "b.zip"):
+        export_model(package, tmp_path / name, without_splits=True)
+    assert (tmp_path / "a.zip").read_bytes() == (tmp_path / "b.zip").read_bytes()
+    with zipfile.ZipFile(tmp_path / "a.zip") as archive:
+        archive.extractall(tmp_path / "out")
+    (unpacked,) = (tmp_path / "out").iterdir()
+    assert load_package(unpacked).fingerprint == package.fingerprint
+    assert not (unpacked / SPLITS).exists()
+
+
+def test_what_exists_stays_unless_told(package: ModelPackage, tmp_path: Path) -> None:
+    for name in ("graph.onnx", "a.zip"):
+        (tmp_path / name).write_bytes(b"mine")
+        with pytest.raises(OutputExistsError):
+            export_model(package, tmp_path / name)
+        assert (tmp_path / name).read_bytes() == b"mine"
+    export_model(package, tmp_path / "a.zip", overwrite=True)
+    with pytest.raises(UsageError, match="the model itself"):
+        export_model(package, package.path, overwrite=True)
+
+
+def test_a_graph_that_answers_otherwise_is_not_written(
+    package: ModelPackage, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def changed(model: onnx.ModelProto, metadata: object) -> None:
+        for tensor in model.graph.initializer:
+            if tensor.name == "weights":
+                values = onnx.numpy_helper.to_array(tensor) + 1
+                tensor.CopyFrom(onnx.numpy_helper.from_array(values, "weights"))
+
+    monkeypatch.setattr(onnx.helper, "set_model_props", changed)
+    with pytest.raises(DamagedError, match="answers otherwise"):
+        export_model(package, tmp_path / "graph.onnx")
+    assert not (tmp_path / "graph.onnx").exists()
