@@ -26,7 +26,7 @@ if TYPE_CHECKING:
     from medcli.models.package import load_package
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
-    from medcli.training.run import TrainRequest, train
+    from medcli.training.run import TrainRequest, resume_training, train
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
     from medcli.workflows.evaluating import evaluate, evaluate_retrieval
@@ -66,6 +66,7 @@ _HOMES = {
     "open_gallery": "medcli.workflows.searching",
     "read_all": "medcli.imaging.batch",
     "read_scan": "medcli.imaging.reader",
+    "resume_training": "medcli.training.run",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
 }
@@ -102,6 +103,7 @@ __all__ = [
     "open_gallery",
     "read_all",
     "read_scan",
+    "resume_training",
     "search_scans",
     "train",
 ]
