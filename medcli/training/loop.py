@@ -6,7 +6,7 @@ import copy
 import math
 import time
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import asdict, dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -126,6 +126,8 @@ class _Training:
         processes: Processes,
         spent: float,
     ) -> None:
+        if config.minutes is not None:  # each process has read its data in a time of its own
+            config = replace(config, minutes=processes.leaders(config.minutes))
         self._start, self._spent = time.monotonic(), spent
         self._train, self._val, self._preprocess = train, val, preprocess
         self._config, self._device, self._processes = config, device, processes

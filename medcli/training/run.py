@@ -58,19 +58,7 @@ from medcli.training.calibrating import (
     reference_scans,
 )
 from medcli.training.card import model_card
-from medcli.training.checkpoint import (
-    Checkpoint,
-    Draft,
-    Plan,
-    ScanLine,
-    as_json,
-    check_machine,
-    check_scans,
-    check_unfinished,
-    find_unfinished,
-    from_json,
-    load_checkpoint,
-)
+from medcli.training.checkpoint import Draft
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import (
     ReadScan,
@@ -86,6 +74,18 @@ from medcli.training.prediction import predict_embeddings, predict_logits
 from medcli.training.processes import Processes, joined
 from medcli.training.start import begin
 from medcli.training.tensorboard import check_tensorboard, logged
+from medcli.training.unfinished import (
+    Checkpoint,
+    Plan,
+    ScanLine,
+    as_json,
+    check_machine,
+    check_scans,
+    check_unfinished,
+    find_unfinished,
+    from_json,
+    load_checkpoint,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -175,7 +175,7 @@ def resume_training(
 
     Parameters
     ----------
-    name : as `medcli.training.checkpoint.find_unfinished` takes it
+    name : as `medcli.training.unfinished.find_unfinished` takes it
     inputs : where the data are now, if they have moved
 
     Raises

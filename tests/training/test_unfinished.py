@@ -22,18 +22,20 @@ from medcli.errors import DamagedError, MedcliError, OutputExistsError, StorageE
 from medcli.models.locate import find_model
 from medcli.models.package import load_package
 from medcli.training import checkpoint, gather, run
-from medcli.training.checkpoint import (
+from medcli.training.checkpoint import Draft
+from medcli.training.run import TrainEvents, TrainRequest, resume_training, train
+from medcli.training.state import TrainState
+from medcli.training.unfinished import (
     CHECKPOINT,
     DATA,
-    Draft,
     Plan,
     check_machine,
     draft_of,
     find_unfinished,
     load_checkpoint,
+    sha256_of,
+    to_bytes,
 )
-from medcli.training.run import TrainEvents, TrainRequest, resume_training, train
-from medcli.training.state import TrainState
 
 pytestmark = pytest.mark.usefixtures("one_thread", "without_export")
 PictureManifest = Callable[..., Path]
@@ -214,7 +216,7 @@ def test_a_newer_format_is_refused(unfinished: Path) -> None:
     values = json.loads(path.read_text())
     del values["sha256"]
     values["format_version"] = 2
-    digest = checkpoint._sha256(checkpoint._dump(values))
+    digest = sha256_of(to_bytes(values))
     path.write_text(json.dumps({**values, "sha256": digest}))
     with pytest.raises(UsageError, match="format 2"):
         load_checkpoint(unfinished)
