@@ -125,9 +125,9 @@ def wait_for(process: subprocess.Popen[str], word: str) -> None:
 
 @pytest.mark.slow
 def test_signals_to_a_process_change_no_bit_of_its_weights(home: Path, manifest: Path) -> None:
-    options = (*OPTIONS, "--epochs", "6")
+    options = (*OPTIONS, "--epochs", "6", "--arch", "cnn_lrn")
     whole = begin(manifest, "-o", "whole", *options)
-    assert whole.communicate(timeout=120)[0].strip() == "whole"
+    assert whole.communicate(timeout=240)[0].strip() == "whole"
 
     killed = begin(manifest, "-o", "run", *options)
     wait_for(killed, "epoch   2/6")
@@ -143,7 +143,7 @@ def test_signals_to_a_process_change_no_bit_of_its_weights(home: Path, manifest:
     assert "go on with: medcli train --resume" in told
 
     last = begin("--resume", "run")
-    out, told = last.communicate(timeout=120)
+    out, told = last.communicate(timeout=240)
     assert last.returncode == 0, told
     assert "epoch   4/6" not in told
     assert "epoch   6/6" in told
