@@ -11,7 +11,7 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 
 from medcli.config import PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
@@ -107,8 +107,8 @@ def fit(
         on_state(training.state())
     while training.stopped is None:
         training.run_epoch(names, on_batch)
+        on_state(training.state())  # what is told has been handed over before
         on_epoch(training.history[-1])
-        on_state(training.state())
     return training.result()
 
 
@@ -289,8 +289,6 @@ class _Training:
             **below("best", self._best),
             **below("optimizer", moved),
         }
-        if isinstance(self._objective, nn.Module):
-            tensors |= below("objective", self._objective.state_dict())
         random = {"order": self._order.get_state(), "own": self._own.get_state()}
         for name, mine in (random | random_state(self._device)).items():
             for rank, theirs in enumerate(self._processes.gather(mine.clone())):
@@ -328,8 +326,6 @@ class _Training:
         best = state.part("best")
         self._best = {name: best[name].to(kept.device) for name, kept in self._best.items()}
         restore_optimizer(self._optimizer, state.part("optimizer"), facts["optimizer"])
-        if isinstance(self._objective, nn.Module):
-            restore_module(self._objective, state.part("objective"))
         random = state.part(f"random.{self._processes.rank}")
         self._order.set_state(random["order"])
         self._own.set_state(random["own"])

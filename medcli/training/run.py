@@ -307,7 +307,7 @@ def _finish(
 
 def _plan_of(request: TrainRequest, target: Path, data: _Data, processes: Processes) -> Plan:
     """What an unfinished run keeps of this one; the current folder is not part of it."""
-    inputs = tuple(os.path.abspath(name) if os.path.exists(name) else name for name in data.inputs)
+    inputs = tuple(map(_absolute, data.inputs))
     logs = request.tensorboard.absolute() if request.tensorboard else None
     asked = replace(request, inputs=inputs, output=target.absolute(), tensorboard=logs)
     return Plan(
@@ -319,6 +319,14 @@ def _plan_of(request: TrainRequest, target: Path, data: _Data, processes: Proces
         scans=_scan_lines(data),
         made_on=_made_on(request, processes),
     )
+
+
+def _absolute(name: str) -> str:
+    """An input that is a path, also behind ``task=``, from the root; a name as it is."""
+    if os.path.exists(name):
+        return os.path.abspath(name)
+    task, equals, path = name.rpartition("=")
+    return f"{task}{equals}{os.path.abspath(path)}" if os.path.exists(path) else name
 
 
 def _scan_lines(data: _Data) -> list[ScanLine]:
