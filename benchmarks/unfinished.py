@@ -53,9 +53,10 @@ def main() -> None:
 def _reading(cases: Sequence[Case], size: int, folder: Path) -> None:
     whole = sum(Path(name).stat().st_size for case in cases for name in case.files)
     print(f"\n{len(cases)} scans, {whole / 2**20:.0f} MiB, to {size} px")
+    for path in (name for case in cases for name in case.files):
+        Path(path).read_bytes()  # into the system's cache
     plain, seconds = _read(cases, size, None)
-    plain, seconds = _read(cases, size, None)  # now the files are in the system's cache
-    print(f"read, no cache     {seconds:6.2f} s")
+    print(f"read, no cache     {seconds:6.2f} s", flush=True)
     _, first = _read(cases, size, folder)
     print(f"read, empty cache  {first:6.2f} s")
     again, second = _read(cases, size, folder)

@@ -124,8 +124,9 @@ class ScanCache:
         place = self._place(key)
         draft = place.with_name(f".{secrets.token_hex(8)}.tmp")
         try:
-            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
-            place.parent.mkdir(exist_ok=True)
+            if not place.parent.is_dir():
+                self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
+                place.parent.mkdir(exist_ok=True)
             draft.write_bytes(content)  # a power cut may spoil it: its checksum tells
             draft.replace(place)
         except OSError as error:

@@ -61,6 +61,7 @@ class Draft:
         self._pending: TrainState | None = None
         self._offered = self._saved = time.monotonic()
         self._cost = 0.0
+        self._refused = ""
 
     @property
     def exists(self) -> bool:
@@ -95,8 +96,11 @@ class Draft:
             with _undisturbed():
                 self._write(TrainState(self._pending.tensors, facts))
         except OSError as error:
+            if not self.exists:
+                shutil.rmtree(self.folder, ignore_errors=True)
+            self._refused = f"cannot save the training in {self.folder}: {error.strerror or error}"
             raise StorageError(
-                f"cannot save the training in {self.folder}: {error.strerror or error}",
+                self._refused,
                 "Make room on that disk" if self.exists else "Name another place with --output",
             ) from error
         self._pending = None
@@ -105,11 +109,13 @@ class Draft:
 
     def leave(self, tell: Callable[[str], None]) -> None:
         """Save where an interrupted training stands, and say how to go on."""
+        told = self._refused
         with _undisturbed(forget=True):
             try:
                 self.keep()
             except StorageError as error:
-                tell(error.message)
+                if error.message != told:
+                    tell(error.message)
         if self.exists:
             tell(
                 f"unfinished: what was reached up to epoch {self.epoch} is kept; "

@@ -85,6 +85,7 @@ from medcli.training.unfinished import (
     find_unfinished,
     from_json,
     load_checkpoint,
+    run_of,
 )
 
 
@@ -191,8 +192,11 @@ def resume_training(
             f"{checkpoint.folder} was begun by another version of medcli",
             "Go on with that version, or train again",
         ) from error
-    if inputs:
-        request = replace(request, inputs=tuple(inputs))
+    request = replace(
+        request,
+        inputs=tuple(inputs) or request.inputs,
+        output=run_of(checkpoint.folder) or request.output,  # it may have been moved
+    )
     with joined() as processes:
         return _train(request, events or TrainEvents(), processes, checkpoint)
 

@@ -88,6 +88,13 @@ def draft_of(run: Path) -> Path:
     return place.with_name(f".{place.name}{SUFFIX}")
 
 
+def run_of(folder: Path) -> Path | None:
+    """The coming run folder of an unfinished one; None where that was renamed."""
+    name = folder.name.removeprefix(".").removesuffix(SUFFIX)
+    run = folder.with_name(name) if name else folder
+    return run if draft_of(run) == folder else None
+
+
 def check_unfinished(run: Path) -> None:
     """Raise where an unfinished run would be overwritten.
 

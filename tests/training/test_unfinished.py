@@ -192,6 +192,19 @@ def test_data_may_have_moved(unfinished: Path, tmp_path: Path) -> None:
     assert resume_training(str(unfinished), inputs=[moved]).provenance["epochs_run"] == 3
 
 
+def test_an_unfinished_run_may_have_moved(unfinished: Path, tmp_path: Path) -> None:
+    shutil.move(tmp_path / "runs", tmp_path / "other")
+    assert resume_training(str(tmp_path / "other" / "run")).path == tmp_path / "other" / "run"
+    assert names(tmp_path / "other") == ["run"]
+    assert not (tmp_path / "runs").exists()
+
+
+def test_an_unfinished_run_may_have_another_name(unfinished: Path, tmp_path: Path) -> None:
+    unfinished.rename(tmp_path / "backup")
+    assert resume_training(str(tmp_path / "backup")).path == tmp_path / "runs" / "run"
+    assert (tmp_path / "backup" / CHECKPOINT).is_file()  # a copy is left alone
+
+
 @pytest.mark.parametrize("name", [CHECKPOINT, DATA, "state-"])
 @pytest.mark.parametrize("how", ["flipped", "cut", "gone"])
 def test_a_damaged_file_is_named(unfinished: Path, name: str, how: str) -> None:
@@ -291,6 +304,15 @@ def test_where_the_disk_is_full_the_old_state_stays(draft: Draft) -> None:
     assert kept.epoch == draft.epoch == 2
     assert torch.equal(kept.state.tensors["weights"], state(2, 100_000).tensors["weights"])
     assert len(names(draft.folder)) == 4
+
+
+def test_where_nothing_could_be_saved_nothing_is_left(draft: Draft) -> None:
+    draft.offer(state(1, size=100_000))
+    told: list[str] = []
+    with disk_of(50_000):
+        draft.leave(told.append)
+    assert len(told) == 1
+    assert not draft.folder.exists()
 
 
 def test_leaving_says_what_is_kept_where_the_last_state_cannot_be(draft: Draft) -> None:
