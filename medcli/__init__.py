@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
     from medcli.training.folds import cross_validate
-    from medcli.training.run import TrainRequest, train
+    from medcli.training.run import TrainRequest, resume_training, train
     from medcli.workflows.auditing import Audit, audit
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
@@ -79,6 +79,7 @@ _HOMES = {
     "read_scan": "medcli.imaging.reader",
     "resplit": "medcli.data.resplit",
     "run_page": "medcli.workflows.reporting",
+    "resume_training": "medcli.training.run",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
 }
@@ -122,6 +123,7 @@ __all__ = [
     "read_all",
     "read_scan",
     "resplit",
+    "resume_training",
     "run_page",
     "search_scans",
     "train",

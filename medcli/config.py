@@ -140,6 +140,7 @@ class TrainConfig(JsonConfig):
     learning_rate : peak of the cosine schedule
     slice_loss : weight of the loss that asks each slice alone for the scan's class
     bf16 : bfloat16 autocast of the backbone
+    fp16 : float16 autocast of the backbone and a scaled loss, on a GPU without bfloat16
     """
 
     epochs: int = 20
@@ -157,6 +158,7 @@ class TrainConfig(JsonConfig):
     ema: float = 0.99
     augmentation: Augmentation = "grey"
     bf16: bool = False
+    fp16: bool = False
     test_fraction: float = 0.15
     val_fraction: float = 0.15
 

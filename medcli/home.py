@@ -24,3 +24,8 @@ def runs_folder() -> Path:
 def default_gallery() -> Path:
     """The gallery in the medcli home."""
     return medcli_home() / "gallery"
+
+
+def scan_cache() -> Path:
+    """What training has read, kept for the next time."""
+    return medcli_home() / "cache" / "scans"

@@ -41,6 +41,14 @@ def real_data() -> Path:
     return Path(folder).resolve()
 
 
+@pytest.fixture(scope="session", autouse=True)
+def _home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[None]:
+    """No test reads or fills the medcli home of who runs it."""
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setenv("MEDCLI_HOME", str(tmp_path_factory.mktemp("home")))
+        yield
+
+
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
     """Tiny tensors are several times faster on one thread where cores are shared."""

@@ -2,14 +2,19 @@
 
 from __future__ import annotations
 
+import os
+import signal
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
 from medcli.cli.options import AsJson, Overwrite, Seed, TaskName
 from medcli.cli.train_display import TrainDisplay, check_operating_point, show_run
 from medcli.config import NO_AGGREGATOR
+from medcli.errors import UsageError
 from medcli.files import check_parent
 from medcli.home import runs_folder
 from medcli.models.registry import (
@@ -19,8 +24,12 @@ from medcli.models.registry import (
     check_network,
 )
 
+if TYPE_CHECKING:
+    from medcli.models.package import ModelPackage
+
 
 def train(
+    context: typer.Context,
     data: Annotated[
         list[str] | None,
         typer.Argument(
@@ -109,6 +118,21 @@ def train(
     ] = None,
     seed: Seed = 0,
     device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda.")] = "auto",
+    resume: Annotated[
+        str | None,
+        typer.Option(
+            metavar="RUN",
+            help="Go on with the unfinished run that was to be written there, or 'latest'.",
+            show_default=False,
+        ),
+    ] = None,
+    no_cache: Annotated[
+        bool, typer.Option("--no-cache", help="Keep nothing of what was read for the next time.")
+    ] = False,
+    tensorboard: Annotated[
+        Path | None,
+        typer.Option(metavar="FOLDER", help="Log for TensorBoard there.", show_default=False),
+    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier and write it as a run folder.
@@ -117,6 +141,11 @@ def train(
 
     Example: medcli train scans.csv --task lung -o runs/lung
     """
+    if resume is not None:
+        _refuse_beside_resume(context)
+        with _ending_like_ctrl_c():
+            _resume(resume, tuple(data or ()), as_json=as_json)
+        return
     from medcli.config import ModelConfig
 
     aggregator = aggregator or (NO_AGGREGATOR if arch in VOLUMES else "attention")
@@ -141,14 +170,58 @@ def train(
         weights=weights,
         allow_overlap=allow_overlap,
         sensitivity=sensitivity,
+        cache=not no_cache,
+        tensorboard=tensorboard,
         model=ModelConfig(arch=arch, aggregator=aggregator),
     )
-    with TrainDisplay() as display:
+    with _ending_like_ctrl_c():
         if folds is None:
-            package = train_once(request, display.events())
-        else:
-            from medcli.training.folds import cross_validate
+            _show(lambda events: train_once(request, events), as_json=as_json)
+            return
+        from medcli.training.folds import cross_validate
 
-            package = cross_validate(request, folds, display.events())
+        _show(lambda events: cross_validate(request, folds, events), as_json=as_json)
+
+
+def _resume(run: str, data: tuple[str, ...], *, as_json: bool) -> None:
+    """Go on with an unfinished run."""
+    from medcli.training.run import resume_training
+
+    _show(lambda events: resume_training(run, events, inputs=data), as_json=as_json)
+
+
+def _show(work: Callable[[Any], ModelPackage], *, as_json: bool) -> None:
+    """Train and show it; of the processes that `torchrun` started, the first speaks."""
+    if int(os.environ.get("RANK", "0")):
+        work(None)
+        return
+    with TrainDisplay() as display:
+        package = work(display.events())
     show_run(package, as_json=as_json)
     check_operating_point(package)
+
+
+def _refuse_beside_resume(context: typer.Context) -> None:
+    """Raise where options are given that an unfinished run has settled."""
+    given = [
+        f"--{name.replace('_', '-')}"
+        for name in context.params
+        if name not in ("resume", "data", "as_json")
+        and (source := context.get_parameter_source(name)) is not None
+        and source.name == "COMMANDLINE"
+    ]
+    if given:
+        raise UsageError(
+            f"--resume takes its settings from the unfinished run, not from {', '.join(given)}",
+            "Leave them out, or train again without --resume",
+        )
+
+
+@contextmanager
+def _ending_like_ctrl_c() -> Iterator[None]:
+    """Let a request to end (SIGTERM) save the training as ctrl-C does."""
+    before = signal.signal(signal.SIGTERM, signal.default_int_handler)
+    try:
+        yield
+    finally:
+        signal.signal(signal.SIGTERM, before)

@@ -102,6 +102,7 @@ def choose_training(
         follow_clock=minutes is not None,
         augmentation=preset.augmentation if preset else _augmentation(facts),
         bf16=_has_bf16(device),
+        fp16=device.type == "cuda" and not _has_bf16(device),
     )
 
 
@@ -135,7 +136,7 @@ def choose_device(name: str) -> torch.device:
 def _has_bf16(device: torch.device) -> bool:
     """Whether the processor multiplies bfloat16 in hardware."""
     if device.type == "cuda":
-        return bool(torch.cuda.is_bf16_supported())
+        return bool(torch.cuda.is_bf16_supported(including_emulation=False))
     # The oldest torch allowed cannot be asked; it trains in float32.
     capabilities: dict[str, bool] = getattr(torch.cpu, "get_capabilities", dict)()
     return bool(capabilities.get("avx512_bf16") or capabilities.get("amx_bf16"))

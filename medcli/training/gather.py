@@ -10,6 +10,7 @@ import numpy as np
 
 from medcli.config import PreprocessConfig
 from medcli.data.arrays import ScanArrays
+from medcli.data.scan_cache import CachedScan, ScanCache
 from medcli.data.sources import class_folders, folder_manifest
 from medcli.data.splits import PARTS, Split
 from medcli.data.survey import stop_if_many
@@ -53,8 +54,13 @@ def inputs_at_hand(scratch: Path) -> tuple[tuple[str, ...], str, bool]:
     if _has_classes(here):
         return (str(here),), f"training on the class folders of {here}", False
     sentence = "no manifest.csv and no class folders here: training on generated sample data"
+    return sample_inputs(scratch), sentence, True
+
+
+def sample_inputs(scratch: Path) -> tuple[str, ...]:
+    """Sample data generated into `scratch`, the same every time."""
     write_sample_data(scratch, patients=SAMPLE_PATIENTS, tasks=("nodule",))
-    return (str(scratch / "nodule.csv"),), sentence, True
+    return (str(scratch / "nodule.csv"),)
 
 
 def _has_classes(root: Path) -> bool:
@@ -91,37 +97,105 @@ def read_cases(
     *,
     on_read: Callable[[int, int], None],
     on_failure: Callable[[Failure], None],
+    cache: Path | None = None,
+    warn: Callable[[str], None] = lambda message: None,
 ) -> list[ReadScan]:
     """Read and resize every case; unreadable ones are reported and left out.
 
     Of a longer stack `slices` are taken, evenly: fewer than prediction takes where slices are
     seen one by one, as many where a 3-D network learns from how far they lie apart.
 
+    Parameters
+    ----------
+    cache : a folder of scans that were read before; what is not there goes there
+    warn : told where nothing can be kept there
+
     Raises
     ------
     ScanError : more than 5 % of the scans are unreadable
     """
+    kept = _Kept(cache, preprocess, slices, warn) if cache else None
+    read = {place: item for place, case in enumerate(cases) if kept and (item := kept.find(case))}
+    if read:
+        on_read(len(read), len(cases))
+    missing = [place for place in range(len(cases)) if place not in read]
     preprocessor = Preprocessor(preprocess)
-    read: list[ReadScan] = []
     failures: list[Failure] = []
-    for done, (case, scan) in enumerate(read_all(cases), start=1):
+    found = zip(missing, read_all([cases[place] for place in missing]), strict=True)
+    for done, (place, (_, scan)) in enumerate(found, start=len(read) + 1):
         on_read(done, len(cases))
         if isinstance(scan, Failure):
             failures.append(scan)
             on_failure(scan)
             stop_if_many(failures, len(cases))
             continue
-        assert isinstance(case, Case)
-        chosen = sample_slices(len(scan.pixels), slices)
-        images = preprocessor.unit_input(scan, slices=chosen)
-        read.append(
-            ReadScan(
-                replace(case, patient_id=scan.patient_id),
-                np.rint(images * LEVELS).astype(np.uint8),
-                pixel_sha256(scan),
-            )
-        )
-    return read
+        read[place] = _resized(cases[place], scan, preprocessor, slices)
+        if kept:
+            kept.keep(cases[place], scan, read[place])
+    if kept:
+        kept.trim()
+    return [read[place] for place in sorted(read)]
+
+
+def _resized(case: Case, scan: Scan, preprocessor: Preprocessor, slices: int) -> ReadScan:
+    chosen = sample_slices(len(scan.pixels), slices)
+    images = preprocessor.unit_input(scan, slices=chosen)
+    return ReadScan(
+        replace(case, patient_id=scan.patient_id),
+        np.rint(images * LEVELS).astype(np.uint8),
+        pixel_sha256(scan),
+    )
+
+
+class _Kept:
+    """The scans of earlier commands, as `ReadScan`; patients are looked up, never kept."""
+
+    def __init__(
+        self,
+        folder: Path,
+        preprocess: PreprocessConfig,
+        slices: int,
+        warn: Callable[[str], None],
+    ) -> None:
+        # Mean and deviation are those of one split; they come after what is kept.
+        settings = replace(preprocess, mean=(), std=()).to_json() | {"slices": slices}
+        self._cache = ScanCache(folder, settings, warn=warn)
+        self._keys: dict[tuple[str, str], str] = {}
+
+    def find(self, case: Case) -> ReadScan | None:
+        """The scan from an earlier command."""
+        key = self._cache.key(case)
+        if key is None:
+            return None
+        self._keys[case.scan_id, case.path] = key
+        found = self._cache.get(key)
+        if found is None:
+            return None
+        try:
+            patient = case.patient_id or _patient_of_tags(case, found.first_file)
+        except (ScanError, IndexError):
+            return None
+        return ReadScan(replace(case, patient_id=patient), found.images, found.pixel_sha256)
+
+    def keep(self, case: Case, scan: Scan, item: ReadScan) -> None:
+        """Keep what was read of a case."""
+        key = self._keys.pop((case.scan_id, case.path), None)
+        if key is not None and scan.slice_files[0] in case.files:
+            first = case.files.index(scan.slice_files[0])
+            self._cache.put(key, CachedScan(item.images, item.pixel_sha256, first))
+
+    def trim(self) -> None:
+        """Remove the oldest where there are too many."""
+        self._cache.trim()
+
+
+def _patient_of_tags(case: Case, first: int) -> str | None:
+    """The patient in the header of the first slice, as the reader takes it."""
+    if case.kind != "dicom":
+        return None
+    from medcli.imaging.dicom_header import read_header
+
+    return read_header(case.files[first]).patient_id
 
 
 def part_arrays(read: Sequence[ReadScan], split: Split, task: Task) -> dict[str, ScanArrays]:

@@ -5,21 +5,35 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
+from typing import Any
 
 import numpy as np
 import torch
+from torch import Tensor
 
 from medcli.config import PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.augment import augment
-from medcli.errors import MedcliError
+from medcli.errors import DamagedError, MedcliError, UsageError
 from medcli.models.scan_model import ScanModel
 from medcli.training.batches import batches, standardise, to_tensors
 from medcli.training.objective import Objective
 from medcli.training.optimizers import make_optimizer, warmup_cosine
 from medcli.training.prediction import macro_auroc, predict_logits
+from medcli.training.processes import ALONE, Processes
+from medcli.training.state import (
+    TrainState,
+    below,
+    optimizer_state,
+    random_state,
+    restore_module,
+    restore_optimizer,
+    restore_random,
+)
+
+NAMED = 5  # scans of a batch that an error names
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,96 +67,291 @@ def fit(
     config: TrainConfig,
     *,
     device: torch.device,
+    processes: Processes = ALONE,
+    names: Sequence[str] = (),
+    resumed: TrainState | None = None,
+    spent: float = 0.0,
     on_batch: Callable[[int, float, float], None] = lambda epoch, done, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
+    on_state: Callable[[TrainState], None] = lambda state: None,
 ) -> Fit:
-    """Train `model` with AdamW and keep the weights of the best validation AUROC.
+    """Train `model` and keep the weights of the best validation AUROC.
 
     The learning rate warms up linearly and falls as a cosine; the weights that are
     validated and kept are an exponential moving average. Where AUROC ties, the
-    lower validation loss wins.
+    lower validation loss wins. A training that is resumed from a state ends with the
+    weights, bit by bit, that it would have ended with had it gone on, as long as the
+    time spent decides nothing.
 
     Parameters
     ----------
+    processes : train together; `config.batch_slices` is the share of each, and all end
+        with the same weights
+    names : of the training scans, for errors
+    resumed : where an earlier call stood; weights and counters are taken from it
+    spent : seconds before this call that count towards `config.minutes` and the history,
+        beside those in `resumed`
     on_batch : called with (epoch from 1, share of the epoch done, loss)
+    on_state : called before the first epoch and after each, unless it was resumed there
 
     Raises
     ------
-    MedcliError : the loss is not a number; names epoch and batch, or validation
+    MedcliError : the loss is not a number; names epoch, batch and scans, or validation
+    UsageError : fewer scans in a batch than the processes need
+    DamagedError : `resumed` is the state of something else
     """
-    start = time.monotonic()
-    generator = torch.Generator().manual_seed(config.seed)
-    torch.manual_seed(config.seed)  # dropout
-    model = model.to(device).to(memory_format=model.memory_format)
-    average = copy.deepcopy(model)
-    objective = Objective(config, train, model.head.out_features, device)
-    optimizer = make_optimizer(model, config)
-    steps_each = len(list(batches(train, config.batch_slices, None)))
-    total = config.epochs * steps_each
+    training = _Training(model, train, val, preprocess, config, device, processes, spent)
+    if resumed is not None:
+        training.restore(resumed)
+    else:
+        on_state(training.state())
+    while training.stopped is None:
+        training.run_epoch(names, on_batch)
+        on_state(training.state())  # what is told has been handed over before
+        on_epoch(training.history[-1])
+    return training.result()
 
-    history: list[Epoch] = []
-    best = copy.deepcopy(average.state_dict())
-    best_key, since_best, stopped, step = (-1.0, -math.inf), 0, "epochs", 0
-    for epoch in range(1, config.epochs + 1):
-        model.train()
+
+class _Training:
+    """Everything that changes while a model trains, and what it is trained with."""
+
+    def __init__(
+        self,
+        model: ScanModel,
+        train: ScanArrays,
+        val: ScanArrays,
+        preprocess: PreprocessConfig,
+        config: TrainConfig,
+        device: torch.device,
+        processes: Processes,
+        spent: float,
+    ) -> None:
+        if config.minutes is not None:  # each process has read its data in a time of its own
+            config = replace(config, minutes=processes.leaders(config.minutes))
+        self._start, self._spent = time.monotonic(), spent
+        self._train, self._val, self._preprocess = train, val, preprocess
+        self._config, self._device, self._processes = config, device, processes
+        self._batch_slices = config.batch_slices * processes.count
+        sizes = [len(batch) for batch in batches(train, self._batch_slices, None)]
+        if min(sizes) < 2 * processes.count and processes.count > 1:
+            raise UsageError(
+                f"batches of {min(sizes)} scans are too few for {processes.count} processes",
+                "Start fewer processes",
+            )
+        self._steps_each = len(sizes)
+        # One order of the scans for all processes; each changes its own scans by itself.
+        self._order = torch.Generator().manual_seed(config.seed)
+        self._own = self._order
+        if processes.count > 1:
+            self._own = torch.Generator().manual_seed(
+                config.seed + 1_000_003 * (processes.rank + 1)
+            )
+        torch.manual_seed(config.seed + processes.rank)  # dropout
+        self._model = model.to(device).to(memory_format=model.memory_format)
+        self._average = copy.deepcopy(self._model)
+        self._objective = Objective(config, train, model.head.out_features, device)
+        self._optimizer = make_optimizer(self._model, config)
+        self._scaler = torch.amp.GradScaler(device.type, enabled=config.fp16)
+        self._best = copy.deepcopy(self._average.state_dict())
+        self._best_key: tuple[float, float] = (-1.0, -math.inf)
+        self._since_best = self._step = 0
+        self.history: list[Epoch] = []
+        self.stopped: str | None = None
+
+    # ---- one epoch ----
+
+    def run_epoch(
+        self, names: Sequence[str], on_batch: Callable[[int, float, float], None]
+    ) -> None:
+        """Train once over the scans, validate, and decide whether that was the last time."""
+        epoch = len(self.history) + 1
+        self._model.train()
         losses = []
-        for index, batch in enumerate(batches(train, config.batch_slices, generator)):
-            progress = step / total
-            if config.minutes is not None and config.follow_clock:
-                progress = max(progress, (time.monotonic() - start) / (60 * config.minutes))
-            rate = config.learning_rate * warmup_cosine(progress, config.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            images, labels = to_tensors(train, batch, device)
-            lengths = train.lengths[batch].tolist()
-            images = augment(images, lengths, config.augmentation, generator)
-            # Only the backbone runs in bfloat16: unit vectors and logits need the digits.
-            with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
-                features = model.encode(standardise(images, preprocess))
-            output = model.aggregate_ragged(features, lengths)
-            loss = objective(model, output, features.learnt, labels, lengths)
-            if not torch.isfinite(loss):
-                raise _not_a_number(f"in epoch {epoch}, batch {index + 1}")
-            optimizer.zero_grad(set_to_none=True)
-            loss.backward()  # type: ignore[no-untyped-call]
-            torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
-            optimizer.step()
-            step += 1
-            _update_average(average, model, min(config.ema, (1 + step) / (10 + step)))
-            losses.append(loss.item())
-            on_batch(epoch, (index + 1) / steps_each, losses[-1])
+        each = enumerate(batches(self._train, self._batch_slices, self._order), start=1)
+        for number, batch in each:
+            rate = self._set_rate()
+            losses.append(self._learn(batch))
+            if not math.isfinite(losses[-1]):
+                raise _not_a_number(f"in epoch {epoch}, batch {number}", _name(batch, names))
+            on_batch(epoch, number / self._steps_each, losses[-1])
+        self._validate(epoch, float(np.mean(losses)), rate)
+        self._decide(epoch)
 
-        logits = predict_logits(average, val, preprocess, config.batch_slices, device, config.bf16)
-        val_loss = objective.validation(logits, torch.from_numpy(val.labels))
+    def _set_rate(self) -> float:
+        """Set the learning rate that the schedule, or the clock, asks for now."""
+        config = self._config
+        progress = self._step / (config.epochs * self._steps_each)
+        if config.minutes is not None and config.follow_clock:
+            progress = max(progress, self._seconds() / (60 * config.minutes))
+        rate = config.learning_rate * warmup_cosine(progress, config.warmup)
+        for group in self._optimizer.param_groups:
+            group["lr"] = rate
+        return rate
+
+    def _learn(self, batch: np.ndarray) -> float:
+        """One step on the scans numbered in `batch`; the loss, which may be no number."""
+        config, model = self._config, self._model
+        mine = self._processes.share(batch)
+        images, labels = to_tensors(self._train, mine, self._device)
+        lengths = self._train.lengths[mine].tolist()
+        images = augment(images, lengths, config.augmentation, self._own)
+        # Only the backbone runs in half precision: unit vectors and logits need the digits.
+        with self._half_precision():
+            features = model.encode(standardise(images, self._preprocess))
+        output = model.aggregate_ragged(features, lengths)
+        loss = self._objective(model, output, features.learnt, labels, lengths)
+        mean = self._processes.mean(loss.item(), len(mine))
+        if not math.isfinite(mean):
+            return mean
+        self._optimizer.zero_grad(set_to_none=True)
+        self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
+        self._processes.average_gradients(model.parameters(), len(mine))
+        self._scaler.unscale_(self._optimizer)
+        torch.nn.utils.clip_grad_norm_(model.parameters(), config.gradient_clip)
+        self._scaler.step(self._optimizer)
+        self._scaler.update()
+        self._step += 1
+        self._processes.average_statistics(model)
+        decay = min(config.ema, (1 + self._step) / (10 + self._step))
+        _update_average(self._average, model, decay)
+        return mean
+
+    def _half_precision(self) -> torch.autocast:
+        half = torch.float16 if self._config.fp16 else torch.bfloat16
+        enabled = self._config.fp16 or self._config.bf16
+        return torch.autocast(self._device.type, half, enabled=enabled)
+
+    def _validate(self, epoch: int, train_loss: float, rate: float) -> None:
+        """Measure the averaged weights, keep them if they are the best, write the history."""
+        logits = self._val_logits()
+        val_loss = self._objective.validation(logits, torch.from_numpy(self._val.labels))
         if not math.isfinite(val_loss):
             raise _not_a_number(f"on validation after epoch {epoch}")
-        val_auroc = macro_auroc(val.labels, torch.softmax(logits, dim=1).numpy())
+        val_auroc = macro_auroc(self._val.labels, torch.softmax(logits, dim=1).numpy())
         key = (-1.0 if val_auroc is None else round(val_auroc, 4), -val_loss)
-        improved = key > best_key
+        improved = key > self._best_key
         if improved:
-            best, best_key, since_best = copy.deepcopy(average.state_dict()), key, 0
-        else:
-            since_best += 1
-        seconds = time.monotonic() - start
-        mean_loss = float(np.mean(losses))
-        history.append(
-            Epoch(epoch, config.epochs, mean_loss, val_loss, val_auroc, rate, seconds, improved)
+            self._best, self._best_key = copy.deepcopy(self._average.state_dict()), key
+        self._since_best = 0 if improved else self._since_best + 1
+        seconds = self._seconds()
+        epochs = self._config.epochs
+        self.history.append(
+            Epoch(epoch, epochs, train_loss, val_loss, val_auroc, rate, seconds, improved)
         )
-        on_epoch(history[-1])
-        if since_best >= config.patience:
-            stopped = "patience"
-            break
-        if config.minutes is not None and seconds * (epoch + 1) / epoch > config.minutes * 60:
-            stopped = "minutes" if epoch < config.epochs else "epochs"
-            break
-    average.load_state_dict(best)
-    kept = average.eval().to(memory_format=torch.contiguous_format)
-    return Fit(kept, tuple(history), stopped)
+
+    def _val_logits(self) -> Tensor:
+        """(N, K) logits of the validation part; several processes share the work."""
+        every, count = np.arange(len(self._val.labels)), self._processes.count
+        mine = self._processes.share(every) if len(every) >= count else every
+        logits = predict_logits(
+            self._average,
+            self._val if len(mine) == len(every) else self._val.select(mine),
+            self._preprocess,
+            self._config.batch_slices,
+            self._device,
+            self._config.bf16,
+        )
+        if len(mine) == len(every):
+            return logits
+        rows = torch.zeros(len(every), logits.shape[1])
+        rows[mine] = logits
+        return self._processes.join_rows(rows)
+
+    def _decide(self, epoch: int) -> None:
+        """Whether to stop here, and why."""
+        config, seconds = self._config, self.history[-1].seconds
+        next_ends = seconds * (epoch + 1) / epoch
+        if self._since_best >= config.patience:
+            self.stopped = "patience"
+        elif epoch >= config.epochs:
+            self.stopped = "epochs"
+        elif config.minutes is not None and next_ends > config.minutes * 60:
+            self.stopped = "minutes"
+
+    def _seconds(self) -> float:
+        """Time since the start, parts before an interruption included."""
+        return self._processes.leaders(self._spent + time.monotonic() - self._start)
+
+    def result(self) -> Fit:
+        """The best weights, in the memory layout of inference."""
+        self._average.load_state_dict(self._best)
+        kept = self._average.eval().to(memory_format=torch.contiguous_format)
+        return Fit(kept, tuple(self.history), self.stopped or "epochs")
+
+    # ---- going on after an interruption ----
+
+    def state(self) -> TrainState:
+        """Where the training stands, in copies; all processes call it together."""
+        moved, rest = optimizer_state(self._optimizer)
+        tensors = {
+            **below("model", self._model.state_dict()),
+            **below("average", self._average.state_dict()),
+            **below("best", self._best),
+            **below("optimizer", moved),
+        }
+        random = {"order": self._order.get_state(), "own": self._own.get_state()}
+        for name, mine in (random | random_state(self._device)).items():
+            for rank, theirs in enumerate(self._processes.gather(mine.clone())):
+                tensors[f"random.{rank}.{name}"] = theirs
+        facts = {
+            "history": [asdict(line) for line in self.history],
+            "step": self._step,
+            "best_key": self._best_key if self.history else None,
+            "since_best": self._since_best,
+            "stopped": self.stopped,
+            "seconds": self.history[-1].seconds if self.history else self._spent,
+            "optimizer": rest,
+            "scaler": self._scaler.state_dict(),
+            "processes": self._processes.count,
+        }
+        return TrainState(tensors, facts)
+
+    def restore(self, state: TrainState) -> None:
+        """Stand where `state` was taken.
+
+        Raises
+        ------
+        DamagedError : it was taken from something else
+        """
+        try:
+            self._restore(state, state.facts)
+        except (KeyError, IndexError, TypeError, ValueError, RuntimeError) as error:
+            raise DamagedError(
+                "the checkpoint is that of another training", "Train again"
+            ) from error
+
+    def _restore(self, state: TrainState, facts: Mapping[str, Any]) -> None:
+        restore_module(self._model, state.part("model"))
+        restore_module(self._average, state.part("average"))
+        best = state.part("best")
+        self._best = {name: best[name].to(kept.device) for name, kept in self._best.items()}
+        restore_optimizer(self._optimizer, state.part("optimizer"), facts["optimizer"])
+        random = state.part(f"random.{self._processes.rank}")
+        self._order.set_state(random["order"])
+        self._own.set_state(random["own"])
+        restore_random(random, self._device)
+        if facts["scaler"]:
+            self._scaler.load_state_dict(facts["scaler"])
+        self.history = [Epoch(**line) for line in facts["history"]]
+        if facts["best_key"] is not None:
+            auroc, loss = facts["best_key"]
+            self._best_key = float(auroc), float(loss)
+        self._step, self._since_best = int(facts["step"]), int(facts["since_best"])
+        self.stopped = facts["stopped"]
+        self._spent += float(facts["seconds"])
 
 
-def _not_a_number(where: str) -> MedcliError:
+def _name(batch: np.ndarray, names: Sequence[str]) -> str:
+    """Some of the scans of a batch in words; nothing where they have no names."""
+    if not len(names):
+        return ""
+    few = ", ".join(names[index] for index in batch[:NAMED])
+    return few if len(batch) <= NAMED else f"{few} and {len(batch) - NAMED} more"
+
+
+def _not_a_number(where: str, scans: str = "") -> MedcliError:
     return MedcliError(
-        f"the loss is not a number {where}",
+        f"the loss is not a number {where}" + (f" ({scans})" if scans else ""),
         "Look for broken scans in the data; if there are none, report it with the run's settings",
     )
 

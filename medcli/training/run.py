@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import csv
+import os
 import platform
 import re
 import secrets
@@ -30,10 +31,10 @@ from medcli.data.named import is_named
 from medcli.data.presets import resolve_task
 from medcli.data.sources import DataSet, load_cases
 from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
-from medcli.errors import ManifestError
+from medcli.errors import ManifestError, UsageError
 from medcli.evaluation.out_of_distribution import Reference
 from medcli.files import check_target, new_folder
-from medcli.home import runs_folder
+from medcli.home import runs_folder, scan_cache
 from medcli.models.export import check_onnx, export_onnx
 from medcli.models.held_out import HeldOut, write_held_out
 from medcli.models.package import (
@@ -51,7 +52,7 @@ from medcli.models.package import (
     seal,
 )
 from medcli.models.registry import VOLUMES
-from medcli.models.scan_model import build_model
+from medcli.models.scan_model import ScanModel, build_model
 from medcli.models.weights import find_start
 from medcli.records import Task
 from medcli.training.baselines import perceptron_baselines
@@ -66,6 +67,7 @@ from medcli.training.calibrating import (
     reference_scans,
 )
 from medcli.training.card import model_card
+from medcli.training.checkpoint import Draft
 from medcli.training.defaults import choose_device, choose_preprocess, choose_training
 from medcli.training.gather import (
     TRAIN_SLICES,
@@ -74,10 +76,27 @@ from medcli.training.gather import (
     look_at,
     part_arrays,
     read_cases,
+    sample_inputs,
 )
+from medcli.training.history import history_csv
 from medcli.training.loop import Epoch, Fit, fit
 from medcli.training.prediction import predict_embeddings, predict_logits
+from medcli.training.processes import Processes, joined
 from medcli.training.start import begin
+from medcli.training.tensorboard import check_tensorboard, logged
+from medcli.training.unfinished import (
+    Checkpoint,
+    Plan,
+    ScanLine,
+    as_json,
+    check_machine,
+    check_scans,
+    check_unfinished,
+    find_unfinished,
+    from_json,
+    load_checkpoint,
+    run_of,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -99,6 +118,7 @@ class TrainRequest:
 
     `weights` is what `medcli.models.weights.find_start` knows; None: from scratch.
     `sensitivity` is wanted of the threshold on the validation part; None: Youden's.
+    `cache` keeps what was read for the next time. `tensorboard` is a folder of logs.
     """
 
     inputs: tuple[str, ...] = ()
@@ -116,6 +136,8 @@ class TrainRequest:
     allow_overlap: bool = False
     sensitivity: float | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
+    cache: bool = True
+    tensorboard: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,10 +152,13 @@ class Steps:
 class _Data:
     """What was read, split and resized for a run; `pixels` are hashes by scan_id and path.
 
-    `start` says which weights it began with; None: from scratch.
+    `start` says which weights it began with; None: from scratch. `generated`: the inputs
+    are sample data that exist no longer.
     """
 
     source: str
+    inputs: tuple[str, ...]
+    generated: bool
     task: Task
     synthetic: bool
     pixels: dict[tuple[str, str], str]
@@ -151,7 +176,9 @@ def train(
     """Train a model on labelled scans and write it as a run folder.
 
     Without inputs it takes `manifest.csv` or class folders of the current folder,
-    else generated sample data; such a run says `synthetic`.
+    else generated sample data; such a run says `synthetic`. What is interrupted leaves an
+    unfinished run beside the run folder, for `resume_training`. In processes that
+    `torchrun` started the model is trained by all and written by the first.
 
     Raises
     ------
@@ -159,14 +186,101 @@ def train(
     ScanError : nothing readable, or more than 5 % of the scans unreadable
     OutputExistsError, StorageError : the run folder cannot be written
     """
-    events = events or TrainEvents()
-    if request.output is not None:
-        check_target(request.output, overwrite=request.overwrite, replaceable=is_replaceable)
+    with joined() as processes:
+        return _train(request, events or TrainEvents(), processes, steps=steps)
+
+
+def resume_training(
+    name: str, events: TrainEvents | None = None, *, inputs: Sequence[str] = ()
+) -> ModelPackage:
+    """Go on with an unfinished run where its last epoch ended.
+
+    The run ends with the weights that it would have had without interruption.
+
+    Parameters
+    ----------
+    name : as `medcli.training.unfinished.find_unfinished` takes it
+    inputs : where the data are now, if they have moved
+
+    Raises
+    ------
+    UsageError : no such unfinished run; other data; another number of processes
+    DamagedError : the unfinished run is damaged
+    """
+    checkpoint = load_checkpoint(find_unfinished(name))
+    try:
+        request = from_json(TrainRequest, checkpoint.plan.request)
+    except (KeyError, TypeError, ValueError) as error:
+        raise UsageError(
+            f"{checkpoint.folder} was begun by another version of medcli",
+            "Go on with that version, or train again",
+        ) from error
+    request = replace(
+        request,
+        inputs=tuple(inputs) or request.inputs,
+        output=run_of(checkpoint.folder) or request.output,  # it may have been moved
+    )
+    with joined() as processes:
+        return _train(request, events or TrainEvents(), processes, checkpoint)
+
+
+def _train(
+    request: TrainRequest,
+    events: TrainEvents,
+    processes: Processes,
+    resumed: Checkpoint | None = None,
+    steps: Steps | None = None,
+) -> ModelPackage:
+    """Train, or go on; with several processes the first one speaks, measures and writes."""
+    began = time.monotonic()
+    events = events if processes.leads else TrainEvents()
+    if request.tensorboard is not None:
+        check_tensorboard()
+    with processes.first_leader():
+        if request.output is not None:
+            check_target(request.output, overwrite=request.overwrite, replaceable=is_replaceable)
+            if resumed is None and not request.overwrite and processes.leads:
+                check_unfinished(request.output)
+        if resumed is not None:
+            check_machine(resumed.plan, _made_on(request, processes), events.warn)
+        model, data = _begin(request, events, processes, steps or Steps(), resumed)
+    target = request.output or run_folder(data.task.name)
+    target = processes.leaders_path(target)
+    draft = Draft(target, _plan_of(request, target, data, processes), resumed)
+    try:
+        logs = request.tensorboard if processes.leads else None
+        with logged(events.epoch, logs, target.name, resumed.epoch if resumed else 0) as on_epoch:
+            heard = replace(events, epoch=on_epoch)
+            fitted = _fit(model, data, processes, draft, heard, began, resumed)
+        if processes.leads:
+            _finish(request, target, data, fitted, events)
+    except BaseException:
+        if processes.leads and steps is None:
+            draft.leave(events.warn)
+        elif processes.leads:  # a fold is nothing to go on with
+            draft.remove()
+        raise
+    processes.wait()
+    if processes.leads:
+        draft.remove()
+    return load_package(target)
+
+
+def _begin(
+    request: TrainRequest,
+    events: TrainEvents,
+    processes: Processes,
+    steps: Steps,
+    resumed: Checkpoint | None,
+) -> tuple[ScanModel, _Data]:
+    """The data, and the model with the weights it begins with."""
     start = None
-    if request.weights is not None:
+    if request.weights is not None and resumed is None:
         events.note(f"looking for the weights {request.weights}")
         start = find_start(request.weights, request.model.arch)
-    data = _prepare(request, events, steps or Steps())
+    data = _prepare(request, events, processes, steps, resumed)
+    if resumed is not None:
+        check_scans(resumed.plan.scans, _scan_lines(data))
     torch.manual_seed(request.seed)
     model = build_model(
         request.model, data.preprocess.channels, data.preprocess.size, len(data.task.classes)
@@ -178,46 +292,126 @@ def train(
         ]
         origin = begin(model, start, held_out, note=events.note, warn=events.warn)
         data = replace(data, start=origin)
-    fitted = fit(
+    return model, data
+
+
+def _fit(
+    model: ScanModel,
+    data: _Data,
+    processes: Processes,
+    draft: Draft,
+    events: TrainEvents,
+    began: float,
+    resumed: Checkpoint | None,
+) -> Fit:
+    """Train; an unfinished run goes on, and its reading counts as time, too."""
+    if resumed is not None:
+        events.note(f"going on after epoch {resumed.epoch} of {data.train.epochs}")
+    return fit(
         model,
         data.arrays["train"],
         data.arrays["val"],
         data.preprocess,
         data.train,
         device=data.device,
+        processes=processes,
+        names=[case.path for case in data.split.train],
+        resumed=resumed.state if resumed else None,
+        spent=time.monotonic() - began if resumed else 0.0,
         on_batch=events.batch,
         on_epoch=events.epoch,
+        on_state=draft.offer if processes.leads else lambda state: None,
     )
+
+
+def _finish(
+    request: TrainRequest, target: Path, data: _Data, fitted: Fit, events: TrainEvents
+) -> None:
+    """Measure what was trained and write the run folder."""
     events.stage("measuring the held-out part")
     task, calibration, metrics, answers = _measure(data, fitted, request.sensitivity)
     reference = reference_scans(data.arrays["train"], data.arrays["val"])
     metrics["out_of_distribution"] = flagged_share(reference, data.arrays[metrics["split"]])
     events.stage("exporting and checking the ONNX graph")
-    return _write(
-        request, replace(data, task=task), fitted, calibration, reference, metrics, answers
+    done = replace(data, task=task)
+    _write(request, target, done, fitted, calibration, reference, metrics, answers)
+
+
+def _plan_of(request: TrainRequest, target: Path, data: _Data, processes: Processes) -> Plan:
+    """What an unfinished run keeps of this one; the current folder is not part of it."""
+    inputs = tuple(map(_absolute, data.inputs))
+    logs = request.tensorboard.absolute() if request.tensorboard else None
+    asked = replace(request, inputs=inputs, output=target.absolute(), tensorboard=logs)
+    return Plan(
+        request=as_json(asked),
+        generated=data.generated,
+        origin=data.start,
+        train=data.train,
+        preprocess=data.preprocess,
+        scans=_scan_lines(data),
+        made_on=_made_on(request, processes),
     )
 
 
-def _prepare(request: TrainRequest, events: TrainEvents, steps: Steps) -> _Data:
-    """Find, read, split and resize the data; settle every setting."""
+def _absolute(name: str) -> str:
+    """An input that is a path, also behind ``task=``, from the root; a name as it is."""
+    if os.path.exists(name):
+        return os.path.abspath(name)
+    task, equals, path = name.rpartition("=")
+    return f"{task}{equals}{os.path.abspath(path)}" if os.path.exists(path) else name
+
+
+def _scan_lines(data: _Data) -> list[ScanLine]:
+    return [
+        ScanLine(case.path, data.pixels[case.scan_id, case.path], str(case.label), part)
+        for part in PARTS
+        for case in getattr(data.split, part)
+    ]
+
+
+def _made_on(request: TrainRequest, processes: Processes) -> dict[str, Any]:
+    """What the last digits of the weights depend on, beside seed and settings."""
+    return {
+        "device": choose_device(request.device).type,
+        "threads": torch.get_num_threads(),
+        "processes": processes.count,
+        **_versions(),
+    }
+
+
+def _prepare(
+    request: TrainRequest,
+    events: TrainEvents,
+    processes: Processes,
+    steps: Steps,
+    resumed: Checkpoint | None,
+) -> _Data:
+    """Find, read, split and resize the data; settle every setting, or take those of `resumed`."""
     start = time.monotonic()
-    device = choose_device(request.device)
+    device = processes.device(choose_device(request.device))
     with tempfile.TemporaryDirectory(prefix="medcli-") as scratch:
-        inputs, synthetic = request.inputs, False
-        if not inputs:
-            inputs, sentence, synthetic = inputs_at_hand(Path(scratch))
+        inputs, generated = request.inputs, False
+        if not inputs and resumed is not None and resumed.plan.generated:
+            inputs, generated = sample_inputs(Path(scratch)), True
+        elif not inputs:
+            inputs, sentence, generated = inputs_at_hand(Path(scratch))
             events.note(sentence)
         data = load_cases(inputs, task=request.task, classes=request.classes, on_note=events.note)
         task, notes = resolve_task(request.task, data.classes, request.positive)
         check_sensitivity(task, request.sensitivity)
         _tell(data, notes, events)
-        facts = look_at(data.cases)
-        preprocess = choose_preprocess(facts, task.name, device, request.size)
+        if resumed is None:
+            facts = look_at(data.cases)
+            preprocess = choose_preprocess(facts, task.name, device, request.size)
+        else:
+            preprocess = resumed.plan.preprocess
         whole = request.model.arch in VOLUMES
         read = steps.read(
             data.cases,
             preprocess,
             preprocess.slice_budget if whole else TRAIN_SLICES,
+            cache=scan_cache() if request.cache and not generated else None,
+            warn=events.warn,
             on_read=events.reading,
             on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
         )
@@ -226,30 +420,37 @@ def _prepare(request: TrainRequest, events: TrainEvents, steps: Steps) -> _Data:
             events.warn(f"{lost:,} of {len(data.cases):,} scans could not be read and are left out")
     split = _split(read, task, request, inputs, events, steps)
     arrays = part_arrays(read, split, task)
-    mean, std = arrays["train"].statistics()
-    settings = choose_training(
-        facts,
-        task.name,
-        len(arrays["train"].images),
-        preprocess.size,
-        device,
-        TrainConfig(seed=request.seed),
-        epochs=request.epochs,
-        minutes=request.minutes,
-        spent=(time.monotonic() - start) / 60,
-    )
+    if resumed is None:
+        mean, std = arrays["train"].statistics()
+        preprocess = replace(preprocess, mean=mean, std=std)
+        settings = choose_training(
+            facts,
+            task.name,
+            len(arrays["train"].images),
+            preprocess.size,
+            device,
+            TrainConfig(seed=request.seed),
+            epochs=request.epochs,
+            minutes=request.minutes,
+            spent=(time.monotonic() - start) / 60,
+        )
+    else:
+        settings = resumed.plan.train
     plan = _plan(request.model, preprocess.size, settings, device)
     events.ready(split_table(split), plan, settings.epochs)
     return _Data(
-        source="generated sample data" if synthetic else _source(inputs),
+        source="generated sample data" if generated else _source(inputs),
+        inputs=() if generated else inputs,
+        generated=generated,
         task=task,
-        synthetic=synthetic or all(map(_is_synthetic, read)),
+        synthetic=generated or all(map(_is_synthetic, read)),
         pixels={(item.case.scan_id, item.case.path): item.pixel_sha256 for item in read},
         split=split,
         arrays=arrays,
-        preprocess=replace(preprocess, mean=mean, std=std),
+        preprocess=preprocess,
         train=settings,
         device=device,
+        start=resumed.plan.origin if resumed else None,
     )
 
 
@@ -365,16 +566,16 @@ def _measure(
 
 def _write(
     request: TrainRequest,
+    target: Path,
     data: _Data,
     fitted: Fit,
     calibration: Calibration,
     reference: Reference,
     metrics: dict[str, Any],
     answers: HeldOut,
-) -> ModelPackage:
+) -> None:
     """Write the run folder; it appears whole or not at all."""
     created = datetime.now(UTC)
-    target = request.output or run_folder(data.task.name, created)
     with new_folder(target, overwrite=request.overwrite, replaceable=is_replaceable) as folder:
         # safetensors' own writer makes a file that nobody else can read
         (folder / WEIGHTS).write_bytes(save(fitted.model.to("cpu").state_dict()))
@@ -382,7 +583,7 @@ def _write(
         export_onnx(fitted.model, folder / GRAPH, channels, size)
         difference = check_onnx(fitted.model, folder / GRAPH, channels, size)
         salt = secrets.token_hex(16)
-        _write_history(folder / HISTORY, fitted.history)
+        (folder / HISTORY).write_bytes(history_csv(fitted.history))
         _write_splits(folder / SPLITS, data, salt)
         write_held_out(folder, answers, data.task.classes)
         save_reference(folder, reference)
@@ -400,7 +601,6 @@ def _write(
         )
         (folder / CARD).write_text(model_card(package), encoding="utf-8", errors="backslashreplace")
         seal(folder)
-    return load_package(target)
 
 
 def run_folder(task: str, created: datetime | None = None) -> Path:
@@ -421,18 +621,15 @@ def _provenance(data: _Data, fitted: Fit, onnx_difference: float) -> dict[str, A
         "seconds": round(fitted.history[-1].seconds, 1),
         "device": data.device.type,
         "onnx_difference": onnx_difference,
-        "versions": {
-            "python": platform.python_version(),
-            **{name: version(name) for name in ("medcli", "torch", "torchvision", "numpy")},
-        },
+        "versions": _versions(),
     }
 
 
-def _write_history(path: Path, history: Sequence[Epoch]) -> None:
-    with path.open("w", newline="", encoding="utf-8") as stream:
-        writer = csv.DictWriter(stream, list(asdict(history[0])))
-        writer.writeheader()
-        writer.writerows(asdict(line) for line in history)
+def _versions() -> dict[str, str]:
+    return {
+        "python": platform.python_version(),
+        **{name: version(name) for name in ("medcli", "torch", "torchvision", "numpy")},
+    }
 
 
 def _write_splits(path: Path, data: _Data, salt: str) -> None:

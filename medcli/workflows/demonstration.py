@@ -76,7 +76,7 @@ def demonstrate(
     manifest = str(scans / "nodule.csv")
     with clock.step("train"):
         request = TrainRequest(
-            inputs=(manifest,), task="nodule", output=run, epochs=epochs, seed=seed
+            inputs=(manifest,), task="nodule", output=run, epochs=epochs, seed=seed, cache=False
         )
         package = train(request, events)
     predictor = Predictor(package)
