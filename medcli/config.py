@@ -130,6 +130,7 @@ class TrainConfig(JsonConfig):
     batch_slices : slices in a batch (a batch holds whole scans)
     learning_rate : peak of the cosine schedule
     slice_loss : weight of the loss that asks each slice alone for the scan's class
+    augmentations : one for each of several tasks; empty: `augmentation` for all scans
     bf16 : bfloat16 autocast of the backbone
     """
 
@@ -147,6 +148,7 @@ class TrainConfig(JsonConfig):
     gradient_clip: float = 1.0
     ema: float = 0.99
     augmentation: Augmentation = "grey"
+    augmentations: tuple[Augmentation, ...] = ()
     bf16: bool = False
     test_fraction: float = 0.15
     val_fraction: float = 0.15
@@ -162,14 +164,20 @@ class Calibration(JsonConfig):
     coverage : share of the scans of each class whose label set is to hold it
     label_set_levels : per class, the probability from which it stands in a label set;
         None: no label sets
+    platt : per finding (scale, offset), where a scan may have several: its probability is
+        sigmoid(scale · logit + offset)
     """
 
     temperature: float = 1.0
     coverage: float = 0.9
     label_set_levels: tuple[float, ...] | None = None
+    platt: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature: {self.temperature} is not above 0")
         if not all(0 <= level <= 1 for level in self.label_set_levels or ()):
             raise ValueError("label_set_levels: a level is no probability")
+        for pair in self.platt or ():
+            if len(pair) != 2 or not all(map(math.isfinite, pair)) or pair[0] < 0:
+                raise ValueError(f"platt: {pair!r} is no scale and offset")

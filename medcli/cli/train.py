@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medcli.cli.options import AsJson, Overwrite, Seed, TaskName
+from medcli.cli.options import AsJson, Overwrite, Seed
 from medcli.cli.train_display import TrainDisplay, show_run
 from medcli.files import check_parent
 from medcli.home import runs_folder
@@ -19,12 +19,21 @@ def train(
         list[str] | None,
         typer.Argument(
             metavar="DATA",
-            help="Manifest (.csv), class folders or MedMNIST .npz; without: what is here, "
-            "else generated sample data.",
+            help="Manifest (.csv), class folders or MedMNIST .npz, of several tasks as "
+            "TASK=DATA; without: what is here, else generated sample data.",
             show_default=False,
         ),
     ] = None,
-    task: TaskName = None,
+    task: Annotated[
+        str | None,
+        typer.Option(
+            "--task",
+            "-t",
+            metavar="NAME[,NAME…]",
+            help="The task; several, which a column 'task' of the data names, become one model.",
+            show_default=False,
+        ),
+    ] = None,
     output: Annotated[
         Path | None,
         typer.Option(
@@ -46,7 +55,11 @@ def train(
     ] = None,
     positive: Annotated[
         str | None,
-        typer.Option(metavar="CLASS", help="Positive one of two classes.", show_default=False),
+        typer.Option(
+            metavar="CLASS",
+            help="Positive one of two classes; of several tasks one each, A,B,….",
+            show_default=False,
+        ),
     ] = None,
     arch: Annotated[
         str, typer.Option(metavar="NAME", help=f"Backbone: {', '.join(BACKBONES)}.")
@@ -82,6 +95,7 @@ def train(
     """Train a classifier and write it as a run folder.
 
     The data are split by patient into a part to train on, one to stop by and one to measure.
+    Several tasks share one network and one embedding: medcli train lung=films.csv gi=tiles/
 
     Example: medcli train scans.csv --task lung -o runs/lung
     """

@@ -16,7 +16,8 @@ class ScanArrays:
     ----------
     images : (T, C, H, W) uint8; 0–255 stands for 0–1 after windowing or scaling
     lengths : (N,) int64 slices of each scan, T in all
-    labels : (N,) int64 class numbers
+    labels : (N,) int64 class numbers; with several tasks columns of their joint head; where
+        a scan may have several findings (N, F) uint8, 1 for those that it has
     """
 
     images: np.ndarray

@@ -7,7 +7,7 @@ Every random number comes from the generator passed in, so a seed repeats a run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -92,15 +92,39 @@ RECIPES: Mapping[str, Recipe] = {
 
 
 def augment(
-    images: Tensor, lengths: list[int], kind: Augmentation, generator: torch.Generator
+    images: Tensor,
+    lengths: list[int],
+    kind: Augmentation | Sequence[Augmentation],
+    generator: torch.Generator,
 ) -> Tensor:
-    """(T, C, H, W) slices in 0–1 of scans with `lengths` slices → changed slices in 0–1."""
+    """(T, C, H, W) slices in 0–1 of scans with `lengths` slices → changed slices in 0–1.
+
+    `kind` is one for all scans, or one for each.
+    """
     if kind == "none":
         return images
+    if not isinstance(kind, str):
+        return _augment_each(images, lengths, kind, generator)
     recipe = RECIPES[kind]
     repeats = torch.tensor(lengths)
     moved = _move(images, recipe, repeats, generator)
     return _shade(moved, recipe, repeats, generator).clamp_(0, 1)
+
+
+def _augment_each(
+    images: Tensor,
+    lengths: list[int],
+    kinds: Sequence[Augmentation],
+    generator: torch.Generator,
+) -> Tensor:
+    """Scans of one kind together, in the order of the kinds' names."""
+    changed = images.clone()
+    repeats = torch.tensor(lengths)
+    for kind in sorted(set(kinds)):
+        scans = torch.tensor([each == kind for each in kinds])
+        slices = scans.repeat_interleave(repeats).to(images.device)
+        changed[slices] = augment(images[slices], repeats[scans].tolist(), kind, generator)
+    return changed
 
 
 def _uniform(

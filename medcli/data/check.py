@@ -12,6 +12,7 @@ import numpy as np
 from medcli.codes import ERRORS, FINDINGS, WARNINGS
 from medcli.data.advice import ADVICE, LOOK, NOTES
 from medcli.data.audit import alike, torn
+from medcli.data.findings import NONE, findings_of, names_several
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, Scan, ScanWarning
@@ -79,7 +80,7 @@ class Check:
 
     Attributes
     ----------
-    labels : readable scans of each class, unlabelled ones aside
+    labels : readable scans of each class, or with each finding; unlabelled ones aside
     patients : how many known patients the readable scans come from
     """
 
@@ -138,13 +139,20 @@ def check_scans(
     found = [each for each in _findings(seen) if each[1]]
     scans = _with_findings(seen, found)
     told = [*_failures(seen), *_found(seen, found), *_reader_warnings(seen)]
-    labels = Counter(each.case.label for each in seen if each.case and each.case.label)
+    labels = _labels([each.case.label for each in seen if each.case and each.case.label])
     return Check(
         scans=tuple(scans),
         findings=tuple(sorted(told, key=lambda finding: LEVELS.index(finding.level))),
-        labels=dict(sorted(labels.items())),
+        labels=labels,
         patients=len({each.patient for each in seen} - {None}),
     )
+
+
+def _labels(labels: Sequence[str]) -> dict[str, int]:
+    """How many scans have each label; where labels name several findings, each of these."""
+    if names_several(labels):
+        labels = [name for label in labels for name in findings_of(label) or (NONE,)]
+    return dict(sorted(Counter(labels).items()))
 
 
 def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import copy
 import math
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -16,10 +16,11 @@ from medcli.data.arrays import ScanArrays
 from medcli.data.augment import augment
 from medcli.errors import MedcliError
 from medcli.models.scan_model import ScanModel
+from medcli.records import Task
 from medcli.training.batches import batches, standardise, to_tensors
-from medcli.training.objective import Objective
+from medcli.training.by_task import augmentation_of, make_objective, mean_auroc
 from medcli.training.optimizers import make_optimizer, warmup_cosine
-from medcli.training.prediction import macro_auroc, predict_logits
+from medcli.training.prediction import predict_logits
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +54,7 @@ def fit(
     config: TrainConfig,
     *,
     device: torch.device,
+    tasks: Sequence[Task] = (),
     on_batch: Callable[[int, float, float], None] = lambda epoch, done, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Fit:
@@ -64,6 +66,7 @@ def fit(
 
     Parameters
     ----------
+    tasks : what the columns of the logits are; empty: the classes of one task
     on_batch : called with (epoch from 1, share of the epoch done, loss)
 
     Raises
@@ -75,7 +78,7 @@ def fit(
     torch.manual_seed(config.seed)  # dropout
     model = model.to(device).to(memory_format=torch.channels_last)
     average = copy.deepcopy(model)
-    objective = Objective(config, train, model.head.out_features, device)
+    objective = make_objective(config, train, model, tasks, device)
     optimizer = make_optimizer(model, config)
     steps_each = len(list(batches(train, config.batch_slices, None)))
     total = config.epochs * steps_each
@@ -95,7 +98,8 @@ def fit(
                 group["lr"] = rate
             images, labels = to_tensors(train, batch, device)
             lengths = train.lengths[batch].tolist()
-            images = augment(images, lengths, config.augmentation, generator)
+            kind = augmentation_of(config, labels, tasks)
+            images = augment(images, lengths, kind, generator)
             # Only the backbone runs in bfloat16: unit vectors and logits need the digits.
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 features = model.encode(standardise(images, preprocess))
@@ -116,7 +120,7 @@ def fit(
         val_loss = objective.validation(logits, torch.from_numpy(val.labels))
         if not math.isfinite(val_loss):
             raise _not_a_number(f"on validation after epoch {epoch}")
-        val_auroc = macro_auroc(val.labels, torch.softmax(logits, dim=1).numpy())
+        val_auroc = mean_auroc(val.labels, logits, tasks)
         key = (-1.0 if val_auroc is None else round(val_auroc, 4), -val_loss)
         improved = key > best_key
         if improved:

@@ -11,6 +11,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -20,17 +21,16 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from medcli.config import Calibration, ModelConfig, PreprocessConfig, TrainConfig
+from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.audit import identical_pixels
-from medcli.data.presets import resolve_task
-from medcli.data.sources import DataSet, load_cases
-from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
+from medcli.data.sources import DataSet
+from medcli.data.splits import PARTS, Split, SplitRow
 from medcli.errors import ManifestError
-from medcli.evaluation.out_of_distribution import Reference
 from medcli.files import check_target, new_folder
 from medcli.home import runs_folder
 from medcli.models.export import check_onnx, export_onnx
+from medcli.models.heads import head_width
 from medcli.models.package import (
     CARD,
     GRAPH,
@@ -42,26 +42,34 @@ from medcli.models.package import (
     is_replaceable,
     load_package,
     salted_patient,
-    save_reference,
+    save_references,
     seal,
 )
 from medcli.models.scan_model import ScanModel
 from medcli.models.weights import find_start
 from medcli.records import Task
-from medcli.training.baselines import perceptron_baselines
-from medcli.training.calibrating import (
-    calibrate,
-    flagged_share,
-    measure,
-    picture_baselines,
-    reference_scans,
-)
 from medcli.training.card import model_card
-from medcli.training.defaults import choose_device, choose_preprocess, choose_training
+from medcli.training.defaults import (
+    DataFacts,
+    choose_augmentation,
+    choose_device,
+    choose_shared_preprocess,
+    choose_training,
+)
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
 from medcli.training.loop import Epoch, Fit, fit
-from medcli.training.prediction import predict_embeddings, predict_logits
+from medcli.training.measuring import Measured, measure_run
 from medcli.training.start import begin
+from medcli.training.tasks import (
+    cases_of,
+    gather_tasks,
+    inputs_by_task,
+    labels_of,
+    own_patient,
+    split_rows,
+    split_tasks,
+    told_apart,
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +89,8 @@ class TrainEvents:
 class TrainRequest:
     """What the user asked for; None leaves the choice to data and device.
 
-    `weights` is what `medcli.models.weights.find_start` knows; None: from scratch.
+    `inputs` and `task` are what `medcli.training.tasks.gather_tasks` knows, several tasks
+    included. `weights` is what `medcli.models.weights.find_start` knows; None: from scratch.
     """
 
     inputs: tuple[str, ...] = ()
@@ -107,7 +116,7 @@ class _Data:
     """
 
     source: str
-    task: Task
+    tasks: tuple[Task, ...]
     synthetic: bool
     pixels: dict[tuple[str, str], str]
     split: Split
@@ -140,12 +149,13 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
     data = _prepare(request, events)
     torch.manual_seed(request.seed)
     model = ScanModel(
-        request.model, data.preprocess.channels, data.preprocess.size, len(data.task.classes)
+        request.model, data.preprocess.channels, data.preprocess.size, head_width(data.tasks)
     )
     if start is not None:
         held_out = [
-            (case.patient_id, data.pixels[case.scan_id, case.path])
+            (patient, data.pixels[case.scan_id, case.path], task)
             for case in (*data.split.val, *data.split.test)
+            for patient, task in [own_patient(case, data.tasks)]
         ]
         origin = begin(model, start, held_out, note=events.note, warn=events.warn)
         data = replace(data, start=origin)
@@ -156,15 +166,16 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
         data.preprocess,
         data.train,
         device=data.device,
+        tasks=data.tasks,
         on_batch=events.batch,
         on_epoch=events.epoch,
     )
     events.stage("measuring the held-out part")
-    task, calibration, metrics = _measure(data, fitted)
-    reference = reference_scans(data.arrays["train"], data.arrays["val"])
-    metrics["out_of_distribution"] = flagged_share(reference, data.arrays[metrics["split"]])
+    measured = measure_run(
+        data.tasks, data.arrays, data.split, data.train.seed, partial(_predict, data, fitted)
+    )
     events.stage("exporting and checking the ONNX graph")
-    return _write(request, replace(data, task=task), fitted, calibration, reference, metrics)
+    return _write(request, data, fitted, measured)
 
 
 def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
@@ -176,23 +187,26 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         if not inputs:
             inputs, sentence, synthetic = inputs_at_hand(Path(scratch))
             events.note(sentence)
-        data = load_cases(inputs, task=request.task, classes=request.classes)
-        task, notes = resolve_task(request.task, data.classes, request.positive)
-        _tell(data, notes, events)
-        facts = look_at(data.cases)
-        preprocess = choose_preprocess(facts, task.name, device, request.size)
+        found = gather_tasks(inputs, request.task, request.classes, request.positive)
+        tasks, cases = found.tasks, found.data.cases
+        _tell(found.data, found.notes, events)
+        names = [task.name for task in tasks]
+        facts = [look_at(cases_of(cases, task, tasks)) for task in tasks]
+        preprocess = choose_shared_preprocess(facts, names, device, request.size)
         read = read_cases(
-            data.cases,
+            cases,
             preprocess,
             on_read=events.reading,
             on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
         )
-    split = _split(read, task, request.seed, events)
-    arrays = part_arrays(read, split, task)
+    if found.apart:
+        read = told_apart(read)
+    split = _split(read, tasks, request.seed, events)
+    arrays = part_arrays(read, split, *tasks)
     mean, std = arrays["train"].statistics()
     settings = choose_training(
-        facts,
-        task.name,
+        DataFacts.joined(facts),
+        names[0],
         len(arrays["train"].images),
         preprocess.size,
         device,
@@ -201,11 +215,14 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         minutes=request.minutes,
         spent=(time.monotonic() - start) / 60,
     )
+    if len(tasks) > 1:
+        each = tuple(map(choose_augmentation, facts, names))
+        settings = replace(settings, augmentations=each)
     plan = _plan(request.model, preprocess.size, settings, device)
-    events.ready(split_table(split), plan, settings.epochs)
+    events.ready(split_rows(split, tasks), plan, settings.epochs)
     return _Data(
         source="generated sample data" if synthetic else _source(inputs),
-        task=task,
+        tasks=tasks,
         synthetic=synthetic or all(map(_is_synthetic, read)),
         pixels={(item.case.scan_id, item.case.path): item.pixel_sha256 for item in read},
         split=split,
@@ -221,7 +238,8 @@ def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.devi
     limit = f" or {config.minutes:.0f} minutes" if config.minutes else ""
     return (
         f"{model.arch} with {model.aggregator} on {device.type}, {size} px, "
-        f"{config.epochs} epochs{limit}, augmentation for {config.augmentation}"
+        f"{config.epochs} epochs{limit}, augmentation for "
+        + ", ".join(dict.fromkeys(config.augmentations or (config.augmentation,)))
     )
 
 
@@ -234,26 +252,24 @@ def _tell(data: DataSet, notes: Iterable[str], events: TrainEvents) -> None:
         events.warn(f"{count} dropped: {reason}")
 
 
-def _split(read: Sequence[ReadScan], task: Task, seed: int, events: TrainEvents) -> Split:
+def _split(
+    read: Sequence[ReadScan], tasks: Sequence[Task], seed: int, events: TrainEvents
+) -> Split:
     """The parts; says what was noticed, and where two parts hold the same picture.
 
     Raises
     ------
     ManifestError : no scan of a class could be read, or too few patients
     """
-    unread = sorted(set(task.classes) - {str(item.case.label) for item in read})
-    if unread:
-        raise ManifestError(
-            f"no scan of class {unread[0]!r} can be read",
-            "Repair its files, or leave the class out with --classes",
-        )
-    defaults = TrainConfig()
-    split = split_by_patient(
-        [item.case for item in read],
-        val_fraction=defaults.val_fraction,
-        test_fraction=defaults.test_fraction,
-        seed=seed,
-    )
+    cases = [item.case for item in read]
+    for task in tasks:
+        own = labels_of(cases_of(cases, task, tasks), task)
+        if unread := sorted(set(task.classes) - own):
+            raise ManifestError(
+                f"no scan of class {unread[0]!r} can be read",
+                "Repair its files, or leave the class out with --classes",
+            )
+    split = split_tasks(cases, tasks, seed)
     for message in split.warnings:
         events.warn(message)
     hashes = {item.case.scan_id: item.pixel_sha256 for item in read}
@@ -266,9 +282,14 @@ def _split(read: Sequence[ReadScan], task: Task, seed: int, events: TrainEvents)
     return split
 
 
-def _source(inputs: Iterable[str]) -> str:
+def _source(inputs: Sequence[str]) -> str:
     """The end of each input's path: enough to know the data again, little of the machine."""
-    return ", ".join("/".join(Path(name).resolve().parts[-2:]) for name in inputs)
+    named = inputs_by_task(inputs) or {"": tuple(inputs)}
+    return ", ".join(
+        f"{task}={end}" if task else end
+        for task, own in named.items()
+        for end in ("/".join(Path(name).resolve().parts[-2:]) for name in own)
+    )
 
 
 def _is_synthetic(item: ReadScan) -> bool:
@@ -276,47 +297,24 @@ def _is_synthetic(item: ReadScan) -> bool:
     return item.case.columns.get("synthetic", "").lower() in ("1", "true", "yes")
 
 
-def _measure(data: _Data, fitted: Fit) -> tuple[Task, Calibration, dict[str, Any]]:
-    """The task with its threshold, the calibration, and the numbers of the test part.
-
-    Threshold and calibration are fitted on the validation part. Without a test part the
-    numbers are those of the validation part, and say so.
-    """
-
-    def predict(what: Callable[..., Tensor], scans: ScanArrays) -> np.ndarray:
-        batch_slices = data.train.batch_slices
-        return what(fitted.model, scans, data.preprocess, batch_slices, data.device).numpy()
-
-    def logits(part: str) -> np.ndarray:
-        return predict(predict_logits, data.arrays[part])
-
-    task, calibration = calibrate(data.task, data.arrays["val"].labels, logits("val"))
-    part = "test" if data.split.test else "val"
-    scans, cases = data.arrays[part], getattr(data.split, part)
-    metrics = measure(task, calibration, scans.labels, logits(part), cases, data.train.seed)
-    baselines = picture_baselines(task, data.arrays["train"], scans, cases, data.train.seed)
-    baselines |= perceptron_baselines(
-        data.arrays["train"],
-        scans,
-        len(task.classes),
-        embed=lambda wanted: predict(predict_embeddings, wanted),
-        patients=[case.patient_id for case in cases],
-        seed=data.train.seed,
-    )
-    return task, calibration, {"split": part, **metrics, "baselines": baselines}
+def _predict(
+    data: _Data, fitted: Fit, what: Callable[..., Tensor], scans: ScanArrays
+) -> np.ndarray:
+    """What the trained model says of `scans`: `predict_logits` or `predict_embeddings`."""
+    batch_slices = data.train.batch_slices
+    return what(fitted.model, scans, data.preprocess, batch_slices, data.device).numpy()
 
 
 def _write(
     request: TrainRequest,
     data: _Data,
     fitted: Fit,
-    calibration: Calibration,
-    reference: Reference,
-    metrics: dict[str, Any],
+    measured: Measured,
 ) -> ModelPackage:
     """Write the run folder; it appears whole or not at all."""
     created = datetime.now(UTC)
-    target = request.output or runs_folder() / _run_name(data.task.name, created)
+    name = _run_name("-".join(task.name for task in data.tasks), created)
+    target = request.output or runs_folder() / name
     with new_folder(target, overwrite=request.overwrite, replaceable=is_replaceable) as folder:
         # safetensors' own writer makes a file that nobody else can read
         (folder / WEIGHTS).write_bytes(save(fitted.model.to("cpu").state_dict()))
@@ -326,18 +324,18 @@ def _write(
         salt = secrets.token_hex(16)
         _write_history(folder / HISTORY, fitted.history)
         _write_splits(folder / SPLITS, data, salt)
-        save_reference(folder, reference)
+        save_references(folder, measured.references)
         package = finish_package(
             folder,
-            task=data.task,
+            heads=measured.heads,
+            router=measured.router,
             preprocess=data.preprocess,
             model=request.model,
-            calibration=calibration,
             synthetic=data.synthetic,
             created=created.isoformat(timespec="microseconds"),
             patient_salt=salt,
             provenance=_provenance(data, fitted, difference),
-            metrics=metrics,
+            metrics=measured.metrics,
         )
         (folder / CARD).write_text(model_card(package), encoding="utf-8")
         seal(folder)
@@ -353,7 +351,7 @@ def _run_name(task: str, created: datetime) -> str:
 def _provenance(data: _Data, fitted: Fit, onnx_difference: float) -> dict[str, Any]:
     return {
         "source": data.source,
-        "split": [asdict(row) for row in split_table(data.split)],
+        "split": [asdict(row) for row in split_rows(data.split, data.tasks)],
         "train": data.train.to_json(),
         "weights": data.start,
         "epochs_run": len(fitted.history),
