@@ -12,6 +12,8 @@ from dataclasses import dataclass
 from typing import Any, Literal, Self
 
 Window = tuple[float, float]
+NO_AGGREGATOR = "none"
+"""Stands for the aggregator of a network that sees the slices of a scan together."""
 Augmentation = Literal["none", "ct", "radiograph", "colour", "grey"]
 
 
@@ -109,6 +111,13 @@ class ModelConfig(JsonConfig):
     layout_grid: int = 8
     layout_share: float = 0.2
     dropout: float = 0.2
+
+    @property
+    def network(self) -> str:
+        """Backbone and aggregator, for people."""
+        return (
+            self.arch if self.aggregator == NO_AGGREGATOR else f"{self.arch} with {self.aggregator}"
+        )
 
     @property
     def vector_dim(self) -> int:

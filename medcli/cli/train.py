@@ -9,9 +9,15 @@ import typer
 
 from medcli.cli.options import AsJson, Overwrite, Seed
 from medcli.cli.train_display import TrainDisplay, show_run
+from medcli.config import NO_AGGREGATOR
 from medcli.files import check_parent
 from medcli.home import runs_folder
-from medcli.models.registry import AGGREGATORS, BACKBONES, check_name
+from medcli.models.registry import (
+    AGGREGATORS,
+    ARCHITECTURES,
+    VOLUMES,
+    check_network,
+)
 
 
 def train(
@@ -62,12 +68,16 @@ def train(
         ),
     ] = None,
     arch: Annotated[
-        str, typer.Option(metavar="NAME", help=f"Backbone: {', '.join(BACKBONES)}.")
+        str, typer.Option(metavar="NAME", help=f"Backbone: {', '.join(ARCHITECTURES)}.")
     ] = "resnet18_half",
     aggregator: Annotated[
-        str,
-        typer.Option(metavar="NAME", help=f"How slices become a scan: {', '.join(AGGREGATORS)}."),
-    ] = "attention",
+        str | None,
+        typer.Option(
+            metavar="NAME",
+            help=f"How slices become a scan: {', '.join(AGGREGATORS)}.",
+            show_default="attention; none for a 3-D network",
+        ),
+    ] = None,
     weights: Annotated[
         str | None,
         typer.Option(
@@ -101,8 +111,8 @@ def train(
     """
     from medcli.config import ModelConfig
 
-    check_name(BACKBONES, "architecture", arch)
-    check_name(AGGREGATORS, "aggregator", aggregator)
+    aggregator = aggregator or (NO_AGGREGATOR if arch in VOLUMES else "attention")
+    check_network(arch, aggregator)
     check_parent(output or runs_folder() / "run")
 
     from medcli.training.run import TrainRequest

@@ -7,6 +7,7 @@ import importlib
 from collections.abc import Callable, Mapping
 from typing import Any
 
+from medcli.config import NO_AGGREGATOR
 from medcli.errors import UsageError
 
 BACKBONES: Mapping[str, str] = {
@@ -22,6 +23,14 @@ BACKBONES: Mapping[str, str] = {
     "cnn_lrn_average": "medcli.models.backbones.classical:cnn_lrn_average",
     "cnn_lrn_sum": "medcli.models.backbones.classical:cnn_lrn_sum",
 }
+
+# Networks that see a stack as one volume, and have no aggregator.
+VOLUMES: Mapping[str, str] = {
+    "r3d_18": "medcli.models.backbones.video:r3d_18",
+    "r3d_18_half": "medcli.models.backbones.video:r3d_18_half",
+}
+
+ARCHITECTURES: Mapping[str, str] = {**BACKBONES, **VOLUMES}
 
 # Those for which torchvision has weights trained on ImageNet.
 IMAGENET = (
@@ -53,6 +62,24 @@ def check_name(registry: Mapping[str, str], kind: str, name: str) -> None:
         near = difflib.get_close_matches(name, registry, n=1)
         meant = f"Did you mean {near[0]}? " if near else ""
         raise UsageError(f"unknown {kind} {name!r}", f"{meant}Known: {', '.join(sorted(registry))}")
+
+
+def check_network(arch: str, aggregator: str) -> None:
+    """Raise where backbone or aggregator are unknown, or do not go together.
+
+    Raises
+    ------
+    UsageError : no such name, an aggregator for a network that sees the volume as one, or none
+        for one that sees slices
+    """
+    check_name(ARCHITECTURES, "architecture", arch)
+    if arch not in VOLUMES:
+        check_name(AGGREGATORS, "aggregator", aggregator)
+    elif aggregator != NO_AGGREGATOR:
+        raise UsageError(
+            f"{arch} sees the slices of a volume together: it goes with no aggregator",
+            "Leave --aggregator out",
+        )
 
 
 def resolve(registry: Mapping[str, str], kind: str, name: str) -> Callable[..., Any]:

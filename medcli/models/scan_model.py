@@ -10,7 +10,7 @@ from torch.nn import functional as F
 
 from medcli.config import ModelConfig
 from medcli.layers.layout import Layout
-from medcli.models.registry import AGGREGATORS, BACKBONES, resolve
+from medcli.models.registry import AGGREGATORS, BACKBONES, VOLUMES, check_network, resolve
 
 
 class ScanOutput(NamedTuple):
@@ -48,17 +48,24 @@ class ScanModel(nn.Module):
     router (`medcli.models.heads.head_width`).
     """
 
+    memory_format = torch.channels_last  # the order of the kernels that trains fastest
+
     def __init__(self, config: ModelConfig, channels: int, size: int, num_classes: int) -> None:
         super().__init__()
-        self.backbone = resolve(BACKBONES, "architecture", config.arch)(channels, size)
-        num_features = 2 * self.backbone.num_features  # average and maximum pooling
-        self.aggregator = resolve(AGGREGATORS, "aggregator", config.aggregator)(num_features)
+        num_features = self._build_features(config, channels, size)
         self.projection = nn.Linear(num_features, config.embedding_dim)
         self.layout = Layout(size, config.layout_grid)
         self.layout_share = config.layout_share
         self.dropout = nn.Dropout(config.dropout)
         self.scale = nn.Parameter(torch.tensor(8.0))
         self.head = nn.Linear(config.embedding_dim, num_classes)
+
+    def _build_features(self, config: ModelConfig, channels: int, size: int) -> int:
+        """Make backbone and aggregator; the length of a scan's features."""
+        self.backbone = resolve(BACKBONES, "architecture", config.arch)(channels, size)
+        num_features = 2 * int(self.backbone.num_features)  # average and maximum pooling
+        self.aggregator = resolve(AGGREGATORS, "aggregator", config.aggregator)(num_features)
+        return num_features
 
     def encode(self, images: Tensor) -> SliceFeatures:
         """(T, C, H, W) slices → pooled features and layout."""
@@ -85,12 +92,18 @@ class ScanModel(nn.Module):
     def aggregate(self, features: Tensor, layout: Tensor, mask: Tensor) -> ScanOutput:
         """(N, S, F) features, (N, S, grid²) layouts → all outputs."""
         scan_features, attention = self.aggregator(features, mask)
-        learnt = self.project(scan_features)
+        slices = self.project(self.aggregator.single(features))
+        return self._output(self.project(scan_features), slices, layout, attention)
+
+    def _output(
+        self, learnt: Tensor, slices: Tensor, layout: Tensor, attention: Tensor
+    ) -> ScanOutput:
+        """(N, D), (N, S, D) learnt parts, (N, S, grid²) layouts, (N, S) weights → all outputs."""
         scan_layout = F.normalize(torch.einsum("ns,nsg->ng", attention, layout), dim=-1)
         return ScanOutput(
             logits=self.classify(learnt),
             embedding=self.join(learnt, scan_layout),
-            slice_embeddings=self.join(self.project(self.aggregator.single(features)), layout),
+            slice_embeddings=self.join(slices.expand(*layout.shape[:2], -1), layout),
             attention=attention,
         )
 
@@ -98,8 +111,10 @@ class ScanModel(nn.Module):
         """Padded batch in, all outputs out; the form that is exported."""
         count, slices = images.shape[:2]
         features, layout = self.encode(images.flatten(0, 1))
-        shape = (count, slices, -1)
-        return self.aggregate(features.reshape(shape), layout.reshape(shape), mask)
+        shape = (count, slices)
+        return self.aggregate(
+            features.reshape(*shape, *features.shape[1:]), layout.reshape(*shape, -1), mask
+        )
 
     def aggregate_ragged(self, features: SliceFeatures, lengths: list[int]) -> ScanOutput:
         """Features of scans with `lengths` slices, T = sum(lengths) → all outputs.
@@ -115,3 +130,18 @@ class ScanModel(nn.Module):
         steps = torch.arange(max(lengths), device=device)
         mask = steps[None] < torch.tensor(lengths, device=device)[:, None]
         return self.aggregate(padded[0], padded[1], mask)
+
+
+def build_model(config: ModelConfig, channels: int, size: int, num_classes: int) -> ScanModel:
+    """The untrained model that `config` names, for inputs of `channels` and `size` px.
+
+    Raises
+    ------
+    UsageError : names that are not registered, or do not go together
+    """
+    check_network(config.arch, config.aggregator)
+    if config.arch not in VOLUMES:
+        return ScanModel(config, channels, size, num_classes)
+    from medcli.models.volume_model import VolumeModel
+
+    return VolumeModel(config, channels, size, num_classes)

@@ -103,7 +103,7 @@ def start_from(model: ScanModel, start: Start) -> list[str]:
         backbone = _named_as_ours(start, model.backbone)
     _load_backbone(model.backbone, backbone, start)
     aggregator = _part(start.tensors, "aggregator")
-    own = model.aggregator.state_dict()
+    own = model.aggregator.state_dict() if model.aggregator else {}
     if not own or _shapes(aggregator) != _shapes(own):
         return ["backbone"]
     model.aggregator.load_state_dict(aggregator)

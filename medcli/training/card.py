@@ -16,7 +16,7 @@ Trained by medcli {medcli} on {created}. **Research use, not a medical device.**
 | | |
 |---|---|
 | fingerprint | `{fingerprint}` |
-| network | {arch}, {aggregator} over slices, {dim}-dimensional embedding of unit length |
+| network | {network}, {dim}-dimensional embedding of unit length |
 | input | {size} × {size} px, {channels} channel(s) |
 | trained on | {source} |
 | started from | {weights} |
@@ -81,8 +81,7 @@ def model_card(package: ModelPackage) -> str:
         created=package.created[:10],
         synthetic=synthetic if package.synthetic else "",
         fingerprint=package.fingerprint,
-        arch=package.model.arch,
-        aggregator=package.model.aggregator,
+        network=package.model.network,
         dim=package.model.vector_dim,
         size=package.preprocess.size,
         channels=package.preprocess.channels,

@@ -33,7 +33,7 @@ TRAIN_SLICES = 16  # slices of a scan that training sees
 class ReadScan:
     """A labelled scan ready for training.
 
-    `images` is (S, C, H, W) uint8 (0–255 stands for 0–1), at most `TRAIN_SLICES`
+    `images` is (S, C, H, W) uint8 (0–255 stands for 0–1), sampled from its
     slices; `case.patient_id` holds the patient of the manifest, else of the tags.
     """
 
@@ -89,11 +89,15 @@ def look_at(cases: Sequence[Case]) -> DataFacts:
 def read_cases(
     cases: Sequence[Case],
     preprocess: PreprocessConfig,
+    slices: int = TRAIN_SLICES,
     *,
     on_read: Callable[[int, int], None],
     on_failure: Callable[[Failure], None],
 ) -> list[ReadScan]:
     """Read and resize every case; unreadable ones are reported and left out.
+
+    Of a longer stack `slices` are taken, evenly: fewer than prediction takes where slices are
+    seen one by one, as many where a 3-D network learns from how far they lie apart.
 
     Raises
     ------
@@ -109,7 +113,7 @@ def read_cases(
             on_failure(scan)
             continue
         assert isinstance(case, Case)
-        chosen = sample_slices(len(scan.pixels), TRAIN_SLICES)
+        chosen = sample_slices(len(scan.pixels), slices)
         images = preprocessor.unit_input(scan, slices=chosen)
         read.append(
             ReadScan(

@@ -76,7 +76,7 @@ def fit(
     start = time.monotonic()
     generator = torch.Generator().manual_seed(config.seed)
     torch.manual_seed(config.seed)  # dropout
-    model = model.to(device).to(memory_format=torch.channels_last)
+    model = model.to(device).to(memory_format=model.memory_format)
     average = copy.deepcopy(model)
     objective = make_objective(config, train, model, tasks, device)
     optimizer = make_optimizer(model, config)

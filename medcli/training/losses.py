@@ -38,7 +38,7 @@ def scan_and_slice_loss(
     weights : (K,) of the classes
     """
     loss = F.cross_entropy(output.logits, labels, weights, label_smoothing=config.label_smoothing)
-    if not config.slice_loss or max(lengths) == 1:
+    if not config.slice_loss or max(lengths) == 1 or model.aggregator is None:
         return loss
     repeats = torch.tensor(lengths, device=labels.device)
     logits = model.classify(model.project(model.aggregator.single(features)))  # (T, K)

@@ -45,7 +45,8 @@ from medcli.models.package import (
     save_references,
     seal,
 )
-from medcli.models.scan_model import ScanModel
+from medcli.models.registry import VOLUMES
+from medcli.models.scan_model import build_model
 from medcli.models.weights import find_start
 from medcli.records import Task
 from medcli.training.card import model_card
@@ -56,7 +57,14 @@ from medcli.training.defaults import (
     choose_shared_preprocess,
     choose_training,
 )
-from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
+from medcli.training.gather import (
+    TRAIN_SLICES,
+    ReadScan,
+    inputs_at_hand,
+    look_at,
+    part_arrays,
+    read_cases,
+)
 from medcli.training.loop import Epoch, Fit, fit
 from medcli.training.measuring import Measured, measure_run
 from medcli.training.start import begin
@@ -148,7 +156,7 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
         start = find_start(request.weights, request.model.arch)
     data = _prepare(request, events)
     torch.manual_seed(request.seed)
-    model = ScanModel(
+    model = build_model(
         request.model, data.preprocess.channels, data.preprocess.size, head_width(data.tasks)
     )
     if start is not None:
@@ -193,9 +201,11 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         names = [task.name for task in tasks]
         facts = [look_at(cases_of(cases, task, tasks)) for task in tasks]
         preprocess = choose_shared_preprocess(facts, names, device, request.size)
+        whole = request.model.arch in VOLUMES
         read = read_cases(
             cases,
             preprocess,
+            preprocess.slice_budget if whole else TRAIN_SLICES,
             on_read=events.reading,
             on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
         )
@@ -237,7 +247,7 @@ def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.devi
     """What is about to be trained, for people."""
     limit = f" or {config.minutes:.0f} minutes" if config.minutes else ""
     return (
-        f"{model.arch} with {model.aggregator} on {device.type}, {size} px, "
+        f"{model.network} on {device.type}, {size} px, "
         f"{config.epochs} epochs{limit}, augmentation for "
         + ", ".join(dict.fromkeys(config.augmentations or (config.augmentation,)))
     )

@@ -8,12 +8,12 @@ import pytest
 import torch
 from safetensors.torch import load_file
 
-from medcli.config import ModelConfig
+from medcli.config import NO_AGGREGATOR, ModelConfig
 from medcli.errors import MedcliError
 from medcli.models.export import INPUTS, OUTPUTS, check_onnx, export_onnx
 from medcli.models.package import GRAPH, WEIGHTS, load_package
-from medcli.models.registry import AGGREGATORS, BACKBONES
-from medcli.models.scan_model import ScanModel
+from medcli.models.registry import AGGREGATORS, BACKBONES, VOLUMES
+from medcli.models.scan_model import ScanModel, build_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE = 32
@@ -22,6 +22,7 @@ SIZE = 32
 FAST = [("cnn_lrn", "lstm_bidirectional"), ("cnn_lrn_sum", "max")]
 EVERY = [
     *((arch, "attention") for arch in BACKBONES),
+    *((arch, NO_AGGREGATOR) for arch in VOLUMES),
     *(("cnn_lrn", aggregator) for aggregator in AGGREGATORS),
 ]
 SLOW = [pair for pair in dict.fromkeys(EVERY) if pair not in FAST]
@@ -30,7 +31,7 @@ SLOW = [pair for pair in dict.fromkeys(EVERY) if pair not in FAST]
 def build(arch: str, aggregator: str) -> ScanModel:
     torch.manual_seed(0)
     config = ModelConfig(arch=arch, aggregator=aggregator, embedding_dim=8)
-    return ScanModel(config, channels=1, size=SIZE, num_classes=3)
+    return build_model(config, channels=1, size=SIZE, num_classes=3)
 
 
 def trained(run: Path) -> tuple[ScanModel, int, int]:

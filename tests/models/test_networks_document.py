@@ -9,7 +9,14 @@ import pytest
 import torch
 from torch.utils.flop_counter import FlopCounterMode
 
-from medcli.models.registry import AGGREGATORS, BACKBONES, IMAGENET, resolve
+from medcli.models.registry import (
+    AGGREGATORS,
+    ARCHITECTURES,
+    BACKBONES,
+    IMAGENET,
+    VOLUMES,
+    resolve,
+)
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 TEXT = (Path(__file__).parents[2] / "docs" / "networks.md").read_text(encoding="utf-8")
@@ -20,7 +27,7 @@ ROWS = {
 
 
 def test_every_network_is_listed_and_no_other() -> None:
-    assert set(ROWS) == {*BACKBONES, *AGGREGATORS}
+    assert set(ROWS) == {*ARCHITECTURES, *AGGREGATORS}
 
 
 @pytest.mark.parametrize("name", BACKBONES)
@@ -37,6 +44,17 @@ def test_size_and_arithmetic_of_a_backbone_are_as_told(name: str) -> None:
     assert f"{parameters / 1e6:.1f} M parameters" in (
         resolve(BACKBONES, "architecture", name).__doc__ or ""
     )
+
+
+@pytest.mark.parametrize("name", VOLUMES)
+def test_size_and_arithmetic_of_a_3d_network_are_as_told(name: str) -> None:
+    backbone = resolve(VOLUMES, "architecture", name)(1, 64).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        backbone(torch.zeros(1, 1, 16, 64, 64), torch.ones(1, 16, dtype=torch.bool))
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    told = [f"{parameters / 1e6:.1f} M", f"{counter.get_total_flops() / 2e9:.2f}"]
+    assert ROWS[name][:2] == told
+    assert f"{told[0]} parameters" in (resolve(VOLUMES, "architecture", name).__doc__ or "")
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)

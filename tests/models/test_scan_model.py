@@ -10,9 +10,9 @@ import torch
 from safetensors.torch import load_file, save_file
 from torch import Tensor
 
-from medcli.config import ModelConfig
-from medcli.models.registry import AGGREGATORS, BACKBONES, resolve
-from medcli.models.scan_model import ScanModel
+from medcli.config import NO_AGGREGATOR, ModelConfig
+from medcli.models.registry import AGGREGATORS, BACKBONES, VOLUMES, resolve
+from medcli.models.scan_model import ScanModel, build_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 SIZE, CLASSES, DIM, GRID = 32, 3, 8, 4
@@ -23,12 +23,13 @@ def build(arch: str, aggregator: str, seed: int = 0) -> ScanModel:
     config = ModelConfig(
         arch=arch, aggregator=aggregator, embedding_dim=DIM, layout_grid=GRID, dropout=0.0
     )
-    return ScanModel(config, channels=1, size=SIZE, num_classes=CLASSES)
+    return build_model(config, channels=1, size=SIZE, num_classes=CLASSES)
 
 
 # Every backbone with the default aggregator, and every aggregator on the smallest backbone.
 NETWORKS = [
     *((arch, "attention") for arch in BACKBONES),
+    *((arch, NO_AGGREGATOR) for arch in VOLUMES),
     *(("cnn_lrn", aggregator) for aggregator in AGGREGATORS if aggregator != "attention"),
 ]
 

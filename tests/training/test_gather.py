@@ -31,9 +31,13 @@ def cases_of(manifest: Path) -> tuple[Case, ...]:
     return load_cases([str(manifest)]).cases
 
 
-def read(cases: tuple[Case, ...], settings: PreprocessConfig = SETTINGS) -> list[ReadScan]:
+def read(
+    cases: tuple[Case, ...],
+    settings: PreprocessConfig = SETTINGS,
+    slices: int = gather.TRAIN_SLICES,
+) -> list[ReadScan]:
     return read_cases(
-        cases, settings, on_read=lambda done, total: None, on_failure=lambda failure: None
+        cases, settings, slices, on_read=lambda done, total: None, on_failure=lambda failure: None
     )
 
 
@@ -118,12 +122,11 @@ def test_scans_are_read_as_the_model_will_see_them(sample_folder: Path) -> None:
 
 
 def test_long_series_are_sampled_to_what_training_sees(
-    sample_folder: Path, monkeypatch: pytest.MonkeyPatch
+    sample_folder: Path,
 ) -> None:
     cases = cases_of(sample_folder / "nodule.csv")[:1]
     whole = read(cases)[0].images
-    monkeypatch.setattr(gather, "TRAIN_SLICES", 3)
-    sampled = read(cases)[0].images
+    sampled = read(cases, slices=3)[0].images
     assert np.array_equal(sampled, whole[np.linspace(0, len(whole) - 1, 3).round().astype(int)])
 
 

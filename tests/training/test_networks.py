@@ -10,7 +10,7 @@ import torch
 
 from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
-from medcli.models.scan_model import ScanModel
+from medcli.models.scan_model import build_model
 from medcli.training.loop import Fit, fit
 from medcli.training.prediction import predict_logits
 
@@ -48,7 +48,7 @@ def fitted(
     arch: str, aggregator: str, config: TrainConfig, train: ScanArrays, val: ScanArrays
 ) -> Fit:
     torch.manual_seed(0)
-    model = ScanModel(
+    model = build_model(
         ModelConfig(arch=arch, aggregator=aggregator, embedding_dim=16, dropout=0.0), 1, SIZE, 2
     )
     return fit(model, train, val, PREPROCESS, config, device=CPU)
@@ -64,6 +64,13 @@ def test_eight_scans_are_learnt_by_heart(arch: str, aggregator: str) -> None:
     model = fitted(arch, aggregator, config, scans, scans).model
     logits = predict_logits(model, scans, PREPROCESS, 64, CPU)
     assert logits.argmax(dim=1).tolist() == scans.labels.tolist()
+
+
+@pytest.mark.slow
+def test_a_3d_network_reads_the_order_of_the_slices() -> None:
+    config = replace(CONFIG, epochs=14, patience=14, batch_slices=20)
+    history = fitted("r3d_18_half", "none", config, first_or_last(0), first_or_last(1)).history
+    assert max(line.val_auroc or 0 for line in history) > 0.99
 
 
 @pytest.mark.slow
