@@ -122,6 +122,9 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
     for name, baseline in metrics["baselines"].items():
         title = name.replace("_", " on ", 1)
         say(f"  baseline, {title}: AUROC {number(baseline['auroc'], baseline['auroc_ci'])}")
+    for name, site in (metrics["per_site"] or {}).items():
+        auroc = number(site["auroc"], site["auroc_ci"])
+        say(f"  {name}: {site['n']} scans, AUROC {auroc}")
     if package.synthetic:
         warn("synthetic: trained on generated pictures, it says nothing about a patient")
     print_line(str(package.path))

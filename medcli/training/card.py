@@ -51,6 +51,63 @@ colour or layout of the picture lie further from the training scans than {within
 validation scans do; what looks alike and is foreign by its content is not noticed.
 """
 
+_ADAPTED = """\
+# {task}: {classes}
+
+Adapted by medcli {medcli} on {created}. **Research use, not a medical device.**{synthetic}
+
+The statistics of batch normalisation were measured on {scans} unlabelled scans ({slices} slices,
+{source}) and take the place of those of the training part, which count as {prior} scans. The mean
+of a channel moved by {shift:.2f} of its deviations on average. No weight was changed.
+
+| | |
+|---|---|
+| fingerprint | `{fingerprint}` |
+| made from | `{before}`, trained on {trained_on} |
+| network | {arch}, {aggregator} over slices |
+| ONNX graph | differs from torch by at most {onnx_difference:.1e} |
+
+## Numbers
+
+None: nothing was measured after the change, and the numbers of `{before}` are not those of this
+model. Measure it on labelled scans of the new site, `medcli evaluate MODEL DATA`, beside the old
+one: whether it became better is not known before.
+
+## Not refitted
+
+Threshold, temperature and label sets are those that `{before}` got on its own validation part;
+they may not fit the new site. What is out of distribution is still held against the scans that
+taught the model, so scans of the new site may be flagged. A gallery made with `{before}` refuses
+this model: build it again.
+
+The scans should be as mixed as those that the model will see. Where one class is more frequent
+among them than in training, the statistics take part of that difference for one of the scanner.
+"""
+
+
+def adapted_card(package: ModelPackage) -> str:
+    """The card of a model that was adapted, as Markdown, from what `model.json` holds."""
+    provenance, last = package.provenance, package.provenance["adaptations"][-1]
+    synthetic = "\n\n**Trained on generated pictures: it says nothing about a patient.**"
+    return _ADAPTED.format(
+        task=package.task.name,
+        classes=" · ".join(package.task.classes),
+        medcli=last["versions"]["medcli"],
+        created=package.created[:10],
+        synthetic=synthetic if package.synthetic else "",
+        scans=last["scans"],
+        slices=last["slices"],
+        source=last["source"] or "source not named",
+        prior=last["prior_scans"],
+        shift=last["shift"],
+        fingerprint=package.fingerprint,
+        before=last["from"],
+        trained_on=provenance.get("source", "data not named"),
+        arch=package.model.arch,
+        aggregator=package.model.aggregator,
+        onnx_difference=last["onnx_difference"],
+    )
+
 
 def model_card(package: ModelPackage) -> str:
     """The card as Markdown, from what `model.json` holds."""
@@ -104,6 +161,10 @@ def _metric_rows(metrics: Any) -> list[str]:
         f"| {name} alone, logistic regression: auroc | "
         f"{_number(baseline['auroc'])}{_interval(baseline['auroc_ci'])} |"
         for name, baseline in metrics["baselines"].items()
+    ]
+    rows += [
+        f"| site {name}: auroc | {_number(site['auroc'])}{_interval(site['auroc_ci'])} |"
+        for name, site in (metrics["per_site"] or {}).items()
     ]
     sets = metrics["label_sets"]
     covered = f"{_number(sets['coverage'])}{_interval(sets['coverage_ci'])}"

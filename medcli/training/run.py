@@ -23,6 +23,7 @@ from torch import Tensor
 from medcli.config import Calibration, ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.audit import identical_pixels
+from medcli.data.domains import check_domain, sites_of, with_domains
 from medcli.data.presets import resolve_task
 from medcli.data.sources import DataSet, load_cases
 from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
@@ -61,6 +62,12 @@ from medcli.training.defaults import choose_device, choose_preprocess, choose_tr
 from medcli.training.gather import ReadScan, inputs_at_hand, look_at, part_arrays, read_cases
 from medcli.training.loop import Epoch, Fit, fit
 from medcli.training.prediction import predict_embeddings, predict_logits
+from medcli.training.settings import (
+    ObjectiveRequest,
+    check_objective,
+    choose_objective,
+    describe_objective,
+)
 from medcli.training.start import begin
 
 
@@ -97,6 +104,7 @@ class TrainRequest:
     device: str = "auto"
     weights: str | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveRequest = field(default_factory=ObjectiveRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,6 +139,7 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
     OutputExistsError, StorageError : the run folder cannot be written
     """
     events = events or TrainEvents()
+    check_objective(request.objective)
     if request.output is not None:
         check_target(request.output, overwrite=request.overwrite, replaceable=is_replaceable)
     start = None
@@ -179,6 +188,9 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         data = load_cases(inputs, task=request.task, classes=request.classes)
         task, notes = resolve_task(request.task, data.classes, request.positive)
         _tell(data, notes, events)
+        objective = request.objective
+        if objective.domain is not None:
+            objective = replace(objective, domain=check_domain(data.cases, objective.domain))
         facts = look_at(data.cases)
         preprocess = choose_preprocess(facts, task.name, device, request.size)
         read = read_cases(
@@ -189,6 +201,10 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         )
     split = _split(read, task, request.seed, events)
     arrays = part_arrays(read, split, task)
+    if objective.domain is not None:
+        arrays, warnings = with_domains(arrays, split, objective.domain)
+        for message in warnings:
+            events.warn(message)
     mean, std = arrays["train"].statistics()
     settings = choose_training(
         facts,
@@ -201,6 +217,8 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         minutes=request.minutes,
         spent=(time.monotonic() - start) / 60,
     )
+    pretrained = request.weights is not None
+    settings = choose_objective(settings, objective, arrays["train"], pretrained=pretrained)
     plan = _plan(request.model, preprocess.size, settings, device)
     events.ready(split_table(split), plan, settings.epochs)
     return _Data(
@@ -221,7 +239,8 @@ def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.devi
     limit = f" or {config.minutes:.0f} minutes" if config.minutes else ""
     return (
         f"{model.arch} with {model.aggregator} on {device.type}, {size} px, "
-        f"{config.epochs} epochs{limit}, augmentation for {config.augmentation}"
+        f"{config.epochs} epochs{limit}, augmentation for {config.augmentation}, "
+        f"{describe_objective(config)}"
     )
 
 
@@ -293,7 +312,15 @@ def _measure(data: _Data, fitted: Fit) -> tuple[Task, Calibration, dict[str, Any
     task, calibration = calibrate(data.task, data.arrays["val"].labels, logits("val"))
     part = "test" if data.split.test else "val"
     scans, cases = data.arrays[part], getattr(data.split, part)
-    metrics = measure(task, calibration, scans.labels, logits(part), cases, data.train.seed)
+    metrics = measure(
+        task,
+        calibration,
+        scans.labels,
+        logits(part),
+        cases,
+        data.train.seed,
+        sites=sites_of(cases, data.train.domain),
+    )
     baselines = picture_baselines(task, data.arrays["train"], scans, cases, data.train.seed)
     baselines |= perceptron_baselines(
         data.arrays["train"],
