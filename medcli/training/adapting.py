@@ -8,9 +8,7 @@ References
 ----------
 Li, Wang, Shi, Liu, Hou: Revisiting Batch Normalization For Practical Domain Adaptation, 2016
 (arXiv:1603.04779). Nado et al.: Evaluating Prediction-Time Batch Normalization for Robustness
-under Covariate Shift, 2020 (arXiv:2006.10963). Schneider et al.: Improving robustness against
-common corruptions by covariate shift adaptation, NeurIPS 2020 (eq. 2, the old statistics as a
-number of scans).
+under Covariate Shift, 2020 (arXiv:2006.10963).
 """
 
 from __future__ import annotations
@@ -54,8 +52,7 @@ from medcli.training.batches import batches, standardise, to_tensors
 from medcli.training.card import adapted_card
 from medcli.training.gather import read_cases
 
-PRIOR = 16  # scans that the statistics of the training part count as
-LEAST = 8  # scans of which statistics are taken at all
+LEAST = 16  # scans of which statistics are taken at all
 FEW = 50  # scans below which a warning says so
 BATCH_SLICES = 128
 NOT_REFITTED = ("threshold", "calibration", "label_sets", "out_of_distribution")
@@ -128,7 +125,6 @@ def adapt(
         "source": source,
         "scans": len(scans.lengths),
         "slices": len(scans.images),
-        "prior_scans": PRIOR,
         "shift": round(shift, 3),
         "seed": seed,
         "not_refitted": list(NOT_REFITTED),
@@ -203,10 +199,11 @@ def adapt_statistics(
 ) -> float:
     """Replace mean and variance of each batch normalisation of `model`, in place.
 
-    The new ones are the means over batches of whole scans in random order; layer by layer
-    they hold for inputs that were normalised by their own batch. They are blended with the
-    old ones, which count as `PRIOR` scans. The standardisation of the input stays: what a
-    shift or stretch of the pixels does to the first layer, its new statistics take back.
+    The new ones are the means over batches of whole scans in random order, every layer seeing
+    what the layers before it make of a batch that is normalised by itself. Nothing of the old
+    ones is left: a blend would hold for no layer behind the first. The standardisation of the
+    input stays: what a shift or stretch of the pixels does to the first layer, its new
+    statistics take back.
 
     Returns
     -------
@@ -224,26 +221,17 @@ def adapt_statistics(
     for batch in batches(scans, BATCH_SLICES, generator):
         images, _ = to_tensors(scans, batch, device)
         model.encode(standardise(images, preprocess))
-    share = len(scans.lengths) / (len(scans.lengths) + PRIOR)
     moved = []
     for norm, momentum, (mean, variance) in zip(norms, momenta, before, strict=True):
         norm.momentum = momentum
         norm.eval()
-        measured = _buffer(norm.running_mean), _buffer(norm.running_var)
-        _set(norm.running_mean, mean.lerp(measured[0], share))
-        _set(norm.running_var, variance.lerp(measured[1], share))
-        moved.append((measured[0] - mean).abs() * share / (variance + norm.eps).sqrt())
+        moved.append((_buffer(norm.running_mean) - mean).abs() / (variance + norm.eps).sqrt())
     return float(torch.cat(moved).mean())
 
 
 def _buffer(statistics: Tensor | None) -> Tensor:
     assert statistics is not None  # every backbone keeps track of them
     return statistics.clone()
-
-
-def _set(statistics: Tensor | None, values: Tensor) -> None:
-    assert statistics is not None
-    statistics.copy_(values)
 
 
 def _write(

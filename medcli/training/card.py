@@ -57,8 +57,8 @@ _ADAPTED = """\
 Adapted by medcli {medcli} on {created}. **Research use, not a medical device.**{synthetic}
 
 The statistics of batch normalisation were measured on {scans} unlabelled scans ({slices} slices,
-{source}) and take the place of those of the training part, which count as {prior} scans. The mean
-of a channel moved by {shift:.2f} of its deviations on average. No weight was changed.
+{source}) and take the place of those of the training part. The mean of a channel moved by
+{shift:.2f} of its deviations on average. No weight was changed.
 
 | | |
 |---|---|
@@ -98,7 +98,6 @@ def adapted_card(package: ModelPackage) -> str:
         scans=last["scans"],
         slices=last["slices"],
         source=last["source"] or "source not named",
-        prior=last["prior_scans"],
         shift=last["shift"],
         fingerprint=package.fingerprint,
         before=last["from"],
