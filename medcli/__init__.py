@@ -26,7 +26,9 @@ if TYPE_CHECKING:
     from medcli.models.package import load_package
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
+    from medcli.training.adapting import Adaptation, adapt
     from medcli.training.run import TrainRequest, train
+    from medcli.training.settings import ObjectiveRequest
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
     from medcli.workflows.evaluating import evaluate, evaluate_retrieval
@@ -35,6 +37,7 @@ if TYPE_CHECKING:
     from medcli.workflows.searching import open_gallery, search_scans
 
 _HOMES = {
+    "Adaptation": "medcli.training.adapting",
     "Case": "medcli.records",
     "Check": "medcli.data.check",
     "Conversion": "medcli.data.convert",
@@ -43,12 +46,14 @@ _HOMES = {
     "Hit": "medcli.records",
     "Inspection": "medcli.imaging.inspection",
     "MedcliError": "medcli.errors",
+    "ObjectiveRequest": "medcli.training.settings",
     "Prediction": "medcli.records",
     "Predictor": "medcli.inference.predictor",
     "Preview": "medcli.workflows.previewing",
     "Scan": "medcli.records",
     "SearchResult": "medcli.records",
     "TrainRequest": "medcli.training.run",
+    "adapt": "medcli.training.adapting",
     "add_to_gallery": "medcli.workflows.indexing",
     "build_gallery": "medcli.workflows.indexing",
     "check_scans": "medcli.data.check",
@@ -71,6 +76,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Adaptation",
     "Case",
     "Check",
     "Conversion",
@@ -79,12 +85,14 @@ __all__ = [
     "Hit",
     "Inspection",
     "MedcliError",
+    "ObjectiveRequest",
     "Prediction",
     "Predictor",
     "Preview",
     "Scan",
     "SearchResult",
     "TrainRequest",
+    "adapt",
     "add_to_gallery",
     "build_gallery",
     "check_scans",

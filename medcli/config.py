@@ -15,6 +15,10 @@ Window = tuple[float, float]
 NO_AGGREGATOR = "none"
 """Stands for the aggregator of a network that sees the slices of a scan together."""
 Augmentation = Literal["none", "ct", "radiograph", "colour", "grey"]
+Optimizer = Literal["adamw", "adam", "sgd"]
+Imbalance = Literal["none", "weights", "sampler", "focal", "logit-adjust"]
+RobustLoss = Literal["none", "gce", "symmetric"]
+MetricLoss = Literal["none", "supcon", "proxy"]
 
 
 class JsonConfig:
@@ -138,9 +142,15 @@ class TrainConfig(JsonConfig):
     patience : epochs without a better validation AUROC before stopping
     batch_slices : slices in a batch (a batch holds whole scans)
     learning_rate : peak of the cosine schedule
+    backbone_rate : share of the learning rate that the backbone gets
     slice_loss : weight of the loss that asks each slice alone for the scan's class
     augmentations : one for each of several tasks; empty: `augmentation` for all scans
     bf16 : bfloat16 autocast of the backbone
+    mixup : both parameters of the Beta distribution that scans are mixed by; 0: not mixed
+    imbalance : what evens out that classes differ in size
+    robust_loss : what takes the place of cross-entropy where labels are noisy
+    metric_loss : what draws embeddings of a class together, with the weight `metric_weight`
+    domain : column of the manifest whose values count the same; None: each scan does
     """
 
     epochs: int = 20
@@ -161,6 +171,14 @@ class TrainConfig(JsonConfig):
     bf16: bool = False
     test_fraction: float = 0.15
     val_fraction: float = 0.15
+    optimizer: Optimizer = "adamw"
+    backbone_rate: float = 1.0
+    mixup: float = 0.0
+    imbalance: Imbalance = "weights"
+    robust_loss: RobustLoss = "none"
+    metric_loss: MetricLoss = "none"
+    metric_weight: float = 0.0
+    domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -101,6 +101,8 @@ def describe_model(package: ModelPackage, names: Names) -> None:
     note(f"model {name}{tasks}, fingerprint {package.fingerprint}")
     if package.synthetic:
         warn("synthetic: this model knows generated pictures only")
+    if package.provenance.get("adaptations"):
+        note("adapted to another site; threshold and calibration are those from before")
 
 
 def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any]:

@@ -2,104 +2,68 @@
 
 from __future__ import annotations
 
-from pathlib import Path
-from typing import Annotated
-
-import typer
-
 from medcli.cli.options import AsJson, Overwrite, Seed
 from medcli.cli.train_display import TrainDisplay, show_run
+from medcli.cli.train_options import (
+    Aggregator,
+    Arch,
+    BackboneRate,
+    Classes,
+    Data,
+    Device,
+    Domain,
+    Epochs,
+    ImbalanceMode,
+    LabelSmoothing,
+    LearningRate,
+    MetricLossName,
+    MetricWeight,
+    Minutes,
+    Mixup,
+    OptimizerName,
+    Positive,
+    RobustLossName,
+    RunFolder,
+    Size,
+    Tasks,
+    WeightDecay,
+    Weights,
+)
 from medcli.config import NO_AGGREGATOR
 from medcli.files import check_parent
 from medcli.home import runs_folder
 from medcli.models.registry import (
-    AGGREGATORS,
-    ARCHITECTURES,
     VOLUMES,
     check_network,
 )
 
 
 def train(
-    data: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="DATA",
-            help="Manifest (.csv), class folders or MedMNIST .npz, of several tasks as "
-            "TASK=DATA; without: what is here, else generated sample data.",
-            show_default=False,
-        ),
-    ] = None,
-    task: Annotated[
-        str | None,
-        typer.Option(
-            "--task",
-            "-t",
-            metavar="NAME[,NAME…]",
-            help="The task; several, which a column 'task' of the data names, become one model.",
-            show_default=False,
-        ),
-    ] = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="The run folder; by default in the medcli home.",
-            show_default=False,
-        ),
-    ] = None,
+    data: Data = None,
+    task: Tasks = None,
+    output: RunFolder = None,
     overwrite: Overwrite = False,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,…",
-            help="Classes to keep, in this order; others are dropped.",
-            show_default=False,
-        ),
-    ] = None,
-    positive: Annotated[
-        str | None,
-        typer.Option(
-            metavar="CLASS",
-            help="Positive one of two classes; of several tasks one each, A,B,….",
-            show_default=False,
-        ),
-    ] = None,
-    arch: Annotated[
-        str, typer.Option(metavar="NAME", help=f"Backbone: {', '.join(ARCHITECTURES)}.")
-    ] = "resnet18_half",
-    aggregator: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"How slices become a scan: {', '.join(AGGREGATORS)}.",
-            show_default="attention; none for a 3-D network",
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="imagenet|FILE|RUN",
-            help="Start the backbone from ImageNet (downloaded), a .safetensors file or a run.",
-            show_default="from scratch",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(metavar="PX", min=16, max=1024, help="Input side.", show_default="by data"),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Passes over the data.", show_default="by data"),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(metavar="M", min=0.1, help="Time budget.", show_default="13 on a CPU"),
-    ] = None,
+    classes: Classes = None,
+    positive: Positive = None,
+    domain: Domain = None,
+    arch: Arch = "resnet18_half",
+    aggregator: Aggregator = None,
+    weights: Weights = None,
+    size: Size = None,
+    epochs: Epochs = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    optimizer: OptimizerName = "adamw",
+    learning_rate: LearningRate = None,
+    backbone_rate: BackboneRate = None,
+    weight_decay: WeightDecay = None,
+    imbalance: ImbalanceMode = "auto",
+    label_smoothing: LabelSmoothing = 0.0,
+    mixup: Mixup = 0.0,
+    robust_loss: RobustLossName = "none",
+    metric_loss: MetricLossName = "none",
+    metric_weight: MetricWeight = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda.")] = "auto",
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier and write it as a run folder.
@@ -117,7 +81,21 @@ def train(
 
     from medcli.training.run import TrainRequest
     from medcli.training.run import train as train_run
+    from medcli.training.settings import ObjectiveRequest
 
+    objective = ObjectiveRequest(
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        backbone_rate=backbone_rate,
+        label_smoothing=label_smoothing,
+        mixup=mixup,
+        imbalance=imbalance,
+        robust_loss=robust_loss,
+        metric_loss=metric_loss,
+        metric_weight=metric_weight,
+        domain=domain,
+    )
     request = TrainRequest(
         inputs=tuple(data or ()),
         task=task,
@@ -132,6 +110,7 @@ def train(
         device=device,
         weights=weights,
         model=ModelConfig(arch=arch, aggregator=aggregator),
+        objective=objective,
     )
     with TrainDisplay() as display:
         package = train_run(request, display.events())

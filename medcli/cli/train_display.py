@@ -136,3 +136,6 @@ def _show_task(name: str, metrics: Mapping[str, Any]) -> None:
     for baseline, reached in metrics["baselines"].items():
         title = baseline.replace("_", " on ", 1)
         say(f"  baseline, {title}: AUROC {number(reached['auroc'], reached['auroc_ci'])}")
+    for site, own in (metrics["per_site"] or {}).items():
+        auroc = number(own["auroc"], own["auroc_ci"])
+        say(f"  {site}: {own['n']} scans, AUROC {auroc}")

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import replace
-from typing import Any, cast
 
 import numpy as np
 import torch
@@ -19,7 +18,7 @@ from medcli.config import Augmentation, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.evaluation.ranking import auroc
 from medcli.models.heads import column_ranges, make_router
-from medcli.models.scan_model import ScanModel, ScanOutput
+from medcli.models.scan_model import ScanModel
 from medcli.records import Task
 from medcli.training.findings import FindingsObjective
 from medcli.training.objective import Objective
@@ -45,12 +44,12 @@ def own_scans(scans: ScanArrays, columns: slice) -> tuple[np.ndarray, ScanArrays
 
 
 def augmentation_of(
-    config: TrainConfig, labels: Tensor, tasks: Sequence[Task]
+    config: TrainConfig, labels: np.ndarray, tasks: Sequence[Task]
 ) -> Augmentation | list[Augmentation]:
     """How the scans with these (N,) labels are augmented: all alike, or each by its task."""
     if not config.augmentations:
         return config.augmentation
-    return [config.augmentations[i] for i in task_numbers(labels.cpu().numpy(), tasks)]
+    return [config.augmentations[i] for i in task_numbers(labels, tasks)]
 
 
 def mean_auroc(labels: np.ndarray, logits: Tensor, tasks: Sequence[Task]) -> float | None:
@@ -82,11 +81,12 @@ def _mean(values: Sequence[float | None]) -> float | None:
     return float(np.mean(defined)) if defined else None
 
 
-class TasksObjective:
+class TasksObjective(Objective):
     """The losses of several tasks, and that of the router.
 
     A scan is asked about its own task alone: the columns of the others get no gradient from
-    it. Each task has the same weight, however many scans it has.
+    it. Each task has the same weight, however many scans it has; inside it a scan counts as
+    `Objective` says.
 
     Parameters
     ----------
@@ -102,71 +102,40 @@ class TasksObjective:
     ) -> None:
         router = make_router(tasks)
         assert router is not None  # there are several tasks
-        self._tasks, self._router = tasks, router.columns
-        self._columns = column_ranges(tasks)
-        parts = [own_scans(train, columns)[1] for columns in self._columns]
+        columns = column_ranges(tasks)
+        parts = [own_scans(train, each) for each in columns]
         self._each = [
             Objective(config, part, len(task.classes), device)
-            for part, task in zip(parts, tasks, strict=True)
+            for (_, part), task in zip(parts, tasks, strict=True)
         ]
-        counts = torch.tensor([float(len(part.labels)) for part in parts], device=device)
-        self._weights = counts.sum() / (len(tasks) * counts)
-
-    def __call__(
-        self,
-        model: ScanModel,
-        output: ScanOutput,
-        features: Tensor,
-        labels: Tensor,
-        lengths: list[int],
-    ) -> Tensor:
-        """The loss to go down; (T, F) slice features, (N,) labels, T = sum(lengths)."""
-        numbers = torch.from_numpy(task_numbers(labels.cpu().numpy(), self._tasks)).to(labels)
-        loss = self._router_loss(output.logits, numbers)
-        slices = numbers.repeat_interleave(torch.tensor(lengths, device=labels.device))
-        for task, (objective, columns) in enumerate(zip(self._each, self._columns, strict=True)):
-            rows = torch.nonzero(numbers == task).flatten()
-            if not len(rows):
-                continue
-            own = ScanOutput(*(value[rows] for value in output))
-            part = objective(
-                cast(ScanModel, _OneTask(model, columns)),
-                own._replace(logits=own.logits[:, columns]),
-                features[slices == task],
-                labels[rows] - columns.start,
-                [lengths[row] for row in rows.tolist()],
-            )
-            loss = loss + self._weights[task] * len(rows) / len(labels) * part
-        return loss
+        self._config, self._tasks = config, tasks
+        self._classes, self._blocks = router.first, (*columns, router.columns)
+        self._labels = torch.from_numpy(train.labels).to(device)
+        self._shares = torch.zeros(len(train.labels), router.columns.stop, device=device)
+        self._offsets = torch.zeros(router.columns.stop, device=device)
+        drawn = np.ones(len(train.labels))
+        for number, ((rows, _), own) in enumerate(zip(parts, self._each, strict=True)):
+            weight = len(train.labels) / (len(tasks) * len(rows))
+            here = torch.from_numpy(rows).to(device)
+            self._shares[here, columns[number]] = own._shares * weight
+            self._shares[here, router.first + number] = weight
+            self._offsets[columns[number]] = own._offsets
+            if own.chances is not None:  # drawn more often in place of counting more
+                drawn[rows] = own.chances.numpy() * weight
+                self._shares[here] /= weight
+        self.chances = torch.from_numpy(drawn) if config.imbalance == "sampler" else None
 
     def validation(self, logits: Tensor, labels: Tensor) -> float:
         """Mean of the losses of tasks and router; (N, W) logits on the CPU, for ties."""
         numbers = torch.from_numpy(task_numbers(labels.numpy(), self._tasks))
-        losses = [float(self._router_loss(logits, numbers))]
-        for objective, columns in zip(self._each, self._columns, strict=True):
+        each = F.cross_entropy(logits[:, self._blocks[-1]], numbers, reduction="none")
+        present = [number for number in range(len(self._tasks)) if (numbers == number).any()]
+        losses = [float(np.mean([float(each[numbers == number].mean()) for number in present]))]
+        for objective, columns in zip(self._each, self._blocks, strict=False):
             rows = (labels >= columns.start) & (labels < columns.stop)
             own = logits[rows][:, columns]
             losses.append(objective.validation(own, labels[rows] - columns.start))
         return float(np.mean(losses))
-
-    def _router_loss(self, logits: Tensor, numbers: Tensor) -> Tensor:
-        """Cross-entropy of (N, W) logits against (N,) numbers of tasks."""
-        weights = self._weights.to(logits.device)
-        return F.cross_entropy(logits[:, self._router], numbers, weights)
-
-
-class _OneTask:
-    """A model that knows the columns of one task only."""
-
-    def __init__(self, model: ScanModel, columns: slice) -> None:
-        self._model, self._columns = model, columns
-
-    def classify(self, learnt: Tensor) -> Tensor:
-        """(N, D) learnt parts → (N, K) logits of the task."""
-        return self._model.classify(learnt)[:, self._columns]
-
-    def __getattr__(self, name: str) -> Any:
-        return getattr(self._model, name)
 
 
 def make_objective(

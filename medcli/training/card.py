@@ -70,6 +70,62 @@ given to one of the tasks, also one that belongs to none: whether it looks like 
 task is what the flag says."""
 
 
+_ADAPTED = """\
+# {title}
+
+Adapted by medcli {medcli} on {created}. **Research use, not a medical device.**{synthetic}
+
+The statistics of batch normalisation were measured on {scans} unlabelled scans ({slices} slices,
+{source}) and take the place of those of the training part. The mean of a channel moved by
+{shift:.2f} of its deviations on average. No weight was changed.
+
+| | |
+|---|---|
+| fingerprint | `{fingerprint}` |
+| made from | `{before}`, trained on {trained_on} |
+| network | {arch}, {aggregator} over slices |
+| ONNX graph | differs from torch by at most {onnx_difference:.1e} |
+
+## Numbers
+
+None: nothing was measured after the change, and the numbers of `{before}` are not those of this
+model. Measure it on labelled scans of the new site, `medcli evaluate MODEL DATA`, beside the old
+one: whether it became better is not known before.
+
+## Not refitted
+
+Threshold, temperature and label sets are those that `{before}` got on its own validation part;
+they may not fit the new site. What is out of distribution is still held against the scans that
+taught the model, so scans of the new site may be flagged. A gallery made with `{before}` refuses
+this model: build it again.
+
+The scans should be as mixed as those that the model will see. Where one class is more frequent
+among them than in training, the statistics take part of that difference for one of the scanner.
+"""
+
+
+def adapted_card(package: ModelPackage) -> str:
+    """The card of a model that was adapted, as Markdown, from what `model.json` holds."""
+    provenance, last = package.provenance, package.provenance["adaptations"][-1]
+    synthetic = "\n\n**Trained on generated pictures: it says nothing about a patient.**"
+    return _ADAPTED.format(
+        title=_title(package),
+        medcli=last["versions"]["medcli"],
+        created=package.created[:10],
+        synthetic=synthetic if package.synthetic else "",
+        scans=last["scans"],
+        slices=last["slices"],
+        source=last["source"] or "source not named",
+        shift=last["shift"],
+        fingerprint=package.fingerprint,
+        before=last["from"],
+        trained_on=provenance.get("source", "data not named"),
+        arch=package.model.arch,
+        aggregator=package.model.aggregator,
+        onnx_difference=last["onnx_difference"],
+    )
+
+
 def model_card(package: ModelPackage) -> str:
     """The card as Markdown, from what `model.json` holds."""
     provenance = package.provenance
@@ -185,6 +241,10 @@ def _metric_rows(metrics: Any) -> list[str]:
         f"{_number(baseline['auroc'])}{_interval(baseline['auroc_ci'])} |"
         for name, baseline in metrics["baselines"].items()
         if not name.startswith("perceptron")
+    ]
+    rows += [
+        f"| site {name}: auroc | {_number(site['auroc'])}{_interval(site['auroc_ci'])} |"
+        for name, site in (metrics["per_site"] or {}).items()
     ]
     if metrics["label_sets"] is None:
         flagged = _number(metrics["out_of_distribution"])

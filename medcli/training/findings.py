@@ -13,6 +13,7 @@ from torch.nn import functional as F
 
 from medcli.config import Calibration, TrainConfig
 from medcli.data.arrays import ScanArrays
+from medcli.data.mixing import Mixing
 from medcli.evaluation.calibration import fit_platt, sigmoid
 from medcli.evaluation.findings import finding_baselines, finding_metrics
 from medcli.evaluation.thresholds import youden_threshold
@@ -20,6 +21,7 @@ from medcli.imaging.preprocess import sample_slices
 from medcli.models.scan_model import ScanModel, ScanOutput
 from medcli.records import Case, Task
 from medcli.training.calibrating import REFERENCE_SCANS, unit_images
+from medcli.training.losses import Target
 
 HEAVIEST = 20.0  # weight of a scan that has a finding; rarer ones than 1 in 21 weigh no more
 
@@ -37,21 +39,32 @@ class FindingsObjective:
 
     def __init__(self, config: TrainConfig, train: ScanArrays, device: torch.device) -> None:
         self._config = config
+        self.chances = None
+        self._labels = torch.from_numpy(train.labels).float().to(device)
         with_it = torch.from_numpy(train.labels).float().sum(dim=0)
         weights = (len(train.labels) - with_it) / with_it.clamp(min=1)
         self._weights = weights.clamp(max=HEAVIEST).to(device)
+
+    def target(self, batch: np.ndarray, mixing: Mixing | None = None) -> Target:
+        """(N, F) what the scans numbered in `batch` have, mixed where they were mixed."""
+        labels = self._labels[torch.from_numpy(batch).to(self._labels.device)]
+        if mixing is None:
+            return Target(labels, labels)
+        own = mixing.shares[:, None]
+        return Target(labels, own * labels + (1 - own) * labels[mixing.partners])
 
     def __call__(
         self,
         model: ScanModel,
         output: ScanOutput,
         features: Tensor,
-        labels: Tensor,
+        target: Target,
         lengths: list[int],
     ) -> Tensor:
-        """The loss to go down; (T, F) slice features, (N, F) labels, T = sum(lengths)."""
+        """The loss to go down; (T, F) slice features, T = sum(lengths)."""
+        labels = target.shares
         loss = self._loss(output.logits, labels).mean()
-        if not self._config.slice_loss or max(lengths) == 1:
+        if not self._config.slice_loss or max(lengths) == 1 or model.aggregator is None:
             return loss
         repeats = torch.tensor(lengths, device=labels.device)
         logits = model.classify(model.project(model.aggregator.single(features)))
@@ -102,6 +115,7 @@ def measure_findings(
     logits: np.ndarray,
     cases: Sequence[Case],
     seed: int,
+    sites: Sequence[str | None] | None = None,
 ) -> dict[str, Any]:
     """The numbers of a held-out part, and what thumbnails and histograms alone reach there.
 
@@ -116,6 +130,7 @@ def measure_findings(
         findings=task.classes,
         thresholds=task.thresholds,
         patients=patients,
+        sites=sites,
         seed=seed,
     )
     known = train.select(sample_slices(len(train.labels), REFERENCE_SCANS))

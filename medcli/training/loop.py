@@ -14,12 +14,13 @@ import torch
 from medcli.config import PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.augment import augment
+from medcli.data.mixing import mix
 from medcli.errors import MedcliError
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
 from medcli.training.batches import batches, standardise, to_tensors
 from medcli.training.by_task import augmentation_of, make_objective, mean_auroc
-from medcli.training.optimizers import make_optimizer, warmup_cosine
+from medcli.training.optimizers import make_optimizer, set_rate, warmup_cosine
 from medcli.training.prediction import predict_logits
 
 
@@ -58,7 +59,7 @@ def fit(
     on_batch: Callable[[int, float, float], None] = lambda epoch, done, loss: None,
     on_epoch: Callable[[Epoch], None] = lambda epoch: None,
 ) -> Fit:
-    """Train `model` with AdamW and keep the weights of the best validation AUROC.
+    """Train `model` and keep the weights of the best validation AUROC.
 
     The learning rate warms up linearly and falls as a cosine; the weights that are
     validated and kept are an exponential moving average. Where AUROC ties, the
@@ -89,22 +90,24 @@ def fit(
     for epoch in range(1, config.epochs + 1):
         model.train()
         losses = []
-        for index, batch in enumerate(batches(train, config.batch_slices, generator)):
+        drawn = batches(train, config.batch_slices, generator, objective.chances)
+        for index, batch in enumerate(drawn):
             progress = step / total
             if config.minutes is not None and config.follow_clock:
                 progress = max(progress, (time.monotonic() - start) / (60 * config.minutes))
             rate = config.learning_rate * warmup_cosine(progress, config.warmup)
-            for group in optimizer.param_groups:
-                group["lr"] = rate
-            images, labels = to_tensors(train, batch, device)
+            set_rate(optimizer, rate)
+            images, _ = to_tensors(train, batch, device)
             lengths = train.lengths[batch].tolist()
-            kind = augmentation_of(config, labels, tasks)
+            kind = augmentation_of(config, train.labels[batch], tasks)
             images = augment(images, lengths, kind, generator)
+            images, mixing = mix(images, lengths, config.mixup, generator)
+            target = objective.target(batch, mixing)
             # Only the backbone runs in bfloat16: unit vectors and logits need the digits.
             with torch.autocast(device.type, torch.bfloat16, enabled=config.bf16):
                 features = model.encode(standardise(images, preprocess))
             output = model.aggregate_ragged(features, lengths)
-            loss = objective(model, output, features.learnt, labels, lengths)
+            loss = objective(model, output, features.learnt, target, lengths)
             if not torch.isfinite(loss):
                 raise _not_a_number(f"in epoch {epoch}, batch {index + 1}")
             optimizer.zero_grad(set_to_none=True)

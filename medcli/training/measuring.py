@@ -9,8 +9,9 @@ from typing import Any
 import numpy as np
 from torch import Tensor
 
-from medcli.config import Calibration
+from medcli.config import Calibration, TrainConfig
 from medcli.data.arrays import ScanArrays
+from medcli.data.domains import sites_of
 from medcli.data.splits import Split
 from medcli.evaluation.calibration import fit_temperature
 from medcli.evaluation.intervals import patient_bootstrap, patient_groups, weighted_mean
@@ -67,7 +68,7 @@ def measure_run(
     tasks: Sequence[Task],
     arrays: Mapping[str, ScanArrays],
     split: Split,
-    seed: int,
+    config: TrainConfig,
     predict: Predict,
 ) -> Measured:
     """Threshold and calibration from the validation part, numbers from the test part.
@@ -89,7 +90,7 @@ def measure_run(
         references[task.name] = reference = reference_scans(train, own_val.scans)
         metrics[task.name] = {
             "split": name,
-            **_numbers(task, calibration, train, own, seed, predict),
+            **_numbers(task, calibration, train, own, config, predict),
             "out_of_distribution": flagged_share(reference, own.scans),
         }
     router = make_router(tasks)
@@ -101,7 +102,7 @@ def measure_run(
             task_numbers(val.scans.labels, tasks), val.logits[:, router.columns]
         ),
     )
-    routed = _router_metrics(router, held_out, tasks, seed)
+    routed = _router_metrics(router, held_out, tasks, config.seed)
     whole = {"split": name, "tasks": metrics, "router": routed}
     return Measured(tuple(heads), router, references, whole)
 
@@ -111,14 +112,19 @@ def _numbers(
     calibration: Calibration,
     train: ScanArrays,
     own: _Part,
-    seed: int,
+    config: TrainConfig,
     predict: Predict,
 ) -> dict[str, Any]:
     """The metrics of one task on its held-out scans, with the baselines beside them."""
+    sites = sites_of(own.cases, config.domain)
     if task.multi_label:
-        return measure_findings(task, calibration, train, own.scans, own.logits, own.cases, seed)
-    metrics = measure(task, calibration, own.scans.labels, own.logits, own.cases, seed)
-    return {**metrics, "baselines": _baselines(task, train, own, seed, predict)}
+        return measure_findings(
+            *(task, calibration, train, own.scans, own.logits, own.cases, config.seed), sites=sites
+        )
+    metrics = measure(
+        *(task, calibration, own.scans.labels, own.logits, own.cases, config.seed), sites=sites
+    )
+    return {**metrics, "baselines": _baselines(task, train, own, config.seed, predict)}
 
 
 def _baselines(

@@ -24,6 +24,7 @@ from torch import Tensor
 from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.audit import identical_pixels
+from medcli.data.domains import check_domain, with_domains
 from medcli.data.sources import DataSet
 from medcli.data.splits import PARTS, Split, SplitRow
 from medcli.errors import ManifestError
@@ -67,6 +68,12 @@ from medcli.training.gather import (
 )
 from medcli.training.loop import Epoch, Fit, fit
 from medcli.training.measuring import Measured, measure_run
+from medcli.training.settings import (
+    ObjectiveRequest,
+    check_objective,
+    choose_objective,
+    describe_objective,
+)
 from medcli.training.start import begin
 from medcli.training.tasks import (
     cases_of,
@@ -114,6 +121,7 @@ class TrainRequest:
     device: str = "auto"
     weights: str | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveRequest = field(default_factory=ObjectiveRequest)
 
 
 @dataclass(frozen=True, slots=True)
@@ -148,6 +156,7 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
     OutputExistsError, StorageError : the run folder cannot be written
     """
     events = events or TrainEvents()
+    check_objective(request.objective)
     if request.output is not None:
         check_target(request.output, overwrite=request.overwrite, replaceable=is_replaceable)
     start = None
@@ -180,7 +189,7 @@ def train(request: TrainRequest, events: TrainEvents | None = None) -> ModelPack
     )
     events.stage("measuring the held-out part")
     measured = measure_run(
-        data.tasks, data.arrays, data.split, data.train.seed, partial(_predict, data, fitted)
+        data.tasks, data.arrays, data.split, data.train, partial(_predict, data, fitted)
     )
     events.stage("exporting and checking the ONNX graph")
     return _write(request, data, fitted, measured)
@@ -202,6 +211,9 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         facts = [look_at(cases_of(cases, task, tasks)) for task in tasks]
         preprocess = choose_shared_preprocess(facts, names, device, request.size)
         whole = request.model.arch in VOLUMES
+        objective = request.objective
+        if objective.domain is not None:
+            objective = replace(objective, domain=check_domain(cases, objective.domain))
         read = read_cases(
             cases,
             preprocess,
@@ -213,6 +225,10 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
         read = told_apart(read)
     split = _split(read, tasks, request.seed, events)
     arrays = part_arrays(read, split, *tasks)
+    if objective.domain is not None:
+        arrays, warnings = with_domains(arrays, split, objective.domain)
+        for message in warnings:
+            events.warn(message)
     mean, std = arrays["train"].statistics()
     settings = choose_training(
         DataFacts.joined(facts),
@@ -228,6 +244,8 @@ def _prepare(request: TrainRequest, events: TrainEvents) -> _Data:
     if len(tasks) > 1:
         each = tuple(map(choose_augmentation, facts, names))
         settings = replace(settings, augmentations=each)
+    pretrained = request.weights is not None
+    settings = choose_objective(settings, objective, arrays["train"], tasks, pretrained=pretrained)
     plan = _plan(request.model, preprocess.size, settings, device)
     events.ready(split_rows(split, tasks), plan, settings.epochs)
     return _Data(
@@ -250,6 +268,7 @@ def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.devi
         f"{model.network} on {device.type}, {size} px, "
         f"{config.epochs} epochs{limit}, augmentation for "
         + ", ".join(dict.fromkeys(config.augmentations or (config.augmentation,)))
+        + f", {describe_objective(config)}"
     )
 
 

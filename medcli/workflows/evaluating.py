@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medcli.data.domains import sites_of
 from medcli.data.findings import indicator
 from medcli.data.sources import load_cases
 from medcli.errors import LeakageError, ManifestError, ScanError
@@ -262,7 +263,7 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
         [[row.prediction.probabilities[name] for name in task.classes] for row in rows]
     )
     patients = [row.patient_id for row in rows]
-    sites = [row.case.columns.get("site") for row in rows]
+    domain = package.provenance.get("train", {}).get("domain")
     baselines: dict[str, Any] = {"majority": majority_baseline(labels)}
     if task.positive is not None:
         is_positive = labels == task.classes.index(task.positive)
@@ -277,7 +278,7 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
             positive=task.positive,
             threshold=task.threshold,
             patients=patients,
-            sites=sites if any(sites) else None,
+            sites=sites_of([row.case for row in rows], domain),
             seed=seed,
         ),
         "label_sets": _label_sets(package, rows, labels, seed),

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pytest
@@ -59,24 +60,36 @@ def test_a_label_says_which_task_a_scan_belongs_to() -> None:
     np.testing.assert_array_equal(own.images, scans().select(rows).images)
 
 
-def gradients(batch: ScanArrays) -> torch.Tensor:
-    """(W,) size of the gradient of each column of the head for the loss of `batch`."""
+def gradients(rows: np.ndarray, config: TrainConfig) -> torch.Tensor:
+    """(W,) size of the gradient of each column of the head for the loss of some scans."""
+    batch = scans().select(rows)
     torch.manual_seed(0)
-    config = ModelConfig(arch="cnn_lrn", embedding_dim=8, dropout=0.0)
-    model = ScanModel(config, 1, SIZE, head_width(TASKS))
-    objective = TasksObjective(TrainConfig(), scans(), TASKS, CPU)
+    small = ModelConfig(arch="cnn_lrn", embedding_dim=8, dropout=0.0)
+    model = ScanModel(small, 1, SIZE, head_width(TASKS))
+    objective = TasksObjective(config, scans(), TASKS, CPU)
     lengths = batch.lengths.tolist()
     features = model.encode(torch.from_numpy(batch.images).float() / 255)
     output = model.aggregate_ragged(features, lengths)
-    objective(model, output, features.learnt, torch.from_numpy(batch.labels), lengths).backward()
+    objective(model, output, features.learnt, objective.target(rows), lengths).backward()
     assert model.head.weight.grad is not None
     return model.head.weight.grad.abs().sum(dim=1)
 
 
+@pytest.mark.parametrize(
+    "asked",
+    [
+        {},
+        {"imbalance": "focal"},
+        {"imbalance": "sampler", "label_smoothing": 0.2},
+        {"imbalance": "logit-adjust"},
+        {"imbalance": "none", "robust_loss": "gce"},
+    ],
+    ids=str,
+)
 @pytest.mark.parametrize("task", range(3))
-def test_a_scan_does_not_touch_the_columns_of_other_tasks(task: int) -> None:
+def test_a_scan_does_not_touch_the_columns_of_other_tasks(task: int, asked: Any) -> None:
     rows = np.flatnonzero(np.array(NUMBERS) == task)
-    touched = gradients(scans().select(rows)) > 0
+    touched = gradients(rows, TrainConfig(**asked)) > 0
     expected = torch.zeros(head_width(TASKS), dtype=torch.bool)
     expected[column_ranges(TASKS)[task]] = True
     expected[7:] = True  # the router is asked about every scan
@@ -95,12 +108,13 @@ def test_the_loss_is_the_mean_of_the_tasks_and_of_the_router_by_hand() -> None:
     output = model.aggregate_ragged(features, batch.lengths.tolist())
     objective = TasksObjective(config, batch, tasks, CPU)
     given = torch.from_numpy(batch.labels)
-    loss = objective(model, output, features.learnt, given, batch.lengths.tolist())
+    target = objective.target(np.arange(len(given)))
+    loss = objective(model, output, features.learnt, target, batch.lengths.tolist())
     first = F.cross_entropy(output.logits[:2, :2], given[:2])
     second = F.cross_entropy(output.logits[2:, 2:4], given[2:] - 2)
     each = F.cross_entropy(output.logits[:, 4:], torch.tensor([0] * 2 + [1] * 6), reduction="none")
     router = (each[:2].mean() + each[2:].mean()) / 2
-    torch.testing.assert_close(loss, (first + second) / 2 + router)
+    torch.testing.assert_close(loss, ((first + second) / 2 + router) / 2)
     mean = np.mean([first.item(), second.item(), router.item()])
     assert objective.validation(output.logits.detach(), given) == pytest.approx(mean, rel=1e-5)
 
@@ -126,11 +140,10 @@ def test_the_auroc_is_the_mean_of_the_tasks_and_the_router() -> None:
 
 
 def test_each_task_is_augmented_in_its_own_way() -> None:
-    labels = torch.from_numpy(LABELS)
     config = TrainConfig(augmentation="grey")
-    assert augmentation_of(config, labels, TASKS) == "grey"
+    assert augmentation_of(config, LABELS, TASKS) == "grey"
     config = replace(config, augmentations=("ct", "radiograph", "none"))
-    kinds = augmentation_of(config, labels, TASKS)
+    kinds = augmentation_of(config, LABELS, TASKS)
     assert kinds == [("ct", "radiograph", "none")[number] for number in NUMBERS]
 
 
