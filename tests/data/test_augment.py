@@ -163,3 +163,20 @@ def test_the_blur_keeps_the_sum_of_what_lies_inside(
     row = torch.tensor([0.25, 0.5, 0.25])
     torch.testing.assert_close(blurred[0, 0, 3:6, 3:6], torch.outer(row, row))
     torch.testing.assert_close(blurred.sum(), torch.tensor(1.0))
+
+
+def test_scans_of_several_kinds_change_each_in_its_own_way() -> None:
+    images = pictures(6, channels=3)
+    before = images.clone()
+    changed = augment(images, [2, 1, 2, 1], ["none", "ct", "none", "radiograph"], seeded())
+    assert torch.equal(images, before)
+    assert torch.equal(changed[[0, 1, 3, 4]], images[[0, 1, 3, 4]])
+    generator = seeded()
+    torch.testing.assert_close(changed[2:3], augment(images[2:3], [1], "ct", generator))
+    torch.testing.assert_close(changed[5:], augment(images[5:], [1], "radiograph", generator))
+
+
+def test_one_kind_for_each_scan_is_the_kind_for_all() -> None:
+    images = pictures(3)
+    each = augment(images, [1, 2], ["colour", "colour"], seeded())
+    assert torch.equal(each, augment(images, [1, 2], "colour", seeded()))
