@@ -381,10 +381,11 @@ def _heads(values: Mapping[str, Any]) -> tuple[Head, ...]:
 
 def _task(values: Mapping[str, Any]) -> Task:
     """A task as `model.json` holds it."""
+    name, classes = values["name"], tuple(values["classes"])
     thresholds = values.get("thresholds")
     return Task(
-        values["name"],
-        tuple(values["classes"]),
+        name,
+        classes,
         values.get("positive"),
         values.get("threshold"),
         multi_label=bool(values.get("multi_label", False)),

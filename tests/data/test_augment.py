@@ -203,3 +203,20 @@ def test_every_modality_gets_intensity_and_scanner_variation(kind: Augmentation)
     if kind != "ct":  # a CT has its unit, and a masked nodule no blurred rim
         assert recipe.gamma > 1
         assert recipe.blur
+
+
+def test_scans_of_several_kinds_change_each_in_its_own_way() -> None:
+    images = pictures(6, channels=3)
+    before = images.clone()
+    changed = augment(images, [2, 1, 2, 1], ["none", "ct", "none", "radiograph"], seeded())
+    assert torch.equal(images, before)
+    assert torch.equal(changed[[0, 1, 3, 4]], images[[0, 1, 3, 4]])
+    generator = seeded()
+    torch.testing.assert_close(changed[2:3], augment(images[2:3], [1], "ct", generator))
+    torch.testing.assert_close(changed[5:], augment(images[5:], [1], "radiograph", generator))
+
+
+def test_one_kind_for_each_scan_is_the_kind_for_all() -> None:
+    images = pictures(3)
+    each = augment(images, [1, 2], ["colour", "colour"], seeded())
+    assert torch.equal(each, augment(images, [1, 2], "colour", seeded()))
