@@ -27,8 +27,10 @@ if TYPE_CHECKING:
     from medcli.models.package import load_package
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
+    from medcli.training.adapting import Adaptation, adapt
     from medcli.training.folds import cross_validate
     from medcli.training.run import TrainRequest, resume_training, train
+    from medcli.training.settings import ObjectiveRequest
     from medcli.workflows.auditing import Audit, audit
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from medcli.workflows.searching import open_gallery, search_scans
 
 _HOMES = {
+    "Adaptation": "medcli.training.adapting",
     "Audit": "medcli.workflows.auditing",
     "Case": "medcli.records",
     "Check": "medcli.data.check",
@@ -49,6 +52,7 @@ _HOMES = {
     "Hit": "medcli.records",
     "Inspection": "medcli.imaging.inspection",
     "MedcliError": "medcli.errors",
+    "ObjectiveRequest": "medcli.training.settings",
     "Prediction": "medcli.records",
     "Predictor": "medcli.inference.predictor",
     "Preview": "medcli.workflows.previewing",
@@ -56,6 +60,7 @@ _HOMES = {
     "Scan": "medcli.records",
     "SearchResult": "medcli.records",
     "TrainRequest": "medcli.training.run",
+    "adapt": "medcli.training.adapting",
     "add_to_gallery": "medcli.workflows.indexing",
     "audit": "medcli.workflows.auditing",
     "build_gallery": "medcli.workflows.indexing",
@@ -85,6 +90,7 @@ _HOMES = {
 }
 
 __all__ = [
+    "Adaptation",
     "Audit",
     "Case",
     "Check",
@@ -94,6 +100,7 @@ __all__ = [
     "Hit",
     "Inspection",
     "MedcliError",
+    "ObjectiveRequest",
     "Prediction",
     "Predictor",
     "Preview",
@@ -101,6 +108,7 @@ __all__ = [
     "Scan",
     "SearchResult",
     "TrainRequest",
+    "adapt",
     "add_to_gallery",
     "audit",
     "build_gallery",

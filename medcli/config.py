@@ -15,6 +15,10 @@ Window = tuple[float, float]
 NO_AGGREGATOR = "none"
 """Stands for the aggregator of a network that sees the slices of a scan together."""
 Augmentation = Literal["none", "ct", "radiograph", "colour", "grey"]
+Optimizer = Literal["adamw", "adam", "sgd"]
+Imbalance = Literal["none", "weights", "sampler", "focal", "logit-adjust"]
+RobustLoss = Literal["none", "gce", "symmetric"]
+MetricLoss = Literal["none", "supcon", "proxy"]
 
 
 class JsonConfig:
@@ -138,9 +142,16 @@ class TrainConfig(JsonConfig):
     patience : epochs without a better validation AUROC before stopping
     batch_slices : slices in a batch (a batch holds whole scans)
     learning_rate : peak of the cosine schedule
+    backbone_rate : share of the learning rate that the backbone gets
     slice_loss : weight of the loss that asks each slice alone for the scan's class
+    augmentations : one for each of several tasks; empty: `augmentation` for all scans
     bf16 : bfloat16 autocast of the backbone
     fp16 : float16 autocast of the backbone and a scaled loss, on a GPU without bfloat16
+    mixup : both parameters of the Beta distribution that scans are mixed by; 0: not mixed
+    imbalance : what evens out that classes differ in size
+    robust_loss : what takes the place of cross-entropy where labels are noisy
+    metric_loss : what draws embeddings of a class together, with the weight `metric_weight`
+    domain : column of the manifest whose values count the same; None: each scan does
     """
 
     epochs: int = 20
@@ -157,10 +168,19 @@ class TrainConfig(JsonConfig):
     gradient_clip: float = 1.0
     ema: float = 0.99
     augmentation: Augmentation = "grey"
+    augmentations: tuple[Augmentation, ...] = ()
     bf16: bool = False
     fp16: bool = False
     test_fraction: float = 0.15
     val_fraction: float = 0.15
+    optimizer: Optimizer = "adamw"
+    backbone_rate: float = 1.0
+    mixup: float = 0.0
+    imbalance: Imbalance = "weights"
+    robust_loss: RobustLoss = "none"
+    metric_loss: MetricLoss = "none"
+    metric_weight: float = 0.0
+    domain: str | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -173,14 +193,20 @@ class Calibration(JsonConfig):
     coverage : share of the scans of each class whose label set is to hold it
     label_set_levels : per class, the probability from which it stands in a label set;
         None: no label sets
+    platt : per finding (scale, offset), where a scan may have several: its probability is
+        sigmoid(scale · logit + offset)
     """
 
     temperature: float = 1.0
     coverage: float = 0.9
     label_set_levels: tuple[float, ...] | None = None
+    platt: tuple[tuple[float, float], ...] | None = None
 
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature: {self.temperature} is not above 0")
         if not all(0 <= level <= 1 for level in self.label_set_levels or ()):
             raise ValueError("label_set_levels: a level is no probability")
+        for pair in self.platt or ():
+            if len(pair) != 2 or not all(map(math.isfinite, pair)) or pair[0] < 0:
+                raise ValueError(f"platt: {pair!r} is no scale and offset")

@@ -145,13 +145,16 @@ class Task:
     """A classification task of a model: its classes and how its answer is read.
 
     `positive` is set for binary tasks; `threshold` is a probability of the
-    positive class, fixed on the validation part.
+    positive class, fixed on the validation part. With `multi_label` the classes are findings:
+    a scan has none, one or several, and each has a threshold of its own in `thresholds`.
     """
 
     name: str
     classes: tuple[str, ...]
     positive: str | None = None
     threshold: float | None = None
+    multi_label: bool = False
+    thresholds: tuple[float, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,14 +164,14 @@ class Embedding:
     Parameters
     ----------
     vector : (D,) unit length, the scan
-    logits : (K,) of the task
+    logits : (W,) of all tasks, then the router's
     slice_vectors : (M, D) unit length; empty for a scan of one slice, whose slice
         vector is `vector`. CT slices appear once for each window they are indexed in
     slice_numbers : (M,) int, position of each row in array order
     slice_views : (M,) what the slice was rendered with: "model", "own", "-600/1500" …
     attention : (S',) weights over the sampled slices, summing to 1
-    ood_score : how far the scan lies from the training scans, 1 at the limit; None where
-        the model does not know
+    ood_score : how far the scan lies from the training scans of the task that answers, 1 at
+        the limit; None where the model does not know
     """
 
     vector: np.ndarray
@@ -187,15 +190,18 @@ class Prediction:
     `label_set` holds the classes that are compatible with the scan at the model's stated
     coverage; the answer is `uncertain` unless it holds exactly one. `ood_score` is 1 at the
     limit beyond which a scan is `out_of_distribution`. All None where the model was not
-    calibrated for it.
+    calibrated for it. `task_probabilities` is what the router of a model of several tasks
+    says, whether it or the user picked `task`; None for a model of one. Where a scan may have
+    several findings `labels` are those that reach their thresholds, and `label` is the
+    likeliest of these; it and its `probability` are None where there is none.
     """
 
     path: str
     scan_id: str
     files: tuple[str, ...]
     task: str
-    label: str
-    probability: float
+    label: str | None
+    probability: float | None
     probabilities: Mapping[str, float]
     positive: str | None
     model: str
@@ -206,6 +212,8 @@ class Prediction:
     warnings: tuple[ScanWarning, ...] = ()
     status: Literal["ok"] = "ok"
     label_set: tuple[str, ...] | None = None
+    task_probabilities: Mapping[str, float] | None = None
+    labels: tuple[str, ...] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -14,13 +14,14 @@ import pytest
 
 from medcli.config import Calibration, ModelConfig, PreprocessConfig
 from medcli.evaluation.out_of_distribution import Reference
+from medcli.models.heads import Head
 from medcli.models.package import (
     CARD,
     GRAPH,
     WEIGHTS,
     ModelPackage,
     finish_package,
-    save_reference,
+    save_references,
     seal,
 )
 from medcli.records import Task
@@ -113,12 +114,12 @@ def make_package() -> Callable[..., ModelPackage]:
         (folder / GRAPH).write_bytes(cell_graph(weights.astype(np.float32)))
         (folder / WEIGHTS).write_bytes(weights.tobytes())
         (folder / CARD).write_text("Made for a test.\n")
+        known = Task(task, tuple(classes), classes[-1] if len(classes) == 2 else None, 0.5)
         package = finish_package(
             folder,
-            task=Task(task, tuple(classes), classes[-1] if len(classes) == 2 else None, 0.5),
+            heads=[Head(known, calibration or Calibration())],
             preprocess=PreprocessConfig(size=SIDE),
             model=ModelConfig(embedding_dim=DIM, layout_grid=0),
-            calibration=calibration,
             synthetic=synthetic,
             created=created,
             patient_salt="00" * 16,
@@ -126,7 +127,7 @@ def make_package() -> Callable[..., ModelPackage]:
             metrics={"split": "test", "auroc": None, "accuracy": None},
         )
         if reference is not None:
-            save_reference(folder, reference)
+            save_references(folder, {task: reference})
         seal(folder)
         return package
 

@@ -7,6 +7,7 @@ from typing import Annotated
 
 import typer
 
+from medcli.cli.adapt import adapt
 from medcli.cli.classify import classify
 from medcli.cli.data import app as data_app
 from medcli.cli.demo import demo
@@ -37,6 +38,7 @@ app.command(rich_help_panel="Models")(classify)
 app.command(rich_help_panel="Models")(explain)
 app.command(rich_help_panel="Models")(report)
 app.add_typer(models_app, name="models", rich_help_panel="Models")
+app.command(rich_help_panel="Models")(adapt)
 app.add_typer(index_app, name="index", rich_help_panel="Archive")
 app.command(rich_help_panel="Archive")(search)
 app.command(rich_help_panel="Data")(inspect)

@@ -59,7 +59,8 @@ def classify(
 ) -> None:
     """Predict the class of each scan.
 
-    Without --model the newest run answers. A bad file is named and the others go on.
+    Without --model the newest run answers. Of a model of several tasks --task picks one, else
+    its router does for each scan. A bad file is named and the others go on.
 
     Example: medcli classify chest.dcm series/ --json
     """
@@ -78,6 +79,8 @@ def classify(
         loading = side.submit(lambda: Predictor(load_package(folder)))
         cases = found_scans(scans, names, time_point)
         predictor = loading.result()
+    if task is not None:
+        predictor = predictor.for_task(task)
     describe_model(predictor.package, names)
     results = []
     with counting("classifying", beside_data=as_json) as on_scan:
@@ -92,7 +95,7 @@ def classify(
     if predictions and not as_json:
         print_table(prediction_table(predictions, names))
     if csv is not None:
-        write_csv(csv, [csv_row(result, predictor.package.task, names) for result in results])
+        write_csv(csv, [csv_row(result, predictor.package.tasks, names) for result in results])
         say("wrote the CSV" if names.hide else f"wrote {csv}")
     failures = [result for result in results if isinstance(result, Failure)]
     raise typer.Exit(exit_status(failures, len(predictions)))
@@ -101,9 +104,14 @@ def classify(
 def describe_model(package: ModelPackage, names: Names) -> None:
     """Say which model answers, and whether it knows generated pictures only."""
     name = "" if names.hide else f"{package.path.absolute().name}, "
-    note(f"model {name}task {package.task.name}, fingerprint {package.fingerprint}")
+    tasks = f"task {package.task_names}"
+    if len(package.heads) > 1:
+        tasks = f"tasks {package.task_names} (the router picks; --task names one)"
+    note(f"model {name}{tasks}, fingerprint {package.fingerprint}")
     if package.synthetic:
         warn("synthetic: this model knows generated pictures only")
+    if package.provenance.get("adaptations"):
+        note("adapted to another site; threshold and calibration are those from before")
 
 
 def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any]:
@@ -113,7 +121,9 @@ def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any
     return {
         **common_json(result.path, result.scan_id, result.files, result.warnings, names),
         "task": result.task,
+        "task_probabilities": plain(result.task_probabilities),
         "label": result.label,
+        "labels": plain(result.labels),
         "probability": result.probability,
         "probabilities": plain(result.probabilities),
         "positive": result.positive,
@@ -126,16 +136,23 @@ def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any
     }
 
 
-def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str, Any]:
-    """One line of the CSV; every input has one."""
+def csv_row(result: Prediction | Failure, tasks: Sequence[Task], names: Names) -> dict[str, Any]:
+    """One line of the CSV; every input has one, with the columns of all `tasks`."""
+    columns = {
+        (task.name, name): f"p_{name}" if len(tasks) == 1 else f"p_{task.name}_{name}"
+        for task in tasks
+        for name in task.classes
+    }
     row: dict[str, Any] = {
         "path": names.of(result.path),
         "scan_id": names.id_of(result.path, result.scan_id),
         "status": result.status,
-        "task": task.name,
+        "task": tasks[0].name if len(tasks) == 1 else "",
+        "task_probability": "",
         "label": "",
+        "labels": "",
         "probability": "",
-        **{f"p_{name}": "" for name in task.classes},
+        **dict.fromkeys(columns.values(), ""),
         "uncertain": "",
         "label_set": "",
         "out_of_distribution": "",
@@ -149,13 +166,19 @@ def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str,
         return {**row, "error": result.code}
     return {
         **row,
-        "label": result.label,
-        "probability": f"{result.probability:.6f}",
-        **{f"p_{name}": f"{share:.6f}" for name, share in result.probabilities.items()},
+        "task": result.task,
+        "task_probability": _fixed((result.task_probabilities or {}).get(result.task), 6),
+        "label": result.label or "",
+        "labels": "|".join(result.labels or ()),
+        "probability": _fixed(result.probability, 6),
+        **{
+            columns[result.task, name]: f"{share:.6f}"
+            for name, share in result.probabilities.items()
+        },
         "uncertain": _flag(result.uncertain),
         "label_set": "|".join(result.label_set or ()),
         "out_of_distribution": _flag(result.out_of_distribution),
-        "ood_score": "" if result.ood_score is None else f"{result.ood_score:.3f}",
+        "ood_score": _fixed(result.ood_score, 3),
         "synthetic": str(result.synthetic).lower(),
         "model": result.model,
         "warnings": " ".join(warning.code for warning in result.warnings),
@@ -163,30 +186,49 @@ def csv_row(result: Prediction | Failure, task: Task, names: Names) -> dict[str,
 
 
 def prediction_table(predictions: Sequence[Prediction], names: Names) -> Table:
-    """Scan, label and the probability of the label or of each class."""
+    """Scan, label and the probability of the label or, of few in one task, of each class."""
     from rich.table import Table
 
     from medcli.cli.console import stdout
 
     classes = list(predictions[0].probabilities)
-    columns = classes if len(classes) <= MAX_CLASS_COLUMNS else ["probability"]
+    one_task = len({result.task for result in predictions}) == 1
+    columns = classes if one_task and len(classes) <= MAX_CLASS_COLUMNS else ["probability"]
     notes = [_notes(result) for result in predictions]
+    labels = [_label(result) for result in predictions]
+    tasks = [result.task for result in predictions] if _was_routed(predictions) else []
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("scan", no_wrap=True)
+    if tasks:
+        table.add_column("task", overflow="fold")
     table.add_column("label", style="bold", overflow="fold")
     for name in columns:
         table.add_column(name, justify="right", overflow="fold")
     if any(notes):
         table.add_column("notes", overflow="fold", max_width=NOTES_WIDTH)
-    taken = max(len(name) for name in classes) + sum(max(5, len(name)) + 2 for name in columns)
+    taken = max(5, *map(len, labels)) + sum(max(5, len(name)) + 2 for name in columns)
+    taken += max((len(task) + 2 for task in tasks), default=0)
     taken += min(NOTES_WIDTH, max(map(len, notes))) + 4
-    for result, told in zip(predictions, notes, strict=True):
+    for row, (result, told) in enumerate(zip(predictions, notes, strict=True)):
         shares = result.probabilities
         values = [shares[name] for name in classes] if columns == classes else [result.probability]
-        cells = [f"{value:.3f}" for value in values]
+        cells = ["–" if value is None else f"{value:.3f}" for value in values]
         scan = shorten(names.of(result.path), max(24, stdout().width - taken))
-        table.add_row(scan, result.label, *cells, *([told] if any(notes) else []))
+        told_task = [tasks[row]] if tasks else []
+        table.add_row(scan, *told_task, labels[row], *cells, *([told] if any(notes) else []))
     return table
+
+
+def _label(result: Prediction) -> str:
+    """The class, or every finding that is there."""
+    if result.labels is None:
+        return result.label or ""
+    return ", ".join(result.labels) or "no finding"
+
+
+def _was_routed(predictions: Sequence[Prediction]) -> bool:
+    """Whether the task of each scan is worth a column."""
+    return any(result.task_probabilities is not None for result in predictions)
 
 
 def _notes(result: Prediction) -> str:
@@ -194,6 +236,11 @@ def _notes(result: Prediction) -> str:
     codes = sorted({warning.code for warning in result.warnings})
     doubts = {"uncertain": result.uncertain, "out of distribution": result.out_of_distribution}
     return ", ".join([*(name for name, holds in doubts.items() if holds), *codes])
+
+
+def _fixed(value: float | None, digits: int) -> str:
+    """A number in a CSV; empty where it is unknown."""
+    return "" if value is None else f"{value:.{digits}f}"
 
 
 def _flag(value: bool | None) -> str:

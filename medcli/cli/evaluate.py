@@ -9,7 +9,7 @@ import typer
 
 from medcli.cli.classify import describe_model
 from medcli.cli.inputs import exit_status
-from medcli.cli.options import AsJson, HidePaths, Overwrite, Seed
+from medcli.cli.options import AsJson, HidePaths, Overwrite, Seed, TaskName
 from medcli.cli.output import (
     Names,
     counting,
@@ -52,6 +52,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    task: TaskName = None,
     allow_overlap: Annotated[
         bool, typer.Option("--allow-overlap", help="Also with patients of the training part.")
     ] = False,
@@ -71,7 +72,8 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled scans, with intervals over patients.
 
-    Scans of the test part count, else the model's own held-out patients, else all.
+    Scans of the test part count, else the model's own held-out patients, else all. Of a model
+    of several tasks the one counts that the data are about, or that --task names.
 
     Example: medcli evaluate runs/lung test.csv --report lung.html
     """
@@ -86,7 +88,9 @@ def evaluate(
         if gallery is not None:
             raise UsageError("--report is about a classifier, --gallery about retrieval")
         check_file(report, overwrite=overwrite)
-    predictor = Predictor(load_package(find_model(model)))
+    predictor = Predictor(load_package(find_model(model, task)))
+    if task is not None:
+        predictor = predictor.for_task(task)
     describe_model(predictor.package, names)
     with counting("evaluating") as on_scan:
         if gallery is not None:
@@ -149,6 +153,8 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
         covered = f"{number(sets['coverage'], sets['coverage_ci'])} hold the class"
         rows.append((f"label sets, {sets['target']:g}", f"{covered}, {sets['one']:.3f} hold one"))
     rows.append(("out of distribution", number(metrics["out_of_distribution"])))
+    if metrics["router_accuracy"] is not None:
+        rows.append(("given to this task", number(metrics["router_accuracy"])))
     for name, site in (metrics["per_site"] or {}).items():
         rows.append((f"site {name}", _site(site)))
     for name, baseline in metrics["baselines"].items():
@@ -156,10 +162,21 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
         if "accuracy" in baseline:
             told += f", accuracy {number(baseline['accuracy'])}"
         rows.append((f"baseline {name}", told))
+    if metrics["confusion"] is None:
+        rows.insert(3, ("every finding right", number(metrics["exact"])))
+        rows += [(name, _finding(own)) for name, own in metrics["per_class"].items()]
+        return facts_table(rows)
     for label, row in zip(metrics["classes"], metrics["confusion"], strict=True):
         told = ", ".join(f"{n} as {c}" for c, n in zip(metrics["classes"], row, strict=True))
         rows.append((f"true {label}", told))
     return facts_table(rows)
+
+
+def _finding(metrics: dict[str, Any]) -> str:
+    """The numbers of one of several findings."""
+    told = [f"{metrics['n']} scans", f"AUROC {number(metrics['auroc'], metrics['auroc_ci'])}"]
+    names = ("average_precision", "sensitivity", "specificity", "threshold")
+    return ", ".join([*told, *(f"{TITLES.get(n, n)} {number(metrics[n])}" for n in names)])
 
 
 def _site(metrics: dict[str, Any]) -> str:

@@ -6,20 +6,48 @@ import os
 import signal
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
-from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Any
 
 import typer
 
-from medcli.cli.options import AsJson, Overwrite, Seed, TaskName
+from medcli.cli.options import AsJson, Overwrite, Seed
 from medcli.cli.train_display import TrainDisplay, check_operating_point, show_run
+from medcli.cli.train_options import (
+    Aggregator,
+    AllowOverlap,
+    Arch,
+    BackboneRate,
+    Classes,
+    Data,
+    Device,
+    Domain,
+    Epochs,
+    Folds,
+    ImbalanceMode,
+    LabelSmoothing,
+    LearningRate,
+    MetricLossName,
+    MetricWeight,
+    Minutes,
+    Mixup,
+    NoCache,
+    OptimizerName,
+    Positive,
+    Resume,
+    RobustLossName,
+    RunFolder,
+    Sensitivity,
+    Size,
+    Tasks,
+    TensorBoard,
+    WeightDecay,
+    Weights,
+)
 from medcli.config import NO_AGGREGATOR
 from medcli.errors import UsageError
 from medcli.files import check_parent
 from medcli.home import runs_folder
 from medcli.models.registry import (
-    AGGREGATORS,
-    ARCHITECTURES,
     VOLUMES,
     check_network,
 )
@@ -30,114 +58,43 @@ if TYPE_CHECKING:
 
 def train(
     context: typer.Context,
-    data: Annotated[
-        list[str] | None,
-        typer.Argument(
-            metavar="DATA",
-            help="Manifest (.csv), class folders or MedMNIST .npz; without: what is here, "
-            "else generated sample data.",
-            show_default=False,
-        ),
-    ] = None,
-    task: TaskName = None,
-    output: Annotated[
-        Path | None,
-        typer.Option(
-            "--output",
-            "-o",
-            metavar="FOLDER",
-            help="The run folder; by default in the medcli home.",
-            show_default=False,
-        ),
-    ] = None,
+    data: Data = None,
+    task: Tasks = None,
+    output: RunFolder = None,
     overwrite: Overwrite = False,
-    classes: Annotated[
-        str | None,
-        typer.Option(
-            metavar="A,B,…",
-            help="Classes to keep, in this order; others are dropped.",
-            show_default=False,
-        ),
-    ] = None,
-    positive: Annotated[
-        str | None,
-        typer.Option(metavar="CLASS", help="Positive one of two classes.", show_default=False),
-    ] = None,
-    arch: Annotated[
-        str, typer.Option(metavar="NAME", help=f"Backbone: {', '.join(ARCHITECTURES)}.")
-    ] = "resnet18_half",
-    aggregator: Annotated[
-        str | None,
-        typer.Option(
-            metavar="NAME",
-            help=f"How slices become a scan: {', '.join(AGGREGATORS)}.",
-            show_default="attention; none for a 3-D network",
-        ),
-    ] = None,
-    weights: Annotated[
-        str | None,
-        typer.Option(
-            metavar="imagenet|FILE|RUN",
-            help="Start the backbone from ImageNet (downloaded), a .safetensors file or a run.",
-            show_default="from scratch",
-        ),
-    ] = None,
-    size: Annotated[
-        int | None,
-        typer.Option(metavar="PX", min=16, max=1024, help="Input side.", show_default="by data"),
-    ] = None,
-    epochs: Annotated[
-        int | None,
-        typer.Option(metavar="N", min=1, help="Passes over the data.", show_default="by data"),
-    ] = None,
-    minutes: Annotated[
-        float | None,
-        typer.Option(metavar="M", min=0.1, help="Time budget.", show_default="13 on a CPU"),
-    ] = None,
-    allow_overlap: Annotated[
-        bool,
-        typer.Option("--allow-overlap", help="Also where parts share a patient or a picture."),
-    ] = False,
-    sensitivity: Annotated[
-        float | None,
-        typer.Option(
-            metavar="S",
-            help="Wanted sensitivity of the threshold, fixed on the validation part.",
-            show_default="Youden's threshold",
-        ),
-    ] = None,
-    folds: Annotated[
-        int | None,
-        typer.Option(
-            metavar="K",
-            min=2,
-            max=20,
-            help="Measure in K folds by patient, then train on all; --minutes is for the whole.",
-            show_default=False,
-        ),
-    ] = None,
+    classes: Classes = None,
+    positive: Positive = None,
+    domain: Domain = None,
+    allow_overlap: AllowOverlap = False,
+    folds: Folds = None,
+    arch: Arch = "resnet18_half",
+    aggregator: Aggregator = None,
+    weights: Weights = None,
+    size: Size = None,
+    epochs: Epochs = None,
+    minutes: Minutes = None,
+    device: Device = "auto",
+    resume: Resume = None,
+    no_cache: NoCache = False,
+    tensorboard: TensorBoard = None,
+    optimizer: OptimizerName = "adamw",
+    learning_rate: LearningRate = None,
+    backbone_rate: BackboneRate = None,
+    weight_decay: WeightDecay = None,
+    imbalance: ImbalanceMode = "auto",
+    label_smoothing: LabelSmoothing = 0.0,
+    mixup: Mixup = 0.0,
+    robust_loss: RobustLossName = "none",
+    metric_loss: MetricLossName = "none",
+    metric_weight: MetricWeight = None,
+    sensitivity: Sensitivity = None,
     seed: Seed = 0,
-    device: Annotated[str, typer.Option(metavar="NAME", help="auto, cpu, cuda.")] = "auto",
-    resume: Annotated[
-        str | None,
-        typer.Option(
-            metavar="RUN",
-            help="Go on with the unfinished run that was to be written there, or 'latest'.",
-            show_default=False,
-        ),
-    ] = None,
-    no_cache: Annotated[
-        bool, typer.Option("--no-cache", help="Keep nothing of what was read for the next time.")
-    ] = False,
-    tensorboard: Annotated[
-        Path | None,
-        typer.Option(metavar="FOLDER", help="Log for TensorBoard there.", show_default=False),
-    ] = None,
     as_json: AsJson = False,
 ) -> None:
     """Train a classifier and write it as a run folder.
 
     The data are split by patient into a part to train on, one to stop by and one to measure.
+    Several tasks share one network and one embedding: medcli train lung=films.csv gi=tiles/
 
     Example: medcli train scans.csv --task lung -o runs/lung
     """
@@ -154,7 +111,21 @@ def train(
 
     from medcli.training.run import TrainRequest
     from medcli.training.run import train as train_once
+    from medcli.training.settings import ObjectiveRequest
 
+    objective = ObjectiveRequest(
+        optimizer=optimizer,
+        learning_rate=learning_rate,
+        weight_decay=weight_decay,
+        backbone_rate=backbone_rate,
+        label_smoothing=label_smoothing,
+        mixup=mixup,
+        imbalance=imbalance,
+        robust_loss=robust_loss,
+        metric_loss=metric_loss,
+        metric_weight=metric_weight,
+        domain=domain,
+    )
     request = TrainRequest(
         inputs=tuple(data or ()),
         task=task,
@@ -173,6 +144,7 @@ def train(
         cache=not no_cache,
         tensorboard=tensorboard,
         model=ModelConfig(arch=arch, aggregator=aggregator),
+        objective=objective,
     )
     with _ending_like_ctrl_c():
         if folds is None:

@@ -62,7 +62,8 @@ class TrainDisplay:
         self._progress.update(self._bar, completed=done, total=total, visible=True)
 
     def _ready(self, rows: Sequence[SplitRow], plan: str, epochs: int) -> None:
-        self._progress.console.print(split_table(rows))
+        for task in dict.fromkeys(row.task for row in rows):
+            self._progress.console.print(split_table([row for row in rows if row.task == task]))
         say(plan)
         self._progress.reset(self._bar, total=epochs, description="training", visible=True)
 
@@ -88,11 +89,11 @@ class TrainDisplay:
 
 
 def split_table(rows: Sequence[SplitRow]) -> Any:
-    """Patients and scans of each part as a Rich table."""
+    """Patients and scans of each part, of one task, as a Rich table."""
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False)
-    table.add_column("part")
+    table.add_column(rows[0].task or "part")
     for name in ("patients", "scans", *rows[0].per_class):
         table.add_column(name, justify="right")
     for row in rows:
@@ -165,22 +166,35 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
         print_json(
             {
                 "path": str(package.path.absolute()),
-                "task": package.task.name,
+                "task": package.task_names,
                 "model": package.fingerprint,
                 "synthetic": package.synthetic,
                 **metrics,
             }
         )
         return
-    part = PARTS.get(metrics["split"], metrics["split"])
-    auroc = number(metrics["auroc"], metrics["auroc_ci"])
-    accuracy = number(metrics["accuracy"], metrics["accuracy_ci"])
-    say(f"{part}: AUROC {auroc}, accuracy {accuracy}")
+    for name, own in metrics.get("tasks", {"": metrics}).items():
+        _show_task(name, own)
     show_folds(metrics)
     show_operating_point(metrics)
-    for name, baseline in metrics["baselines"].items():
-        title = name.replace("_", " on ", 1)
-        say(f"  baseline, {title}: AUROC {number(baseline['auroc'], baseline['auroc_ci'])}")
+    if "router" in metrics:
+        router = metrics["router"]
+        right = number(router["accuracy"], router["accuracy_ci"])
+        say(f"router: right for {right} of the scans")
     if package.synthetic:
         warn("synthetic: trained on generated pictures, it says nothing about a patient")
     print_line(str(package.path))
+
+
+def _show_task(name: str, metrics: Mapping[str, Any]) -> None:
+    """The numbers of one task; without a `name` the only one."""
+    part = PARTS.get(metrics["split"], metrics["split"])
+    auroc = number(metrics["auroc"], metrics["auroc_ci"])
+    accuracy = number(metrics["accuracy"], metrics["accuracy_ci"])
+    say(f"{f'{name}, ' if name else ''}{part}: AUROC {auroc}, accuracy {accuracy}")
+    for baseline, reached in metrics["baselines"].items():
+        title = baseline.replace("_", " on ", 1)
+        say(f"  baseline, {title}: AUROC {number(reached['auroc'], reached['auroc_ci'])}")
+    for site, own in (metrics["per_site"] or {}).items():
+        auroc = number(own["auroc"], own["auroc_ci"])
+        say(f"  {site}: {own['n']} scans, AUROC {auroc}")

@@ -16,12 +16,15 @@ class ScanArrays:
     ----------
     images : (T, C, H, W) uint8; 0–255 stands for 0–1 after windowing or scaling
     lengths : (N,) int64 slices of each scan, T in all
-    labels : (N,) int64 class numbers
+    labels : (N,) int64 class numbers; with several tasks columns of their joint head; where
+        a scan may have several findings (N, F) uint8, 1 for those that it has
+    domains : (N,) int64 numbers of the sites or the like; None: all of one
     """
 
     images: np.ndarray
     lengths: np.ndarray
     labels: np.ndarray
+    domains: np.ndarray | None = None
 
     @cached_property
     def offsets(self) -> np.ndarray:
@@ -45,4 +48,5 @@ class ScanArrays:
         offsets = self.offsets
         rows = [np.arange(offsets[i], offsets[i + 1]) for i in indices]
         images = self.images[np.concatenate(rows)] if len(rows) else self.images[:0]
-        return ScanArrays(images, self.lengths[indices], self.labels[indices])
+        domains = None if self.domains is None else self.domains[indices]
+        return ScanArrays(images, self.lengths[indices], self.labels[indices], domains)

@@ -7,7 +7,7 @@ Every random number comes from the generator passed in, so a seed repeats a run.
 from __future__ import annotations
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import torch
@@ -31,7 +31,6 @@ class Recipe:
     brightness : added to the 0–1 values, ±
     contrast : factor about the mean of the scan, between 1/contrast and contrast
     gamma : exponent, between 1/gamma and gamma
-    tint : factor per colour channel, ±
     noise : highest standard deviation of white noise
     blur : share of scans smoothed by a 3 × 3 binomial filter
     """
@@ -44,14 +43,17 @@ class Recipe:
     brightness: float = 0.0
     contrast: float = 1.0
     gamma: float = 1.0
-    tint: float = 0.0
     noise: float = 0.0
     blur: float = 0.0
 
 
-# The size and density of a nodule are findings, so CT is hardly scaled or brightened.
-# Sides matter in a radiograph (heart, liver), so it is never mirrored; in a tile of
-# tissue or a nodule they do not. Hue carries the stain, so colours are only tinted weakly.
+# The size and density of a nodule are findings, so CT is hardly scaled or brightened, and not
+# blurred: that would draw the black of a masked background into its rim.
+# Sides matter in a radiograph (heart, liver) and may matter in what is not known ("grey"), so
+# these are never mirrored; in a tile of tissue or a nodule they do not.
+# Hue carries the stain, so no channel is changed apart from the others. Absorbance is the
+# negative logarithm of the value (Beer, Lambert), so one gamma for all channels makes a stain
+# stronger or weaker, as between laboratories, and keeps its colour.
 RECIPES: Mapping[str, Recipe] = {
     "ct": Recipe(
         rotation=15,
@@ -81,26 +83,57 @@ RECIPES: Mapping[str, Recipe] = {
         flip=True,
         brightness=0.06,
         contrast=1.2,
-        tint=0.06,
+        gamma=1.2,
         noise=0.02,
         blur=0.2,
     ),
     "grey": Recipe(
-        rotation=10, scale=1.1, shift=0.06, brightness=0.05, contrast=1.15, gamma=1.15, noise=0.02
+        rotation=10,
+        scale=1.1,
+        shift=0.06,
+        brightness=0.05,
+        contrast=1.15,
+        gamma=1.15,
+        noise=0.02,
+        blur=0.2,
     ),
 }
 
 
 def augment(
-    images: Tensor, lengths: list[int], kind: Augmentation, generator: torch.Generator
+    images: Tensor,
+    lengths: list[int],
+    kind: Augmentation | Sequence[Augmentation],
+    generator: torch.Generator,
 ) -> Tensor:
-    """(T, C, H, W) slices in 0–1 of scans with `lengths` slices → changed slices in 0–1."""
+    """(T, C, H, W) slices in 0–1 of scans with `lengths` slices → changed slices in 0–1.
+
+    `kind` is one for all scans, or one for each.
+    """
     if kind == "none":
         return images
+    if not isinstance(kind, str):
+        return _augment_each(images, lengths, kind, generator)
     recipe = RECIPES[kind]
     repeats = torch.tensor(lengths)
     moved = _move(images, recipe, repeats, generator)
     return _shade(moved, recipe, repeats, generator).clamp_(0, 1)
+
+
+def _augment_each(
+    images: Tensor,
+    lengths: list[int],
+    kinds: Sequence[Augmentation],
+    generator: torch.Generator,
+) -> Tensor:
+    """Scans of one kind together, in the order of the kinds' names."""
+    changed = images.clone()
+    repeats = torch.tensor(lengths)
+    for kind in sorted(set(kinds)):
+        scans = torch.tensor([each == kind for each in kinds])
+        slices = scans.repeat_interleave(repeats).to(images.device)
+        changed[slices] = augment(images[slices], repeats[scans].tolist(), kind, generator)
+    return changed
 
 
 def _uniform(
@@ -136,8 +169,8 @@ def _move(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Gene
 
 
 def _shade(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Generator) -> Tensor:
-    """Change gamma, contrast, brightness and tint; add blur and noise."""
-    count, channels = len(repeats), images.shape[1]
+    """Change gamma, contrast and brightness; add blur and noise."""
+    count = len(repeats)
 
     def per_slice(values: Tensor) -> Tensor:
         spread = values.view(count, -1, 1, 1).repeat_interleave(repeats.to(values.device), dim=0)
@@ -152,9 +185,6 @@ def _shade(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Gen
     brightness = per_slice(_uniform(-recipe.brightness, recipe.brightness, count, generator))
     mean = per_slice(torch.stack([scan.mean() for scan in torch.split(images, repeats.tolist())]))
     images = ((images - mean) * contrast + mean + brightness) * inside
-    if recipe.tint:
-        tint = _uniform(1 - recipe.tint, 1 + recipe.tint, count * channels, generator)
-        images = images * per_slice(tint)
     if recipe.blur:
         chosen = per_slice((torch.rand(count, generator=generator) < recipe.blur).float())
         images = images + chosen * (_binomial(images) - images)

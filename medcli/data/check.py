@@ -12,6 +12,7 @@ import numpy as np
 from medcli.codes import ERRORS, FINDINGS, WARNINGS
 from medcli.data.advice import ADVICE, LOOK, NOTES
 from medcli.data.audit import alike, find_copies, torn
+from medcli.data.findings import NONE, findings_of, names_several
 from medcli.data.likeness import Look
 from medcli.data.survey import scan_look
 from medcli.imaging.batch import read_all
@@ -81,7 +82,7 @@ class Check:
 
     Attributes
     ----------
-    labels : readable scans of each class, unlabelled ones aside
+    labels : readable scans of each class, or with each finding; unlabelled ones aside
     patients : how many known patients the readable scans come from
     """
 
@@ -141,13 +142,20 @@ def check_scans(
     found = [each for each in _findings(seen) if each[1]]
     scans = _with_findings(seen, found)
     told = [*_failures(seen), *tell([each.scan for each in seen], found), *_reader_warnings(seen)]
-    labels = Counter(each.case.label for each in seen if each.case and each.case.label)
+    labels = _labels([each.case.label for each in seen if each.case and each.case.label])
     return Check(
         scans=tuple(scans),
         findings=tuple(sorted(told, key=lambda finding: LEVELS.index(finding.level))),
-        labels=dict(sorted(labels.items())),
+        labels=labels,
         patients=len({each.patient for each in seen} - {None}),
     )
+
+
+def _labels(labels: Sequence[str]) -> dict[str, int]:
+    """How many scans have each label; where labels name several findings, each of these."""
+    if names_several(labels):
+        labels = [name for label in labels for name in findings_of(label) or (NONE,)]
+    return dict(sorted(Counter(labels).items()))
 
 
 def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:

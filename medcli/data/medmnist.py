@@ -8,6 +8,7 @@ Yang et al., MedMNIST v2, Scientific Data 10:41 (2023); the tables are those of
 
 from __future__ import annotations
 
+import itertools
 import re
 import zipfile
 from collections.abc import Sequence
@@ -15,7 +16,8 @@ from pathlib import Path
 
 import numpy as np
 
-from medcli.errors import ManifestError, ScanError, UsageError
+from medcli.data.findings import join_findings
+from medcli.errors import ManifestError, ScanError
 from medcli.imaging.files import MEMBER
 from medcli.records import Case
 
@@ -57,6 +59,22 @@ CLASS_NAMES: dict[str, tuple[str, ...]] = {
     ),
     "octmnist": ("choroidal neovascularization", "diabetic macular edema", "drusen", "normal"),
     "pneumoniamnist": ("normal", "pneumonia"),
+    "chestmnist": (
+        "atelectasis",
+        "cardiomegaly",
+        "effusion",
+        "infiltration",
+        "mass",
+        "nodule",
+        "pneumonia",
+        "pneumothorax",
+        "consolidation",
+        "edema",
+        "emphysema",
+        "fibrosis",
+        "pleural",
+        "hernia",
+    ),
     "retinamnist": ("0", "1", "2", "3", "4"),
     "breastmnist": ("malignant", "normal/benign"),
     "bloodmnist": (
@@ -128,7 +146,9 @@ def read_archive(path: str | Path, class_names: Sequence[str] | None = None) -> 
     """The members of a MedMNIST `.npz` as cases, train before val before test.
 
     Only headers of the picture arrays and the labels are read. A case's `member` is
-    ``train_images/17``, its split that of the array. Without labels `label` is None.
+    ``train_images/17``, its split that of the array. Without labels `label` is None; where
+    there are several of 0 and 1 for each picture it names the findings that are 1, as in
+    ``effusion|edema`` (`medcli.data.findings`).
 
     Parameters
     ----------
@@ -138,7 +158,6 @@ def read_archive(path: str | Path, class_names: Sequence[str] | None = None) -> 
     Raises
     ------
     ScanError : the file is missing, damaged, or holds no MedMNIST arrays
-    UsageError : several labels for one picture
     ManifestError : as many labels as pictures are needed, and a name for each digit
     """
     path = Path(path)
@@ -197,14 +216,14 @@ def _names(
     names: tuple[str, ...] | None,
     count: int,
 ) -> list[str | None]:
-    """(N,) or (N, 1) digits → N class names; N times None without digits."""
+    """(N,) or (N, 1) digits → N class names, (N, F) of 0 and 1 → names of findings.
+
+    N times None without digits.
+    """
     if digits is None:
         return [None] * count
     if digits.ndim > 1 and digits.shape[1] > 1:
-        raise UsageError(
-            f"{path} has {digits.shape[1]} labels for each picture",
-            "medcli trains on one label for each scan; multi-label sets are not supported",
-        )
+        return [*_findings(path, digits.reshape(len(digits), -1), names, count)]
     numbers = [int(digit) for digit in digits.reshape(-1)]
     if len(numbers) != count:
         raise ManifestError(f"{path}: {count} {split} pictures but {len(numbers)} labels")
@@ -216,6 +235,26 @@ def _names(
             "give one name for each digit with --class-names",
         )
     return [names[number] for number in numbers]
+
+
+def _findings(
+    path: Path, flags: np.ndarray, names: tuple[str, ...] | None, count: int
+) -> list[str]:
+    """(N, F) of 0 and 1 → N labels that name the findings."""
+    width = flags.shape[1]
+    names = names or tuple(map(str, range(width)))
+    if len(flags) != count or not np.isin(flags, (0, 1)).all():
+        raise ManifestError(
+            f"{path}: {count} pictures, but labels of shape {flags.shape} from {flags.min()} to "
+            f"{flags.max()}",
+            "several labels of a picture are 0 or 1 each, one row a picture",
+        )
+    if len(names) != width:
+        raise ManifestError(
+            f"{path} has {width} labels for each picture but {len(names)} class names",
+            "give one name for each column with --class-names",
+        )
+    return [join_findings(itertools.compress(names, row)) for row in flags]
 
 
 def _case(path: Path, split: str, index: int, label: str | None) -> Case:

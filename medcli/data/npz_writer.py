@@ -16,6 +16,7 @@ import numpy as np
 from numpy.lib import format as npy
 
 from medcli.config import Window
+from medcli.data.findings import finding_names, indicator, names_several
 from medcli.data.splits import PARTS, split_by_patient
 from medcli.errors import ManifestError, UsageError
 from medcli.imaging.display import shades
@@ -72,9 +73,8 @@ class NpzWriter:
             for part, places in parts.items():
                 self._write_images(archive, f"{part}_images", places)
                 if classes:
-                    digits = [[classes.index(str(self._cases[place].label))] for place in places]
-                    kind = np.uint8 if len(classes) <= 256 else np.uint16
-                    _write_array(archive, f"{part}_labels", np.array(digits, kind))
+                    labels = [str(self._cases[place].label) for place in places]
+                    _write_array(archive, f"{part}_labels", _digits(labels, classes))
                 rows += [
                     {
                         "path": ARCHIVE,
@@ -113,14 +113,24 @@ def _write_array(archive: zipfile.ZipFile, name: str, array: np.ndarray) -> None
 
 
 def _classes(cases: Sequence[Case]) -> list[str]:
-    """The labels, sorted: digit 0 is the first. Empty where no scan has one."""
+    """The labels, or the findings they name, sorted. Empty where no scan has one."""
     labelled = [case.label for case in cases if case.label is not None]
     if labelled and len(labelled) < len(cases):
         raise UsageError(
             f"{len(cases) - len(labelled)} of {len(cases)} scans have no label",
             "An .npz holds labels for all pictures or for none: leave the others out",
         )
+    if names_several(labelled):
+        return list(finding_names(labelled))
     return sorted(set(labelled))
+
+
+def _digits(labels: Sequence[str], classes: Sequence[str]) -> np.ndarray:
+    """(N, 1) numbers of the classes; of findings (N, F) of 0 and 1."""
+    if not set(labels) <= set(classes):
+        return indicator(labels, classes)
+    kind = np.uint8 if len(classes) <= 256 else np.uint16
+    return np.array([[classes.index(label)] for label in labels], kind)
 
 
 def _parts(cases: Sequence[Case], *, labelled: bool) -> tuple[dict[str, list[int]], list[str]]:

@@ -59,7 +59,11 @@ def infer_task(classes: Sequence[str]) -> str | None:
 
 
 def resolve_task(
-    name: str | None, classes: Sequence[str], positive: str | None = None
+    name: str | None,
+    classes: Sequence[str],
+    positive: str | None = None,
+    *,
+    multi_label: bool = False,
 ) -> tuple[Task, list[str]]:
     """The task to train: its name, its classes and which of two classes is positive.
 
@@ -68,6 +72,7 @@ def resolve_task(
     name : as the user gave it; None reads it from the classes
     classes : in the order of the logits
     positive : as the user gave it
+    multi_label : the classes are findings, several of which a scan may have
 
     Returns
     -------
@@ -75,9 +80,17 @@ def resolve_task(
 
     Raises
     ------
-    UsageError : `positive` is none of the classes, or there are more than two of them
+    UsageError : `positive` is none of the classes, or there are more than two of them, or
+        they are findings
     """
     notes = []
+    if multi_label:
+        if positive is not None:
+            raise UsageError(
+                "--positive is for one of two classes; here every finding is one", "leave it out"
+            )
+        told = f"several findings to a scan, an answer for each of {len(classes)}"
+        return Task(name or "findings", tuple(classes), multi_label=True), [told]
     if name is None:
         name = infer_task(classes) or "task"
         reason = f"its classes are {', '.join(classes)}" if name in PRESETS else "no name given"

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
-from collections import Counter
+from collections import Counter, defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from itertools import zip_longest
 from pathlib import Path
 
+from medcli.data.findings import finding_names, findings_of, join_findings, names_several
 from medcli.data.manifest import SPLIT_NAMES, Line, check_spelling, closest, read_manifest
 from medcli.data.medmnist import read_archive
 from medcli.data.named import is_named, local_path
@@ -23,12 +24,14 @@ class DataSet:
 
     Attributes
     ----------
-    cases : each with a label out of `classes`, each `scan_id` once
+    cases : each with a label out of `classes`, each `scan_id` once; of a multi-label set
+        with a label that names findings out of `classes`, as in ``effusion|edema``, or "none"
     classes : sorted, or in the order that was asked for
     dropped : how many scans were left out, by reason
     source : what was read, in words
     warnings : what was noticed and handled, in plain words
     lines : scan_id → what the lines of a manifest say of the scan; other sources have none
+    multi_label : whether a scan may have several findings
     """
 
     cases: tuple[Case, ...]
@@ -37,6 +40,7 @@ class DataSet:
     source: str = ""
     warnings: tuple[str, ...] = ()
     lines: Mapping[str, tuple[Line, ...]] = field(default_factory=dict, repr=False)
+    multi_label: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +62,7 @@ def load_cases(
     known: Sequence[str] | None = None,
     class_names: Sequence[str] | None = None,
     on_note: Callable[[str], None] = lambda note: None,
+    multi_label: bool | None = None,
 ) -> DataSet:
     """Labelled cases of one or several inputs, joined.
 
@@ -71,6 +76,8 @@ def load_cases(
     known : classes of a trained model. Scans of others are an error, fewer are none
     class_names : names of the digits in an `.npz`
     on_note : told of downloads
+    multi_label : whether labels name findings, several to a scan; None: where one of them
+        names several, as in ``effusion|edema``
 
     Raises
     ------
@@ -88,12 +95,62 @@ def load_cases(
             f"no labelled scan in {source}{_because(dropped)}",
             "each scan needs a path and a label",
         )
+    if names_several(case.label for case in cases) if multi_label is None else multi_label:
+        names = _class_order(_single(cases), source, classes, known)
+        check_spelling(source, names)
+        named = tuple(_with_findings(case, names) for case in cases)
+        return DataSet(named, names, dropped, source, tuple(warnings), lines, multi_label=True)
     check_spelling(source, {str(case.label) for case in cases})
     order = _class_order(cases, source, classes, known)
     kept = [case for case in cases if case.label in order]
     if len(kept) < len(cases):
         dropped["class not in --classes"] += len(cases) - len(kept)
     return DataSet(tuple(kept), order, dropped, source, tuple(warnings), lines)
+
+
+def load_tasks(
+    inputs: Sequence[str],
+    tasks: Sequence[str],
+    on_note: Callable[[str], None] = lambda note: None,
+) -> dict[str, DataSet]:
+    """Labelled cases of several tasks, told apart by the column `task` of the manifests.
+
+    What was left out and what was noticed stands with the first task.
+
+    Raises
+    ------
+    ScanError, UsageError : as for `load_cases`
+    ManifestError : a scan names no task, no scan names one of `tasks`, one class only
+    """
+    parts = [_load(name, None, on_note) for name in inputs]
+    cases, dropped, _ = _join(parts)
+    source = ", ".join(part.source for part in parts)
+    by_task: defaultdict[str, list[Case]] = defaultdict(list)
+    for case in cases:
+        by_task[case.columns.get("task", "")].append(case)
+    if unnamed := len(by_task.pop("", [])):
+        raise ManifestError(
+            f"{unnamed} of {len(cases)} scans in {source} name no task",
+            "add a column 'task', or name each input after its task, as in lung=films.csv",
+        )
+    for name in tasks:
+        if name not in by_task:
+            raise ManifestError(
+                f"no scan of task {name!r}",
+                f"{closest(name, by_task)}tasks found: {_list(by_task)}",
+            )
+    if others := len(cases) - sum(len(by_task[name]) for name in tasks):
+        dropped["other task"] += others
+    warnings = tuple(warning for part in parts for warning in part.warnings)
+    found = {
+        name: DataSet(
+            tuple(by_task[name]),
+            _class_order(by_task[name], f"task {name!r} of {source}", None, None),
+            source=source,
+        )
+        for name in tasks
+    }
+    return {**found, tasks[0]: replace(found[tasks[0]], dropped=dropped, warnings=warnings)}
 
 
 def gather_cases(
@@ -352,6 +409,19 @@ def _of_task(
     kept = [case for case in cases if case.columns.get("task", task) == task]
     dropped["other task"] += len(cases) - len(kept)
     return kept
+
+
+def _single(cases: Iterable[Case]) -> list[Case]:
+    """Each case as often as it has findings, labelled with one of them."""
+    found = list(cases)
+    finding_names(str(case.label) for case in found)  # raises where two differ in case only
+    return [replace(case, label=name) for case in found for name in findings_of(str(case.label))]
+
+
+def _with_findings(case: Case, names: Sequence[str]) -> Case:
+    """The case with those of its findings that are asked for, in their order."""
+    held = findings_of(str(case.label))
+    return replace(case, label=join_findings(name for name in names if name in held))
 
 
 def _class_order(

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 
 from medcli.data.audit import alike, chained, united
+from medcli.data.findings import SEPARATOR
 from medcli.errors import LeakageError, ManifestError
 from medcli.records import Case
 
@@ -26,12 +27,13 @@ class Split:
 
 @dataclass(frozen=True, slots=True)
 class SplitRow:
-    """One line of the table that `split_table` makes."""
+    """One line of the table that `split_table` makes; `task` is set where there are several."""
 
     part: str
     patients: int
     scans: int
     per_class: Mapping[str, int]
+    task: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,7 @@ class _Group:
 
     @property
     def labels(self) -> Counter[str]:
-        return Counter(case.label for case in self.cases if case.label is not None)
+        return _counts(self.cases)
 
 
 def split_by_patient(
@@ -122,10 +124,10 @@ def split_table(split: Split) -> list[SplitRow]:
 
 def part_table(parts: Mapping[str, Sequence[Case]]) -> list[SplitRow]:
     """`split_table` of parts by any name."""
-    classes = sorted({case.label for cases in parts.values() for case in cases if case.label})
+    classes = sorted(_counts(case for cases in parts.values() for case in cases))
     rows = []
     for part, cases in parts.items():
-        counts = Counter(case.label for case in cases)
+        counts = _counts(cases)
         rows.append(
             SplitRow(
                 part=part,
@@ -135,6 +137,13 @@ def part_table(parts: Mapping[str, Sequence[Case]]) -> list[SplitRow]:
             )
         )
     return rows
+
+
+def _counts(cases: Iterable[Case]) -> Counter[str]:
+    """How many scans have each label; one that names several findings counts for each."""
+    return Counter(
+        name for case in cases if case.label is not None for name in case.label.split(SEPARATOR)
+    )
 
 
 def _group_key(case: Case) -> str:
@@ -268,7 +277,7 @@ def _label_counts(groups: Iterable[_Group]) -> Counter[str]:
 
 def _require_classes(cases: Iterable[Case], parts: Mapping[str, Sequence[_Group]]) -> None:
     """Training and validation see every class; matters where the parts were given."""
-    classes = {case.label for case in cases if case.label is not None}
+    classes = set(_counts(cases))
     for part in ("train", "val"):
         missing = sorted(classes - set(_label_counts(parts[part])))
         if missing:

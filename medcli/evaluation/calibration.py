@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import numpy as np
 
 ECE_BINS = 15
@@ -114,3 +116,49 @@ def brier_losses(labels: np.ndarray, probabilities: np.ndarray) -> np.ndarray:
     squared = (probabilities - np.eye(n_classes)[labels]) ** 2
     # Of two classes either has the same.
     return np.asarray(squared[:, 1] if n_classes == 2 else squared.sum(axis=1))
+
+
+def sigmoid(logits: np.ndarray, platt: Sequence[Sequence[float]] | None = None) -> np.ndarray:
+    """(…, F) logits → (…, F) float64 probabilities, each by its own scale and offset.
+
+    `platt` holds (scale, offset) for each column; None takes the logits as they are.
+    """
+    scaled = np.asarray(logits, dtype=np.float64)
+    if platt is not None:
+        scale, offset = np.asarray(platt, dtype=np.float64).T
+        scaled = scale * scaled + offset
+    return np.asarray(np.exp(-np.logaddexp(0, -scaled)))
+
+
+def fit_platt(positive: np.ndarray, logits: np.ndarray) -> tuple[float, float]:
+    """Scale and offset that make sigmoid(scale · logits + offset) fit the truth best.
+
+    A loss that weighs rare findings more leaves probabilities too high by a constant factor
+    of the odds, which no temperature undoes; the offset does. Targets are softened as Platt
+    describes. The scale is not negative: the order of the scans stays.
+
+    Parameters
+    ----------
+    positive : (N,) bool
+    logits : (N,)
+
+    References
+    ----------
+    Platt 1999, "Probabilistic outputs for support vector machines", section 2.2
+    """
+    from scipy.optimize import minimize
+
+    truth = np.asarray(positive, dtype=bool)
+    values = np.asarray(logits, dtype=np.float64)
+    n_positive, n_negative = int(truth.sum()), int((~truth).sum())
+    targets = np.where(truth, (n_positive + 1) / (n_positive + 2), 1 / (n_negative + 2))
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = np.exp(parameters[0]) * values + parameters[1]
+        error = sigmoid(scaled) - targets
+        slope = np.array([(error * np.exp(parameters[0]) * values).mean(), error.mean()])
+        return float((np.logaddexp(0, scaled) - targets * scaled).mean()), slope
+
+    bounds = [(-np.log(TEMPERATURES[1]), -np.log(TEMPERATURES[0])), (-20.0, 20.0)]
+    found = minimize(loss, np.zeros(2), jac=True, method="L-BFGS-B", bounds=bounds)
+    return float(np.exp(found.x[0])), float(found.x[1])

@@ -117,7 +117,7 @@ def _measure(
     decided = _decided(probabilities, classes, positive, threshold)
     groups = patient_groups(patients, len(labels))
     per_class = {
-        name: _one_against_rest(labels == k, probabilities[:, k], decided == k, groups)
+        name: one_against_rest(labels == k, probabilities[:, k], decided == k, groups)
         for k, name in enumerate(classes)
     }
     present = [name for name in classes if per_class[name]["n"]]
@@ -232,7 +232,7 @@ def _decided(
     return decided
 
 
-def _one_against_rest(
+def one_against_rest(
     truth: np.ndarray, scores: np.ndarray, decided: np.ndarray, groups: np.ndarray
 ) -> dict[str, Any]:
     """Numbers of one class; all arguments (N,), `truth` and `decided` bool."""

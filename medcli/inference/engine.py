@@ -12,7 +12,7 @@ from medcli.errors import DamagedError
 
 
 class EngineOutput(NamedTuple):
-    """logits (N, K); embedding (N, D); slice_embeddings (N, S, D); attention (N, S): float32."""
+    """logits (N, W); embedding (N, D); slice_embeddings (N, S, D); attention (N, S): float32."""
 
     logits: np.ndarray
     embedding: np.ndarray

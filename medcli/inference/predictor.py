@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+import copy
+from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from itertools import groupby
 from typing import NamedTuple
@@ -10,19 +11,19 @@ from typing import NamedTuple
 import numpy as np
 
 from medcli.config import Window
-from medcli.evaluation.calibration import softmax
 from medcli.evaluation.conformal import label_sets
 from medcli.imaging.preprocess import Preprocessor, sample_slices
 from medcli.imaging.statistics import picture_views
 from medcli.inference.engine import EngineOutput, OnnxEngine
-from medcli.models.package import GRAPH, ModelPackage, load_reference
-from medcli.records import Embedding, Failure, Prediction, Scan
+from medcli.models.heads import Head
+from medcli.models.package import GRAPH, ModelPackage, load_references
+from medcli.records import Embedding, Failure, Prediction, Scan, Task
 
 BATCH = 32  # single pictures, or slices of one series, that go through the graph together
 
 
 class _Answer(NamedTuple):
-    """A scan, its (K,) logits, and how far it lies from the training scans."""
+    """A scan, its (W,) logits, and how far it lies from the training scans."""
 
     scan: Scan
     logits: np.ndarray
@@ -30,12 +31,16 @@ class _Answer(NamedTuple):
 
 
 class Predictor:
-    """A model package ready to answer."""
+    """A model package ready to answer.
+
+    Where the model knows several tasks its router picks one for each scan; `for_task` keeps
+    to one.
+    """
 
     def __init__(self, package: ModelPackage) -> None:
         self.package = package
         self.preprocessor = Preprocessor(package.preprocess)
-        self._reference = load_reference(package.path)
+        self._references = load_references(package.path)
         # The graph loads while the first scan is read.
         pool = ThreadPoolExecutor(1, thread_name_prefix="medcli-graph")
         self._loading = pool.submit(OnnxEngine, package.path / GRAPH)
@@ -45,6 +50,17 @@ class Predictor:
     def _engine(self) -> OnnxEngine:
         return self._loading.result()
 
+    def for_task(self, task: str) -> Predictor:
+        """The same model, asked for one of its tasks whatever the scan.
+
+        Raises
+        ------
+        UsageError : the model does not know the task
+        """
+        other = copy.copy(self)
+        other.package = self.package.only(task)
+        return other
+
     def predict(self, scans: Iterable[Scan | Failure]) -> Iterator[Prediction | Failure]:
         """The prediction of each scan, in order; failures pass through."""
         for answer in self._answers(scans):
@@ -53,18 +69,23 @@ class Predictor:
     def prediction(
         self, scan: Scan, logits: np.ndarray, ood_score: float | None = None
     ) -> Prediction:
-        """What (K,) `logits` and the distance from the training scans say about `scan`."""
-        task = self.package.task
-        probabilities = softmax(logits, self.package.calibration.temperature)
-        best = int(np.argmax(probabilities))
-        label_set = self._label_set(probabilities)
+        """What (W,) `logits` and the distance from the training scans say about `scan`."""
+        shares = self._task_probabilities(logits)
+        head = self._picked(shares)
+        task = head.task
+        probabilities = head.probabilities(logits)
+        label_set = _label_set(head, probabilities)
+        labels = _findings(task, probabilities)
+        # Of findings the likeliest of those that are there, and none where none is.
+        among = range(len(task.classes)) if labels is None else map(task.classes.index, labels)
+        best = max(among, key=probabilities.__getitem__, default=None)
         return Prediction(
             path=scan.path,
             scan_id=scan.scan_id,
             files=scan.files,
             task=task.name,
-            label=task.classes[best],
-            probability=float(probabilities[best]),
+            label=None if best is None else task.classes[best],
+            probability=None if best is None else float(probabilities[best]),
             probabilities=dict(zip(task.classes, map(float, probabilities), strict=True)),
             positive=task.positive,
             model=self.package.fingerprint,
@@ -74,17 +95,23 @@ class Predictor:
             ood_score=ood_score,
             warnings=scan.warnings,
             label_set=label_set,
+            task_probabilities=shares,
+            labels=labels,
         )
 
-    def _label_set(self, probabilities: np.ndarray) -> tuple[str, ...] | None:
-        """The classes of (K,) `probabilities` that reach their levels; None without levels."""
-        levels = self.package.calibration.label_set_levels
-        if levels is None:
+    def _task_probabilities(self, logits: np.ndarray) -> dict[str, float] | None:
+        """Task → what the router gives it for a scan of (W,) logits; None without a router."""
+        router = self.package.router
+        if router is None:
             return None
-        inside = label_sets(probabilities, levels)
-        return tuple(
-            name for name, held in zip(self.package.task.classes, inside, strict=True) if held
-        )
+        return dict(zip(router.tasks, map(float, router.probabilities(logits)), strict=True))
+
+    def _picked(self, shares: Mapping[str, float] | None) -> Head:
+        """The head that answers: the likeliest of several; one alone was picked by who asks."""
+        heads = self.package.heads
+        if len(heads) == 1 or shares is None:
+            return heads[0]
+        return max(heads, key=lambda head: shares[head.task.name])
 
     def embed(self, scan: Scan) -> Embedding:
         """The vectors of a scan: one for all of it, and one a slice and view.
@@ -113,7 +140,7 @@ class Predictor:
             slice_numbers=np.array(numbers, dtype=np.int64),
             slice_views=tuple(names),
             attention=output.attention[0],
-            ood_score=self._ood_score(units),
+            ood_score=self._ood_score(units, output.logits[0]),
         )
 
     def _slice_vectors(self, scan: Scan, window: Window | None) -> np.ndarray:
@@ -136,11 +163,15 @@ class Predictor:
         images = self.preprocessor.standardise(units)
         return self._engine.run(images[None], np.ones((1, len(images)), dtype=bool))
 
-    def _ood_score(self, units: np.ndarray) -> float | None:
-        """How far the scan of (S', C, H, W) slices in 0–1 lies from the training scans."""
-        if self._reference is None:
-            return None
-        return float(self._reference.scores(picture_views(units)))
+    def _ood_score(self, units: np.ndarray, logits: np.ndarray) -> float | None:
+        """How far the scan of (S', C, H, W) slices in 0–1 lies from the training scans.
+
+        Those of the task that answers: the scans of all tasks together have no one tone and
+        layout to be far from.
+        """
+        head = self._picked(self._task_probabilities(logits))
+        reference = self._references.get(head.task.name, self._references.get(""))
+        return None if reference is None else float(reference.scores(picture_views(units)))
 
     def _answers(self, scans: Iterable[Scan | Failure]) -> Iterator[Failure | _Answer]:
         """Each input's answer; neighbouring single pictures share a batch."""
@@ -152,13 +183,30 @@ class Predictor:
                         continue
                     units = self._unit_input(item)
                     logits = self._run_scan(units).logits[0]
-                    yield _Answer(item, logits, self._ood_score(units))
+                    yield _Answer(item, logits, self._ood_score(units, logits))
                 continue
             for batch in _chunks(group, BATCH):
                 units = np.concatenate([self.preprocessor.unit_input(scan) for scan in batch])
                 output = self._run_singles(self.preprocessor.standardise(units))
-                scores = [self._ood_score(each[None]) for each in units]
+                scores = map(self._ood_score, units[:, np.newaxis], output.logits)
                 yield from map(_Answer, batch, output.logits, scores)
+
+
+def _label_set(head: Head, probabilities: np.ndarray) -> tuple[str, ...] | None:
+    """The classes of (K,) `probabilities` that reach their levels; None without levels."""
+    levels = head.calibration.label_set_levels
+    if levels is None:
+        return None
+    inside = label_sets(probabilities, levels)
+    return tuple(name for name, held in zip(head.task.classes, inside, strict=True) if held)
+
+
+def _findings(task: Task, probabilities: np.ndarray) -> tuple[str, ...] | None:
+    """The findings of (F,) `probabilities` that reach their thresholds; None of classes."""
+    if not task.multi_label:
+        return None
+    there = probabilities >= np.asarray(task.thresholds or [0.5] * len(task.classes))
+    return tuple(name for name, held in zip(task.classes, there, strict=True) if held)
 
 
 def _is_single(item: Scan | Failure) -> bool:

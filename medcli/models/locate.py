@@ -17,7 +17,7 @@ def find_model(name: str | None, task: str | None = None) -> Path:
     name : a run folder, a model package, the name of a run in the medcli home, or
         "latest"; None is the newest run there. A run on real data goes before any run on
         generated data
-    task : only models of this task
+    task : only models that know this task, be it beside others
 
     Raises
     ------
@@ -32,18 +32,15 @@ def find_model(name: str | None, task: str | None = None) -> Path:
             raise UsageError(
                 f"no model {name!r}", "Name a run folder, or 'latest' for the newest run"
             )
-        if task is not None and is_package(folder) and (of := peek(folder).task.name) != task:
-            raise UsageError(
-                f"{folder} is a model for the task {of!r}, not for {task!r}",
-                "Leave --task out, or name a model for it",
-            )
+        if task is not None and is_package(folder):
+            peek(folder).only(task)
         return folder
     runs, damaged = _runs()
-    fitting = [run for run in runs if task is None or run.task.name == task]
+    fitting = [run for run in runs if task is None or task in (each.name for each in run.tasks)]
     if fitting:
         return max(fitting, key=lambda run: (not run.synthetic, run.created)).path
     of_task = f" for the task {task!r}" if task else ""
-    known = sorted({run.task.name for run in runs})
+    known = sorted({each.name for run in runs for each in run.tasks})
     hint = f"Tasks with a model: {', '.join(known)}" if known else "Train one with `medcli train`"
     if damaged:
         hint += f"; damaged and passed over: {', '.join(map(str, damaged))}"

@@ -6,7 +6,7 @@ import csv
 from collections.abc import Mapping
 from dataclasses import dataclass
 
-from medcli.models.package import SPLITS, ModelPackage, salted_patient
+from medcli.models.package import SPLITS, ModelPackage, patient_of_task, salted_patient
 
 _NEAREST_FIRST = ("train", "val", "test")
 
@@ -19,14 +19,18 @@ class RunMemory:
     by_patient: Mapping[str, str]
     by_pixels: Mapping[str, str]
 
-    def part(self, patient_id: str | None, pixels: str) -> str | None:
+    def part(self, patient_id: str | None, pixels: str, task: str | None = None) -> str | None:
         """The part of the run that a scan, or another scan of its patient, was in.
 
         Where the patient and the pixels were in different parts, the one that taught
-        the run most: a copy of a training picture is no held-out scan.
+        the run most: a copy of a training picture is no held-out scan. Where each task of the
+        run numbered its own patients, those of `task` count.
         """
-        patient = salted_patient(patient_id, self.salt)
-        return _closest_part(self.by_patient.get(patient), self.by_pixels.get(pixels))
+        names = [patient_id]
+        if patient_id and task is not None:
+            names.append(patient_of_task(task, patient_id))
+        own = (self.by_patient.get(salted_patient(name, self.salt)) for name in names)
+        return _closest_part(*own, self.by_pixels.get(pixels))
 
 
 def run_memory(package: ModelPackage) -> RunMemory | None:

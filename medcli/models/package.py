@@ -2,7 +2,7 @@
 
 ::
 
-    model.json          settings, task, provenance, metrics; format version
+    model.json          settings, tasks, provenance, metrics; format version
     weights.safetensors what training and explanation load
     graph.onnx          what prediction runs
     MODEL_CARD.md       the same for people
@@ -21,7 +21,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -31,9 +31,12 @@ import numpy as np
 from medcli.config import Calibration, ModelConfig, PreprocessConfig
 from medcli.errors import DamagedError, StorageError, UsageError
 from medcli.evaluation.out_of_distribution import Reference
+from medcli.models.heads import Head, Router, make_heads, make_router
 from medcli.records import Task
 
-FORMAT_VERSION = 2  # 1 had no calibration: its probabilities are those of temperature 1
+# 1 had no calibration: its probabilities are those of temperature 1. Up to 2 a model had
+# one task, in the fields `task` and `calibration`.
+FORMAT_VERSION = 3
 MODEL_JSON, WEIGHTS, GRAPH, CARD = (
     "model.json",
     "weights.safetensors",
@@ -53,6 +56,8 @@ class ModelPackage:
 
     Attributes
     ----------
+    heads : a task each, with the columns of the logits that answer it
+    router : says which task a scan belongs to; None for a model of one task
     provenance : when, with which data, seed, settings and versions it was trained
     metrics : what was measured on its own held-out part
     patient_salt : hex; patients in `splits.csv` are hashed with it
@@ -60,15 +65,66 @@ class ModelPackage:
 
     path: Path
     fingerprint: str
-    task: Task
+    heads: tuple[Head, ...]
+    router: Router | None
     preprocess: PreprocessConfig
     model: ModelConfig
-    calibration: Calibration
     synthetic: bool
     created: str
     patient_salt: str = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
     metrics: Mapping[str, Any] = field(repr=False)
+
+    @property
+    def tasks(self) -> tuple[Task, ...]:
+        """What the model knows, in the order of its columns."""
+        return tuple(head.task for head in self.heads)
+
+    @property
+    def task_names(self) -> str:
+        """The names of its tasks, for people."""
+        return ", ".join(task.name for task in self.tasks)
+
+    @property
+    def task(self) -> Task:
+        """The task of a model that knows one.
+
+        Raises
+        ------
+        UsageError : it knows several
+        """
+        return self._only_head().task
+
+    @property
+    def calibration(self) -> Calibration:
+        """How the logits of a model of one task are read; else an error as of `task`."""
+        return self._only_head().calibration
+
+    def only(self, task: str) -> ModelPackage:
+        """The same model as one of its tasks sees it: its classes, its numbers.
+
+        Raises
+        ------
+        UsageError : the model does not know the task
+        """
+        head = next((head for head in self.heads if head.task.name == task), None)
+        if head is None:
+            known = ", ".join(repr(each.name) for each in self.tasks)
+            raise UsageError(
+                f"{self.path} is a model for the task{'s' * (len(self.heads) > 1)} {known}, "
+                f"not for {task!r}",
+                "Leave --task out, or name a model for it",
+            )
+        own = self.metrics.get("tasks", {}).get(task, self.metrics)
+        return dataclasses.replace(self, heads=(head,), metrics=own)
+
+    def _only_head(self) -> Head:
+        if len(self.heads) > 1:
+            raise UsageError(
+                f"{self.path} knows several tasks: {self.task_names}",
+                "Pick one of them with --task",
+            )
+        return self.heads[0]
 
 
 def is_package(folder: Path) -> bool:
@@ -126,10 +182,10 @@ def fingerprint(weights_sha256: str, graph_sha256: str, preprocess: PreprocessCo
 def finish_package(
     folder: Path,
     *,
-    task: Task,
+    heads: Sequence[Head],
+    router: Router | None = None,
     preprocess: PreprocessConfig,
     model: ModelConfig,
-    calibration: Calibration | None = None,
     synthetic: bool,
     created: str,
     patient_salt: str,
@@ -142,10 +198,13 @@ def finish_package(
         "fingerprint": fingerprint(
             sha256_file(folder / WEIGHTS), sha256_file(folder / GRAPH), preprocess
         ),
-        "task": dataclasses.asdict(task),
+        "tasks": [
+            {**dataclasses.asdict(head.task), "calibration": head.calibration.to_json()}
+            for head in heads
+        ],
+        "router": {"temperature": router.temperature} if router else None,
         "preprocess": preprocess.to_json(),
         "model": model.to_json(),
-        "calibration": (calibration or Calibration()).to_json(),
         "synthetic": synthetic,
         "created": created,
         "patient_salt": patient_salt,
@@ -163,37 +222,49 @@ def seal(folder: Path) -> None:
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
-def save_reference(folder: Path, reference: Reference) -> None:
-    """Write what the training scans look like; before `seal`."""
+def save_references(folder: Path, references: Mapping[str, Reference]) -> None:
+    """Write what the training scans of each task look like; before `seal`."""
     from safetensors.numpy import save
 
-    arrays = {f"{name}.mean": mean for name, mean in reference.means.items()}
-    arrays |= {f"{name}.whitening": matrix for name, matrix in reference.whitenings.items()}
+    arrays = {}
+    for task, reference in references.items():
+        for view, mean in reference.means.items():
+            arrays[f"{task}/{view}.mean"] = mean
+            arrays[f"{task}/{view}.whitening"] = reference.whitenings[view]
     whole = {key: np.ascontiguousarray(array) for key, array in arrays.items()}
     (folder / REFERENCE).write_bytes(save(whole))  # its save_file lets only the owner read
 
 
-def load_reference(folder: Path) -> Reference | None:
-    """What the training scans look like; None where the package does not say.
+def load_references(folder: Path) -> dict[str, Reference]:
+    """What the training scans look like, by task; empty where the package does not say.
+
+    Up to format 2 the file does not name the one task; it is "" here.
 
     Raises
     ------
     DamagedError : the file is none of ours
     """
     if REFERENCE not in _read_json(folder / MANIFEST).get("files", {}):
-        return None
+        return {}
     from safetensors.numpy import load_file
 
+    means: dict[str, dict[str, np.ndarray]] = {}
+    whitenings: dict[str, dict[str, np.ndarray]] = {}
     try:
         arrays = load_file(folder / REFERENCE)
-        names = [key.removesuffix(".mean") for key in arrays if key.endswith(".mean")]
-        reference = Reference(
-            {name: arrays[f"{name}.mean"] for name in names},
-            {name: arrays[f"{name}.whitening"] for name in names},
-        )
+        for key in (key for key in arrays if key.endswith(".mean")):
+            task, _, view = key.removesuffix(".mean").rpartition("/")
+            whitening = arrays[f"{key.removesuffix('.mean')}.whitening"]
+            means.setdefault(task, {})[view] = arrays[key]
+            whitenings.setdefault(task, {})[view] = whitening
     except Exception as error:  # safetensors' own errors share no base class with the rest
         raise DamagedError(f"{folder / REFERENCE}: cannot be read", _WAY_OUT) from error
-    return reference
+    return {task: Reference(means[task], whitenings[task]) for task in means}
+
+
+def patient_of_task(task: str, patient_id: str) -> str:
+    """What stands for a patient of a run where each task numbers its own."""
+    return f"{task}:{patient_id}"
 
 
 def salted_patient(patient_id: str | None, salt: str) -> str:
@@ -265,20 +336,17 @@ def _check_format(folder: Path, values: Mapping[str, Any]) -> None:
 def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
     _check_format(folder, values)
     try:
-        task = values["task"]
-        calibration = Calibration.from_json(values.get("calibration", {}))
-        levels = calibration.label_set_levels
-        if levels is not None and len(levels) != len(task["classes"]):
-            raise ValueError(f"{len(levels)} label_set_levels for {len(task['classes'])} classes")
+        heads = _heads(values)
+        router = make_router([head.task for head in heads])
+        if router is not None:
+            router = dataclasses.replace(router, temperature=values["router"]["temperature"])
         return ModelPackage(
             path=folder,
             fingerprint=str(values["fingerprint"]),
-            task=Task(
-                task["name"], tuple(task["classes"]), task.get("positive"), task.get("threshold")
-            ),
+            heads=heads,
+            router=router,
             preprocess=PreprocessConfig.from_json(values["preprocess"]),
             model=ModelConfig.from_json(values["model"]),
-            calibration=calibration,
             synthetic=bool(values["synthetic"]),
             created=str(values["created"]),
             patient_salt=str(values["patient_salt"]),
@@ -290,3 +358,39 @@ def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
             f"{folder / MODEL_JSON}: a field is missing or has the wrong kind ({error})",
             _WAY_OUT,
         ) from error
+
+
+def _heads(values: Mapping[str, Any]) -> tuple[Head, ...]:
+    """The heads that `model.json` describes, in any format."""
+    if values["format_version"] < 3:
+        stored = [{**values["task"], "calibration": values.get("calibration", {})}]
+    else:
+        stored = values["tasks"]
+    tasks = [_task(each) for each in stored]
+    if len({task.name for task in tasks}) != len(tasks) or not tasks:
+        raise ValueError("tasks need names of their own")
+    calibrations = [Calibration.from_json(each["calibration"]) for each in stored]
+    for task, calibration in zip(tasks, calibrations, strict=True):
+        each = {
+            "label_set_levels": calibration.label_set_levels,
+            "platt": calibration.platt,
+            "thresholds": task.thresholds,
+        }
+        for name, values_ in each.items():
+            if values_ is not None and len(values_) != len(task.classes):
+                raise ValueError(f"{len(values_)} {name} for {len(task.classes)} classes")
+    return make_heads(tasks, calibrations)
+
+
+def _task(values: Mapping[str, Any]) -> Task:
+    """A task as `model.json` holds it."""
+    name, classes = values["name"], tuple(values["classes"])
+    thresholds = values.get("thresholds")
+    return Task(
+        name,
+        classes,
+        values.get("positive"),
+        values.get("threshold"),
+        multi_label=bool(values.get("multi_label", False)),
+        thresholds=None if thresholds is None else tuple(map(float, thresholds)),
+    )

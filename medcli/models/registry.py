@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import difflib
 import importlib
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Collection, Mapping
 from typing import Any
 
 from medcli.config import NO_AGGREGATOR
@@ -51,7 +51,7 @@ AGGREGATORS: Mapping[str, str] = {
 }
 
 
-def check_name(registry: Mapping[str, str], kind: str, name: str) -> None:
+def check_name(registry: Collection[str], kind: str, name: str) -> None:
     """Raise where nothing is registered under `name`, before the long work.
 
     Raises

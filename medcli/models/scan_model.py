@@ -16,8 +16,9 @@ from medcli.models.registry import AGGREGATORS, BACKBONES, VOLUMES, check_networ
 class ScanOutput(NamedTuple):
     """What the model says of a batch of N scans with up to S slices.
 
-    logits (N, K); embedding (N, V) unit length; slice_embeddings (N, S, V) unit
-    length; attention (N, S), 0 on padding. V is `ModelConfig.vector_dim`.
+    logits (N, K), the columns of `medcli.models.heads`; embedding (N, V) unit length;
+    slice_embeddings (N, S, V) unit length; attention (N, S), 0 on padding. V is
+    `ModelConfig.vector_dim`.
     """
 
     logits: Tensor
@@ -42,6 +43,9 @@ class ScanModel(nn.Module):
     sees it alone. The layout says where bright and dark lie: a network that was trained to
     tell classes apart maps neighbouring slices onto nearly one point, and the layout is
     what tells them apart when a picture asks for its slice.
+
+    `num_classes` are the columns of the head: the classes of one task, or of several and their
+    router (`medcli.models.heads.head_width`).
     """
 
     memory_format = torch.channels_last  # the order of the kernels that trains fastest

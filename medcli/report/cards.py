@@ -6,7 +6,7 @@ no path, file name or free text that may hold one gets past this module.
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import PurePosixPath
 
@@ -197,15 +197,24 @@ def _prediction_card(prediction: Prediction, colours: Mapping[str, int]) -> Pred
         "Out of distribution: unlike the training data.": prediction.out_of_distribution,
     }
     return PredictionCard(
-        label=prediction.label,
+        label=prediction.label or "no finding",
         colour=_colour(prediction.label, colours),
-        percent=percent(prediction.probability),
+        percent="" if prediction.probability is None else percent(prediction.probability),
         shares=tuple(
             Share(label, _colour(label, colours), share, percent(share))
             for label, share in prediction.probabilities.items()
         ),
-        flags=tuple(doubt for doubt, applies in doubts.items() if applies),
+        flags=(*_reading(prediction), *(doubt for doubt, applies in doubts.items() if applies)),
     )
+
+
+def _reading(prediction: Prediction) -> Iterator[str]:
+    """What the shares are of, where that does not go without saying."""
+    if prediction.task_probabilities is not None:
+        yield f"Task: {prediction.task}."
+    if prediction.labels is not None:
+        there = ", ".join(prediction.labels) or "no finding"
+        yield f"At or above its threshold: {there}."
 
 
 def _vote(result: SearchResult, colours: Mapping[str, int]) -> tuple[Share, ...]:

@@ -13,17 +13,31 @@ from medcli.data.arrays import ScanArrays
 
 
 def batches(
-    scans: ScanArrays, budget: int, generator: torch.Generator | None
+    scans: ScanArrays,
+    budget: int,
+    generator: torch.Generator | None,
+    chances: Tensor | None = None,
 ) -> Iterator[np.ndarray]:
     """Indices of whole scans, each batch with about `budget` slices and at least two scans.
 
-    Shuffled with `generator`; in order without one. The number of batches depends on the
+    Shuffled with `generator`; in order without one. With `chances`, one a scan, as many
+    scans as there are, drawn by them with replacement. The number of batches depends on the
     slices only, not on the order, so that the schedule knows its length.
     """
     count = len(scans.lengths)
-    order = np.arange(count) if generator is None else torch.randperm(count, generator=generator)
     number = max(1, min(round(int(scans.lengths.sum()) / budget), count // 2))
-    yield from np.array_split(np.asarray(order), number)
+    yield from np.array_split(_order(count, generator, chances), number)
+
+
+def _order(count: int, generator: torch.Generator | None, chances: Tensor | None) -> np.ndarray:
+    if generator is None:
+        return np.arange(count)
+    if chances is None:
+        return torch.randperm(count, generator=generator).numpy()
+    # By hand and not by torch.multinomial, which takes at most 2^24 classes.
+    steps = chances.double().cumsum(0)
+    drawn = torch.rand(count, generator=generator, dtype=torch.float64) * steps[-1]
+    return torch.searchsorted(steps, drawn, right=True).clamp(max=count - 1).numpy()
 
 
 def to_tensors(scans: ScanArrays, batch: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:

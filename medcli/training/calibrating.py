@@ -116,8 +116,12 @@ def measure(
     logits: np.ndarray,
     cases: Sequence[Case],
     seed: int,
+    sites: Sequence[str] | None = None,
 ) -> dict[str, Any]:
-    """The numbers of a held-out part: (N,) `labels`, (N, K) `logits`, and its N `cases`."""
+    """The numbers of a held-out part: (N,) `labels`, (N, K) `logits`, and its N `cases`.
+
+    With `sites`, one a scan, those of each site besides.
+    """
     probabilities = softmax(logits, calibration.temperature)
     patients = [case.patient_id for case in cases]
     metrics = classification_metrics(
@@ -127,6 +131,7 @@ def measure(
         positive=task.positive,
         threshold=task.threshold,
         patients=patients,
+        sites=sites,
         seed=seed,
     )
     levels = calibration.label_set_levels

@@ -12,6 +12,8 @@ from typing import Any
 
 from medcli.evaluation.out_of_distribution import BUDGET
 from medcli.models.package import ModelPackage
+from medcli.training.card_cells import interval, of, percent, split_row, value
+from medcli.training.card_joint import joint_card
 
 OPEN = "*not known to medcli: fill in*"
 
@@ -114,6 +116,8 @@ _PARTS = {
 
 def model_card(package: ModelPackage) -> str:
     """The card as Markdown, from what `model.json` holds."""
+    if package.router is not None or package.task.multi_label:
+        return joint_card(package)
     provenance, metrics = package.provenance, package.metrics
     synthetic = "\n\n**Trained on generated pictures: it says nothing about a patient.**"
     center, width = package.preprocess.ct_window
@@ -146,10 +150,10 @@ def model_card(package: ModelPackage) -> str:
         data_sentence=_data_sentence(metrics),
         within=1 - BUDGET,
         budget=BUDGET,
-        flagged=_percent(metrics["out_of_distribution"]),
+        flagged=percent(metrics["out_of_distribution"]),
         coverage=package.calibration.coverage,
         temperature=package.calibration.temperature,
-        split_rows=_lines(_split_row(row) for row in provenance["split"]),
+        split_rows=_lines(split_row(row) for row in provenance["split"]),
         part=_PARTS.get(metrics["split"], metrics["split"]),
         evaluated=_evaluated(metrics),
         metric_rows=_lines(_metric_rows(metrics)),
@@ -182,7 +186,7 @@ def _evaluated(metrics: Mapping[str, Any]) -> str:
     """What the numbers rest on."""
     if metrics.get("folds"):
         kept = metrics["kept"]
-        own = _value(kept["validation_auroc"], kept["validation_auroc_ci"])
+        own = value(kept["validation_auroc"], kept["validation_auroc_ci"])
         return (
             "Cross-validated: they are those of the models of the folds, which saw fewer patients; "
             f"this model has no held-out scans of its own (AUROC on its validation part: {own})."
@@ -212,18 +216,13 @@ def _threshold(package: ModelPackage) -> str:
     )
 
 
-def _split_row(row: Mapping[str, Any]) -> str:
-    per_class = ", ".join(f"{name} {count}" for name, count in row["per_class"].items())
-    return f"| {row['part']} | {row['patients']} | {row['scans']} | {per_class} |"
-
-
 def _metric_rows(metrics: Mapping[str, Any]) -> list[str]:
     rows = [f"| scans, patients | {metrics['n']}, {metrics['n_patients']} |"]
-    rows.append(f"| auroc | {_of(metrics, 'auroc')} |")
-    rows.append(f"| auroc, DeLong | {_interval(metrics['auroc_ci_delong']).strip() or '–'} |")
+    rows.append(f"| auroc | {of(metrics, 'auroc')} |")
+    rows.append(f"| auroc, DeLong | {interval(metrics['auroc_ci_delong']).strip() or '–'} |")
     at_threshold = ("sensitivity", "specificity", "ppv", "npv", "threshold")
     names = ("accuracy", *at_threshold, "average_precision", "ece", "brier")
-    return rows + [f"| {name.replace('_', ' ')} | {_of(metrics, name)} |" for name in names]
+    return rows + [f"| {name.replace('_', ' ')} | {of(metrics, name)} |" for name in names]
 
 
 def _class_rows(metrics: Mapping[str, Any]) -> str:
@@ -231,8 +230,8 @@ def _class_rows(metrics: Mapping[str, Any]) -> str:
     if metrics["positive"]:
         return ""
     rows = [
-        f"| {name} | {each['n']} | {_value(each['auroc'], each['auroc_ci_delong'])} "
-        f"| {_value(each['sensitivity'])} | {_value(each['ppv'])} |"
+        f"| {name} | {each['n']} | {value(each['auroc'], each['auroc_ci_delong'])} "
+        f"| {value(each['sensitivity'])} | {value(each['ppv'])} |"
         for name, each in metrics["per_class"].items()
     ]
     head = "| class | scans | AUROC (DeLong) | sensitivity | PPV |\n|---|---|---|---|---|"
@@ -244,8 +243,8 @@ def _fold_rows(metrics: Mapping[str, Any]) -> str:
     if not metrics.get("folds"):
         return ""
     rows = [
-        f"| {row['fold']} | {row['n']} | {row['n_patients']} | {_of(row, 'auroc')} "
-        f"| {_of(row, 'sensitivity')} | {_of(row, 'specificity')} |"
+        f"| {row['fold']} | {row['n']} | {row['n_patients']} | {of(row, 'auroc')} "
+        f"| {of(row, 'sensitivity')} | {of(row, 'specificity')} |"
         for row in metrics["folds"]
     ]
     head = (
@@ -255,32 +254,15 @@ def _fold_rows(metrics: Mapping[str, Any]) -> str:
 
 
 def _baseline_rows(metrics: Mapping[str, Any]) -> list[str]:
-    rows = [f"| the model | {_of(metrics, 'auroc')} |"]
+    rows = [f"| the model | {of(metrics, 'auroc')} |"]
     return rows + [
-        f"| {name.replace('_', ' on ', 1)} | {_of(each, 'auroc')} |"
+        f"| {name.replace('_', ' on ', 1)} | {of(each, 'auroc')} |"
         for name, each in metrics["baselines"].items()
     ]
 
 
 def _set_rows(sets: Mapping[str, Any]) -> list[str]:
-    covered = _value(sets["coverage"], sets["coverage_ci"])
+    covered = value(sets["coverage"], sets["coverage_ci"])
     rows = [f"| label sets hold the class (aim {sets['target']:g}) | {covered} |"]
-    rows += [f"| … of {name} | {_value(share)} |" for name, share in sets["per_class"].items()]
-    return [*rows, f"| label sets of exactly one class | {_value(sets['one'])} |"]
-
-
-def _of(metrics: Mapping[str, Any], name: str) -> str:
-    """A metric with its interval, where it has one."""
-    return _value(metrics[name], metrics.get(f"{name}_ci"))
-
-
-def _value(value: float | None, bounds: Any = None) -> str:
-    return "–" if value is None else f"{value:.3f}{_interval(bounds)}"
-
-
-def _interval(bounds: Any) -> str:
-    return "" if bounds is None else f" ({bounds[0]:.3f}–{bounds[1]:.3f})"
-
-
-def _percent(share: float | None) -> str:
-    return "–" if share is None else f"{share:.1%}"
+    rows += [f"| … of {name} | {value(share)} |" for name, share in sets["per_class"].items()]
+    return [*rows, f"| label sets of exactly one class | {value(sets['one'])} |"]

@@ -48,6 +48,36 @@ class DataFacts:
             modality=max(modalities, key=modalities.count) if modalities else None,
         )
 
+    @classmethod
+    def joined(cls, facts: Sequence[DataFacts]) -> DataFacts:
+        """Of several sets that one model learns: what the most demanding of them asks for."""
+        first = facts[0]
+        return cls(
+            side=max(each.side for each in facts),
+            colour=any(each.colour for each in facts),
+            stacks=any(each.stacks for each in facts),
+            unit=first.unit,
+            modality=first.modality,
+        )
+
+
+def choose_shared_preprocess(
+    facts: Sequence[DataFacts], tasks: Sequence[str], device: torch.device, size: int | None
+) -> PreprocessConfig:
+    """One preprocessing for the sets of several tasks, or for that of one.
+
+    Pictures are stretched by percentiles only where every task wants it: a masked crop, as of
+    a nodule, must not be, and a scan does not say which task it belongs to.
+    """
+    joined = DataFacts.joined(facts)
+    each = [choose_preprocess(joined, task, device, size) for task in tasks]
+    stretched = all(settings.pictures == "percentiles" for settings in each)
+    return replace(
+        each[0],
+        channels=3 if any(settings.channels == 3 for settings in each) else 1,
+        pictures="percentiles" if stretched else "full_range",
+    )
+
 
 def choose_preprocess(
     facts: DataFacts, task: str, device: torch.device, size: int | None
@@ -89,7 +119,6 @@ def choose_training(
             budget *= min(1.0, max(CPU_SLICES) / size) ** 2  # beyond what was measured, by area
             epochs = int(np.clip(budget / max(1, slices), *EPOCHS))
     limit = CPU_MINUTES if minutes is None and device.type == "cpu" else minutes
-    preset = PRESETS.get(task)
     # Slices of one scan are alike: a batch of stacks needs more of them to be as varied.
     few, many = BATCH_SLICES
     batch = many if facts.stacks else int(np.clip(slices // STEPS, few, many))
@@ -100,13 +129,16 @@ def choose_training(
         batch_slices=batch,
         minutes=None if limit is None else max(0.1, limit - spent),
         follow_clock=minutes is not None,
-        augmentation=preset.augmentation if preset else _augmentation(facts),
+        augmentation=choose_augmentation(facts, task),
         bf16=_has_bf16(device),
         fp16=device.type == "cuda" and not _has_bf16(device),
     )
 
 
-def _augmentation(facts: DataFacts) -> Augmentation:
+def choose_augmentation(facts: DataFacts, task: str) -> Augmentation:
+    """That of a known task, else by modality."""
+    if task in PRESETS:
+        return PRESETS[task].augmentation
     if facts.colour:
         return "colour"
     if facts.unit == "HU" or facts.modality == "CT":

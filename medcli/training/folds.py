@@ -166,10 +166,10 @@ def _publish(
         _write_rows(folder / FOLDS_CSV, rows)
         package = finish_package(
             folder,
-            task=final.task,
             preprocess=final.preprocess,
             model=final.model,
-            calibration=final.calibration,
+            heads=final.heads,
+            router=final.router,
             synthetic=final.synthetic,
             created=final.created,
             patient_salt=final.patient_salt,

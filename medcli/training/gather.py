@@ -10,6 +10,7 @@ import numpy as np
 
 from medcli.config import PreprocessConfig
 from medcli.data.arrays import ScanArrays
+from medcli.data.findings import indicator
 from medcli.data.scan_cache import CachedScan, ScanCache
 from medcli.data.sources import class_folders, folder_manifest
 from medcli.data.splits import PARTS, Split
@@ -20,6 +21,7 @@ from medcli.imaging.batch import read_all
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.hashing import pixel_sha256
 from medcli.imaging.preprocess import LEVELS, Preprocessor, sample_slices
+from medcli.models.heads import column_ranges
 from medcli.records import Case, Failure, Scan, Task
 from medcli.training.defaults import DataFacts
 
@@ -198,22 +200,36 @@ def _patient_of_tags(case: Case, first: int) -> str | None:
     return read_header(case.files[first]).patient_id
 
 
-def part_arrays(read: Sequence[ReadScan], split: Split, task: Task) -> dict[str, ScanArrays]:
-    """The arrays of each part of the split."""
+def part_arrays(read: Sequence[ReadScan], split: Split, *tasks: Task) -> dict[str, ScanArrays]:
+    """The arrays of each part of the split.
+
+    A label is the column of the class among those of all tasks; which of several tasks a
+    case belongs to stands in its column `task`. Of findings the labels are (N, F) of 0 and 1.
+    """
     by_id = {(item.case.scan_id, item.case.path): item for item in read}
     arrays = {}
     for part in PARTS:
         cases: tuple[Case, ...] = getattr(split, part)
         items = [by_id[case.scan_id, case.path] for case in cases]
-        arrays[part] = _join(items, task, read[0].images.shape[1:])
+        arrays[part] = _join(items, tasks, read[0].images.shape[1:])
     return arrays
 
 
-def _join(items: Sequence[ReadScan], task: Task, shape: tuple[int, ...]) -> ScanArrays:
+def _join(items: Sequence[ReadScan], tasks: Sequence[Task], shape: tuple[int, ...]) -> ScanArrays:
     images = [np.empty((0, *shape), np.uint8), *(item.images for item in items)]
-    labels = [task.classes.index(str(item.case.label)) for item in items]
+    lengths = np.array([len(item.images) for item in items], dtype=np.int64)
+    if tasks[0].multi_label:
+        flags = indicator([str(item.case.label) for item in items], tasks[0].classes)
+        return ScanArrays(np.concatenate(images), lengths, flags)
+    names = [task.name for task in tasks]
+    starts = [columns.start for columns in column_ranges(tasks)]
+    own = [names.index(item.case.columns["task"]) if len(tasks) > 1 else 0 for item in items]
+    labels = [
+        starts[number] + tasks[number].classes.index(str(item.case.label))
+        for number, item in zip(own, items, strict=True)
+    ]
     return ScanArrays(
         np.concatenate(images),
-        np.array([len(item.images) for item in items], dtype=np.int64),
+        lengths,
         np.array(labels, dtype=np.int64),
     )

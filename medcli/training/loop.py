@@ -16,12 +16,14 @@ from torch import Tensor
 from medcli.config import PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.augment import augment
+from medcli.data.mixing import mix
 from medcli.errors import DamagedError, MedcliError, UsageError
 from medcli.models.scan_model import ScanModel
+from medcli.records import Task
 from medcli.training.batches import batches, standardise, to_tensors
-from medcli.training.objective import Objective
-from medcli.training.optimizers import make_optimizer, warmup_cosine
-from medcli.training.prediction import macro_auroc, predict_logits
+from medcli.training.by_task import augmentation_of, make_objective, mean_auroc
+from medcli.training.optimizers import make_optimizer, set_rate, warmup_cosine
+from medcli.training.prediction import predict_logits
 from medcli.training.processes import ALONE, Processes
 from medcli.training.state import (
     TrainState,
@@ -67,6 +69,7 @@ def fit(
     config: TrainConfig,
     *,
     device: torch.device,
+    tasks: Sequence[Task] = (),
     processes: Processes = ALONE,
     names: Sequence[str] = (),
     resumed: TrainState | None = None,
@@ -85,6 +88,7 @@ def fit(
 
     Parameters
     ----------
+    tasks : what the columns of the logits are; empty: the classes of one task
     processes : train together; `config.batch_slices` is the share of each, and all end
         with the same weights
     names : of the training scans, for errors
@@ -100,7 +104,7 @@ def fit(
     UsageError : fewer scans in a batch than the processes need
     DamagedError : `resumed` is the state of something else
     """
-    training = _Training(model, train, val, preprocess, config, device, processes, spent)
+    training = _Training(model, train, val, preprocess, config, device, tasks, processes, spent)
     if resumed is not None:
         training.restore(resumed)
     else:
@@ -123,6 +127,7 @@ class _Training:
         preprocess: PreprocessConfig,
         config: TrainConfig,
         device: torch.device,
+        tasks: Sequence[Task],
         processes: Processes,
         spent: float,
     ) -> None:
@@ -131,6 +136,7 @@ class _Training:
         self._start, self._spent = time.monotonic(), spent
         self._train, self._val, self._preprocess = train, val, preprocess
         self._config, self._device, self._processes = config, device, processes
+        self._tasks = tasks
         self._batch_slices = config.batch_slices * processes.count
         sizes = [len(batch) for batch in batches(train, self._batch_slices, None)]
         if min(sizes) < 2 * processes.count and processes.count > 1:
@@ -149,7 +155,7 @@ class _Training:
         torch.manual_seed(config.seed + processes.rank)  # dropout
         self._model = model.to(device).to(memory_format=model.memory_format)
         self._average = copy.deepcopy(self._model)
-        self._objective = Objective(config, train, model.head.out_features, device)
+        self._objective = make_objective(config, train, model, tasks, device)
         self._optimizer = make_optimizer(self._model, config)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.fp16)
         self._best = copy.deepcopy(self._average.state_dict())
@@ -167,7 +173,8 @@ class _Training:
         epoch = len(self.history) + 1
         self._model.train()
         losses = []
-        each = enumerate(batches(self._train, self._batch_slices, self._order), start=1)
+        drawn = batches(self._train, self._batch_slices, self._order, self._objective.chances)
+        each = enumerate(drawn, start=1)
         for number, batch in each:
             rate = self._set_rate()
             losses.append(self._learn(batch))
@@ -184,22 +191,24 @@ class _Training:
         if config.minutes is not None and config.follow_clock:
             progress = max(progress, self._seconds() / (60 * config.minutes))
         rate = config.learning_rate * warmup_cosine(progress, config.warmup)
-        for group in self._optimizer.param_groups:
-            group["lr"] = rate
+        set_rate(self._optimizer, rate)
         return rate
 
     def _learn(self, batch: np.ndarray) -> float:
         """One step on the scans numbered in `batch`; the loss, which may be no number."""
         config, model = self._config, self._model
         mine = self._processes.share(batch)
-        images, labels = to_tensors(self._train, mine, self._device)
+        images, _ = to_tensors(self._train, mine, self._device)
         lengths = self._train.lengths[mine].tolist()
-        images = augment(images, lengths, config.augmentation, self._own)
+        kind = augmentation_of(config, self._train.labels[mine], self._tasks)
+        images = augment(images, lengths, kind, self._own)
+        images, mixing = mix(images, lengths, config.mixup, self._own)
+        target = self._objective.target(mine, mixing)
         # Only the backbone runs in half precision: unit vectors and logits need the digits.
         with self._half_precision():
             features = model.encode(standardise(images, self._preprocess))
         output = model.aggregate_ragged(features, lengths)
-        loss = self._objective(model, output, features.learnt, labels, lengths)
+        loss = self._objective(model, output, features.learnt, target, lengths)
         mean = self._processes.mean(loss.item(), len(mine))
         if not math.isfinite(mean):
             return mean
@@ -227,7 +236,7 @@ class _Training:
         val_loss = self._objective.validation(logits, torch.from_numpy(self._val.labels))
         if not math.isfinite(val_loss):
             raise _not_a_number(f"on validation after epoch {epoch}")
-        val_auroc = macro_auroc(self._val.labels, torch.softmax(logits, dim=1).numpy())
+        val_auroc = mean_auroc(self._val.labels, logits, self._tasks)
         key = (-1.0 if val_auroc is None else round(val_auroc, 4), -val_loss)
         improved = key > self._best_key
         if improved:

@@ -3,26 +3,56 @@
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch
 
 from medcli.config import TrainConfig
 from medcli.models.scan_model import ScanModel
 
+MOMENTUM = 0.9
+
 
 def make_optimizer(model: ScanModel, config: TrainConfig) -> torch.optim.Optimizer:
-    """AdamW over the model's parameters at the peak learning rate."""
-    return torch.optim.AdamW(parameter_groups(model, config), lr=config.learning_rate)
+    """The optimizer over the model's parameters, at the peak learning rate.
+
+    References
+    ----------
+    Loshchilov, Hutter: Decoupled Weight Decay Regularization, ICLR 2019 (AdamW). Kingma, Ba:
+    Adam, ICLR 2015. Sutskever et al.: On the importance of initialization and momentum in
+    deep learning, ICML 2013 (SGD with Nesterov's momentum).
+    """
+    groups, rate = parameter_groups(model, config), config.learning_rate
+    if config.optimizer == "sgd":
+        return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True)
+    kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
+    return kind(groups, lr=rate)
 
 
-def parameter_groups(model: ScanModel, config: TrainConfig) -> list[dict[str, object]]:
-    """Weight decay on matrices and kernels, none on biases, norms and the scale."""
-    decayed = [p for p in model.parameters() if p.ndim > 1]
-    plain = [p for p in model.parameters() if p.ndim <= 1]
+def parameter_groups(model: ScanModel, config: TrainConfig) -> list[dict[str, Any]]:
+    """Weight decay on matrices and kernels, none on biases, norms and the scale.
+
+    `rate_share` of a group is its part of the learning rate: smaller for the backbone where
+    that starts from weights that are to be kept nearly as they are.
+    """
+    backbone = {id(parameter) for parameter in model.backbone.parameters()}
+    groups: dict[tuple[float, float], list[torch.nn.Parameter]] = {}
+    for parameter in model.parameters():
+        share = config.backbone_rate if id(parameter) in backbone else 1.0
+        decay = config.weight_decay if parameter.ndim > 1 else 0.0
+        groups.setdefault((share, decay), []).append(parameter)
     return [
-        {"params": decayed, "weight_decay": config.weight_decay},
-        {"params": plain, "weight_decay": 0.0},
+        {"params": parameters, "weight_decay": decay, "rate_share": share}
+        for (share, decay), parameters in sorted(
+            groups.items(), key=lambda group: group[0], reverse=True
+        )
     ]
+
+
+def set_rate(optimizer: torch.optim.Optimizer, rate: float) -> None:
+    """Give every group its share of the learning rate."""
+    for group in optimizer.param_groups:
+        group["lr"] = rate * group["rate_share"]
 
 
 def warmup_cosine(progress: float, warmup: float) -> float:

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Iterable, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from datetime import UTC, datetime
+from functools import partial
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
@@ -22,21 +23,21 @@ import torch
 from safetensors.torch import save
 from torch import Tensor
 
-from medcli.config import Calibration, ModelConfig, PreprocessConfig, TrainConfig
+from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.audit import find_copies
+from medcli.data.domains import check_domain, with_domains
 from medcli.data.gate import pass_gate
 from medcli.data.likeness import look_of
 from medcli.data.named import is_named
-from medcli.data.presets import resolve_task
-from medcli.data.sources import DataSet, load_cases
-from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient, split_table
+from medcli.data.sources import DataSet
+from medcli.data.splits import PARTS, Split, SplitRow, split_by_patient
 from medcli.errors import ManifestError, UsageError
-from medcli.evaluation.out_of_distribution import Reference
 from medcli.files import check_target, new_folder
 from medcli.home import runs_folder, scan_cache
 from medcli.models.export import check_onnx, export_onnx
-from medcli.models.held_out import HeldOut, write_held_out
+from medcli.models.heads import head_width
+from medcli.models.held_out import write_held_out
 from medcli.models.package import (
     CARD,
     GRAPH,
@@ -48,27 +49,23 @@ from medcli.models.package import (
     is_replaceable,
     load_package,
     salted_patient,
-    save_reference,
+    save_references,
     seal,
 )
 from medcli.models.registry import VOLUMES
 from medcli.models.scan_model import ScanModel, build_model
 from medcli.models.weights import find_start
 from medcli.records import Task
-from medcli.training.baselines import perceptron_baselines
-from medcli.training.calibrating import (
-    calibrate,
-    check_sensitivity,
-    flagged_share,
-    held_out_answers,
-    measure,
-    operating_point,
-    picture_baselines,
-    reference_scans,
-)
+from medcli.training.calibrating import check_sensitivity
 from medcli.training.card import model_card
 from medcli.training.checkpoint import Draft
-from medcli.training.defaults import choose_device, choose_preprocess, choose_training
+from medcli.training.defaults import (
+    DataFacts,
+    choose_augmentation,
+    choose_device,
+    choose_shared_preprocess,
+    choose_training,
+)
 from medcli.training.gather import (
     TRAIN_SLICES,
     ReadScan,
@@ -80,9 +77,25 @@ from medcli.training.gather import (
 )
 from medcli.training.history import history_csv
 from medcli.training.loop import Epoch, Fit, fit
-from medcli.training.prediction import predict_embeddings, predict_logits
+from medcli.training.measuring import Measured, measure_run
 from medcli.training.processes import Processes, joined
+from medcli.training.settings import (
+    ObjectiveRequest,
+    check_objective,
+    choose_objective,
+    describe_objective,
+)
 from medcli.training.start import begin
+from medcli.training.tasks import (
+    cases_of,
+    gather_tasks,
+    inputs_by_task,
+    labels_of,
+    own_patient,
+    split_rows,
+    split_tasks,
+    told_apart,
+)
 from medcli.training.tensorboard import check_tensorboard, logged
 from medcli.training.unfinished import (
     Checkpoint,
@@ -116,7 +129,8 @@ class TrainEvents:
 class TrainRequest:
     """What the user asked for; None leaves the choice to data and device.
 
-    `weights` is what `medcli.models.weights.find_start` knows; None: from scratch.
+    `inputs` and `task` are what `medcli.training.tasks.gather_tasks` knows, several tasks
+    included. `weights` is what `medcli.models.weights.find_start` knows; None: from scratch.
     `sensitivity` is wanted of the threshold on the validation part; None: Youden's.
     `cache` keeps what was read for the next time. `tensorboard` is a folder of logs.
     """
@@ -136,6 +150,7 @@ class TrainRequest:
     allow_overlap: bool = False
     sensitivity: float | None = None
     model: ModelConfig = field(default_factory=ModelConfig)
+    objective: ObjectiveRequest = field(default_factory=ObjectiveRequest)
     cache: bool = True
     tensorboard: Path | None = None
 
@@ -159,7 +174,7 @@ class _Data:
     source: str
     inputs: tuple[str, ...]
     generated: bool
-    task: Task
+    tasks: tuple[Task, ...]
     synthetic: bool
     pixels: dict[tuple[str, str], str]
     split: Split
@@ -233,6 +248,7 @@ def _train(
 ) -> ModelPackage:
     """Train, or go on; with several processes the first one speaks, measures and writes."""
     began = time.monotonic()
+    check_objective(request.objective)
     events = events if processes.leads else TrainEvents()
     if request.tensorboard is not None:
         check_tensorboard()
@@ -244,7 +260,7 @@ def _train(
         if resumed is not None:
             check_machine(resumed.plan, _made_on(request, processes), events.warn)
         model, data = _begin(request, events, processes, steps or Steps(), resumed)
-    target = request.output or run_folder(data.task.name)
+    target = request.output or run_folder("-".join(task.name for task in data.tasks))
     target = processes.leaders_path(target)
     draft = Draft(target, _plan_of(request, target, data, processes), resumed)
     try:
@@ -283,12 +299,13 @@ def _begin(
         check_scans(resumed.plan.scans, _scan_lines(data))
     torch.manual_seed(request.seed)
     model = build_model(
-        request.model, data.preprocess.channels, data.preprocess.size, len(data.task.classes)
+        request.model, data.preprocess.channels, data.preprocess.size, head_width(data.tasks)
     )
     if start is not None:
         held_out = [
-            (case.patient_id, data.pixels[case.scan_id, case.path])
+            (patient, data.pixels[case.scan_id, case.path], task)
             for case in (*data.split.val, *data.split.test)
+            for patient, task in [own_patient(case, data.tasks)]
         ]
         origin = begin(model, start, held_out, note=events.note, warn=events.warn)
         data = replace(data, start=origin)
@@ -314,6 +331,7 @@ def _fit(
         data.preprocess,
         data.train,
         device=data.device,
+        tasks=data.tasks,
         processes=processes,
         names=[case.path for case in data.split.train],
         resumed=resumed.state if resumed else None,
@@ -329,12 +347,16 @@ def _finish(
 ) -> None:
     """Measure what was trained and write the run folder."""
     events.stage("measuring the held-out part")
-    task, calibration, metrics, answers = _measure(data, fitted, request.sensitivity)
-    reference = reference_scans(data.arrays["train"], data.arrays["val"])
-    metrics["out_of_distribution"] = flagged_share(reference, data.arrays[metrics["split"]])
+    measured = measure_run(
+        data.tasks,
+        data.arrays,
+        data.split,
+        data.train,
+        partial(_predict, data, fitted),
+        request.sensitivity,
+    )
     events.stage("exporting and checking the ONNX graph")
-    done = replace(data, task=task)
-    _write(request, target, done, fitted, calibration, reference, metrics, answers)
+    _write(request, target, data, fitted, measured)
 
 
 def _plan_of(request: TrainRequest, target: Path, data: _Data, processes: Processes) -> Plan:
@@ -396,18 +418,24 @@ def _prepare(
         elif not inputs:
             inputs, sentence, generated = inputs_at_hand(Path(scratch))
             events.note(sentence)
-        data = load_cases(inputs, task=request.task, classes=request.classes, on_note=events.note)
-        task, notes = resolve_task(request.task, data.classes, request.positive)
-        check_sensitivity(task, request.sensitivity)
-        _tell(data, notes, events)
+        found = gather_tasks(
+            inputs, request.task, request.classes, request.positive, on_note=events.note
+        )
+        tasks, cases = found.tasks, found.data.cases
+        _check_tasks(tasks, request.sensitivity, steps)
+        _tell(found.data, found.notes, events)
+        names = [task.name for task in tasks]
         if resumed is None:
-            facts = look_at(data.cases)
-            preprocess = choose_preprocess(facts, task.name, device, request.size)
+            facts = [look_at(cases_of(cases, task, tasks)) for task in tasks]
+            preprocess = choose_shared_preprocess(facts, names, device, request.size)
         else:
             preprocess = resumed.plan.preprocess
+        objective = request.objective
+        if objective.domain is not None:
+            objective = replace(objective, domain=check_domain(cases, objective.domain))
         whole = request.model.arch in VOLUMES
         read = steps.read(
-            data.cases,
+            cases,
             preprocess,
             preprocess.slice_budget if whole else TRAIN_SLICES,
             cache=scan_cache() if request.cache and not generated else None,
@@ -415,17 +443,23 @@ def _prepare(
             on_read=events.reading,
             on_failure=lambda failure: events.warn(f"left out: {failure.message}"),
         )
-        if len(read) < len(data.cases):
-            lost = len(data.cases) - len(read)
-            events.warn(f"{lost:,} of {len(data.cases):,} scans could not be read and are left out")
-    split = _split(read, task, request, inputs, events, steps)
-    arrays = part_arrays(read, split, task)
+        if len(read) < len(cases):
+            lost = len(cases) - len(read)
+            events.warn(f"{lost:,} of {len(cases):,} scans could not be read and are left out")
+    if found.apart:
+        read = told_apart(read)
+    split = _split(read, tasks, request, inputs, events, steps)
+    arrays = part_arrays(read, split, *tasks)
+    if objective.domain is not None:
+        arrays, warnings = with_domains(arrays, split, objective.domain)
+        for message in warnings:
+            events.warn(message)
     if resumed is None:
         mean, std = arrays["train"].statistics()
         preprocess = replace(preprocess, mean=mean, std=std)
         settings = choose_training(
-            facts,
-            task.name,
+            DataFacts.joined(facts),
+            names[0],
             len(arrays["train"].images),
             preprocess.size,
             device,
@@ -434,15 +468,21 @@ def _prepare(
             minutes=request.minutes,
             spent=(time.monotonic() - start) / 60,
         )
+        if len(tasks) > 1:
+            each = tuple(map(choose_augmentation, facts, names))
+            settings = replace(settings, augmentations=each)
+        settings = choose_objective(
+            settings, objective, arrays["train"], tasks, pretrained=request.weights is not None
+        )
     else:
         settings = resumed.plan.train
     plan = _plan(request.model, preprocess.size, settings, device)
-    events.ready(split_table(split), plan, settings.epochs)
+    events.ready(split_rows(split, tasks), plan, settings.epochs)
     return _Data(
         source="generated sample data" if generated else _source(inputs),
         inputs=() if generated else inputs,
         generated=generated,
-        task=task,
+        tasks=tasks,
         synthetic=generated or all(map(_is_synthetic, read)),
         pixels={(item.case.scan_id, item.case.path): item.pixel_sha256 for item in read},
         split=split,
@@ -459,8 +499,26 @@ def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.devi
     limit = f" or {config.minutes:.3g} minutes" if config.minutes else ""
     return (
         f"{model.network} on {device.type}, {size} px, "
-        f"{config.epochs} epochs{limit}, augmentation for {config.augmentation}"
+        f"{config.epochs} epochs{limit}, augmentation for "
+        + ", ".join(dict.fromkeys(config.augmentations or (config.augmentation,)))
+        + f", {describe_objective(config)}"
     )
+
+
+def _check_tasks(tasks: Sequence[Task], sensitivity: float | None, steps: Steps) -> None:
+    """Raise where what was asked for is about one choice among classes, and this is none.
+
+    Raises
+    ------
+    UsageError : a wanted sensitivity or folds, and several tasks or findings
+    """
+    if len(tasks) == 1 and not tasks[0].multi_label:
+        check_sensitivity(tasks[0], sensitivity)
+        return
+    kind = "several tasks" if len(tasks) > 1 else "several findings"
+    for option, asked in (("--sensitivity", sensitivity), ("--folds", steps != Steps())):
+        if asked:
+            raise UsageError(f"{option} is for one task of classes, and here are {kind}")
 
 
 def _tell(data: DataSet, notes: Iterable[str], events: TrainEvents) -> None:
@@ -474,7 +532,7 @@ def _tell(data: DataSet, notes: Iterable[str], events: TrainEvents) -> None:
 
 def _split(
     read: Sequence[ReadScan],
-    task: Task,
+    tasks: Sequence[Task],
     request: TrainRequest,
     inputs: Iterable[str],
     events: TrainEvents,
@@ -487,29 +545,30 @@ def _split(
     LeakageError : given parts share a patient or a picture
     ManifestError : no scan of a class could be read, or too few patients
     """
-    unread = sorted(set(task.classes) - {str(item.case.label) for item in read})
-    if unread:
-        raise ManifestError(
-            f"no scan of class {unread[0]!r} can be read",
-            "Repair its files, or leave the class out with --classes",
-        )
+    cases = [item.case for item in read]
+    for task in tasks:
+        own = labels_of(cases_of(cases, task, tasks), task)
+        if unread := sorted(set(task.classes) - own):
+            raise ManifestError(
+                f"no scan of class {unread[0]!r} can be read",
+                "Repair its files, or leave the class out with --classes",
+            )
     copies = find_copies(
         [item.pixel_sha256 for item in read], [look_of(item.images) for item in read]
     )
     gate = pass_gate(
-        [item.case for item in read],
+        cases,
         copies,
         clean=f"medcli data split {shlex.join(inputs)} -o clean.csv",
         allow_overlap=request.allow_overlap,
     )
-    defaults = TrainConfig()
-    split = steps.split(
+    split = split_tasks(
         gate.cases,
-        val_fraction=defaults.val_fraction,
-        test_fraction=defaults.test_fraction,
-        seed=request.seed,
+        tasks,
+        request.seed,
         links=gate.links,
         allow_overlap=request.allow_overlap,
+        split=steps.split,
     )
     for message in (*gate.warnings, *split.warnings):
         events.warn(message)
@@ -518,8 +577,16 @@ def _split(
 
 def _source(inputs: Sequence[str]) -> str:
     """The end of each input's path: enough to know the data again, little of the machine."""
-    ends = ["/".join(Path(name).resolve().parts[-2:]) for name in inputs]
-    return ", ".join(n if is_named(n) else end for n, end in zip(inputs, ends, strict=True))
+    named = inputs_by_task(inputs) or {"": tuple(inputs)}
+    return ", ".join(
+        f"{task}={_end(name)}" if task else _end(name)
+        for task, own in named.items()
+        for name in own
+    )
+
+
+def _end(name: str) -> str:
+    return name if is_named(name) else "/".join(Path(name).resolve().parts[-2:])
 
 
 def _is_synthetic(item: ReadScan) -> bool:
@@ -527,41 +594,12 @@ def _is_synthetic(item: ReadScan) -> bool:
     return item.case.columns.get("synthetic", "").lower() in ("1", "true", "yes")
 
 
-def _measure(
-    data: _Data, fitted: Fit, sensitivity: float | None
-) -> tuple[Task, Calibration, dict[str, Any], HeldOut]:
-    """The task with its threshold, the calibration, the numbers of the test part, the answers.
-
-    Threshold and calibration are fitted on the validation part. Without a test part the
-    numbers are those of the validation part, and say so.
-    """
-
-    def predict(what: Callable[..., Tensor], scans: ScanArrays) -> np.ndarray:
-        batch_slices = data.train.batch_slices
-        return what(fitted.model, scans, data.preprocess, batch_slices, data.device).numpy()
-
-    def logits(part: str) -> np.ndarray:
-        return predict(predict_logits, data.arrays[part])
-
-    validation = data.arrays["val"].labels, logits("val"), sensitivity
-    task, calibration = calibrate(data.task, *validation)
-    choice = operating_point(task, calibration, *validation)
-    part = "test" if data.split.test else "val"
-    scans, cases = data.arrays[part], getattr(data.split, part)
-    answered = task, calibration, scans.labels, logits(part), cases
-    metrics = measure(*answered, data.train.seed)
-    metrics["operating_point"] = asdict(choice) if choice else None
-    baselines = picture_baselines(task, data.arrays["train"], scans, cases, data.train.seed)
-    baselines |= perceptron_baselines(
-        data.arrays["train"],
-        scans,
-        len(task.classes),
-        embed=lambda wanted: predict(predict_embeddings, wanted),
-        patients=[case.patient_id for case in cases],
-        seed=data.train.seed,
-    )
-    metrics = {"split": part, **metrics, "baselines": baselines}
-    return task, calibration, metrics, held_out_answers(*answered)
+def _predict(
+    data: _Data, fitted: Fit, what: Callable[..., Tensor], scans: ScanArrays
+) -> np.ndarray:
+    """What the trained model says of `scans`: `predict_logits` or `predict_embeddings`."""
+    batch_slices = data.train.batch_slices
+    return what(fitted.model, scans, data.preprocess, batch_slices, data.device).numpy()
 
 
 def _write(
@@ -569,10 +607,7 @@ def _write(
     target: Path,
     data: _Data,
     fitted: Fit,
-    calibration: Calibration,
-    reference: Reference,
-    metrics: dict[str, Any],
-    answers: HeldOut,
+    measured: Measured,
 ) -> None:
     """Write the run folder; it appears whole or not at all."""
     created = datetime.now(UTC)
@@ -585,19 +620,20 @@ def _write(
         salt = secrets.token_hex(16)
         (folder / HISTORY).write_bytes(history_csv(fitted.history))
         _write_splits(folder / SPLITS, data, salt)
-        write_held_out(folder, answers, data.task.classes)
-        save_reference(folder, reference)
+        if measured.answers is not None:
+            write_held_out(folder, measured.answers, data.tasks[0].classes)
+        save_references(folder, measured.references)
         package = finish_package(
             folder,
-            task=data.task,
+            heads=measured.heads,
+            router=measured.router,
             preprocess=data.preprocess,
             model=request.model,
-            calibration=calibration,
             synthetic=data.synthetic,
             created=created.isoformat(timespec="microseconds"),
             patient_salt=salt,
             provenance=_provenance(data, fitted, difference),
-            metrics=metrics,
+            metrics=measured.metrics,
         )
         (folder / CARD).write_text(model_card(package), encoding="utf-8", errors="backslashreplace")
         seal(folder)
@@ -612,7 +648,7 @@ def run_folder(task: str, created: datetime | None = None) -> Path:
 def _provenance(data: _Data, fitted: Fit, onnx_difference: float) -> dict[str, Any]:
     return {
         "source": data.source,
-        "split": [asdict(row) for row in split_table(data.split)],
+        "split": [asdict(row) for row in split_rows(data.split, data.tasks)],
         "train": data.train.to_json(),
         "weights": data.start,
         "epochs_run": len(fitted.history),

@@ -12,7 +12,7 @@ from medcli.models.weights import Start, start_from
 def begin(
     model: ScanModel,
     start: Start,
-    held_out: Iterable[tuple[str | None, str]],
+    held_out: Iterable[tuple[str | None, str, str]],
     *,
     note: Callable[[str], None],
     warn: Callable[[str], None],
@@ -21,7 +21,7 @@ def begin(
 
     Parameters
     ----------
-    held_out : patient and pixel hash of each scan outside the training part
+    held_out : patient, pixel hash and task of each scan outside the training part
 
     Returns
     -------
@@ -31,7 +31,7 @@ def begin(
     note(f"starting from {origin}")
     memory = run_memory(start.package) if start.package else None
     if memory is not None:
-        taught = [memory.part(patient, pixels) == "train" for patient, pixels in held_out]
+        taught = [memory.part(*scan) == "train" for scan in held_out]
         if any(taught):
             warn(
                 f"{sum(taught)} of {len(taught)} scans outside the training part come from "

@@ -9,10 +9,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from medcli.data.domains import sites_of
+from medcli.data.findings import indicator
 from medcli.data.sources import load_cases
 from medcli.errors import DamagedError, LeakageError, ManifestError, ScanError
 from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
 from medcli.evaluation.conformal import label_set_metrics
+from medcli.evaluation.findings import finding_metrics
 from medcli.evaluation.intervals import patient_groups
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.retrieval import retrieval_metrics
@@ -25,6 +28,7 @@ from medcli.models.package import ModelPackage, salted_patient
 from medcli.records import Case, Failure, Prediction, Scan, Task
 from medcli.report.evaluation_page import Mistake
 from medcli.report.pictures import encode_jpeg
+from medcli.workflows.task_choice import for_data
 
 if TYPE_CHECKING:
     from medcli.inference.predictor import Predictor
@@ -93,8 +97,10 @@ def evaluate(
         `allow_overlap`
     ScanError : nothing can be read
     """
+    predictor = for_data(predictor, inputs)
     package = predictor.package
-    data = load_cases(inputs, task=package.task.name, known=package.task.classes)
+    asked = package.task
+    data = load_cases(inputs, task=asked.name, known=asked.classes, multi_label=asked.multi_label)
     cases, part = given_part(data.cases)
     rows, failures = _predict(predictor, cases, on_scan, pictures=pictures)
     notes: list[str] = []
@@ -127,14 +133,16 @@ def evaluate(
             f"{chose} of {len(rows)} scans come from the run's validation part, "
             "which chose the weights and the threshold"
         )
-    metrics = _metrics(package, rows, part or "all", seed)
+    measure = _finding_numbers if asked.multi_label else _metrics
+    metrics = measure(package, rows, part or "all", seed)
+    of_classes = not asked.multi_label
     return Evaluation(
         metrics,
         tuple(failures),
         data.warnings,
         tuple(notes),
-        answers=_answers(package, rows),
-        mistakes=_mistakes(package, rows) if pictures else (),
+        answers=_answers(package, rows) if of_classes else None,
+        mistakes=_mistakes(package, rows) if pictures and of_classes else (),
     )
 
 
@@ -178,7 +186,9 @@ def evaluate_retrieval(
     from medcli.retrieval.gallery import Gallery
     from medcli.workflows.searching import Answer, search_scans
 
-    data = load_cases(inputs, task=predictor.package.task.name)
+    predictor = for_data(predictor, inputs)
+    task = predictor.package.task.name
+    data = load_cases(inputs, task=task)
     cases, part = given_part(data.cases)
     answers: list[Answer] = []
     failures: list[Failure] = []
@@ -196,7 +206,7 @@ def evaluate_retrieval(
         raise ScanError(failures[0].code, f"no scan could be read: {failures[0].message}")
     known = run_memory(predictor.package)
     if part is None and known and any(a.pixel_sha256 in known.by_pixels for a in answers):
-        own = [a for a in answers if known.part(a.patient_id, a.pixel_sha256) == "test"]
+        own = [a for a in answers if known.part(a.patient_id, a.pixel_sha256, task) == "test"]
         if own:
             answers, part = own, "held-out"
             notes.append(_own_note(len(own)))
@@ -207,7 +217,7 @@ def evaluate_retrieval(
         patients=[answer.patient_id for answer in answers],
         seed=seed,
     )
-    fixed = {"task": predictor.package.task.name, "split": part or "all"}
+    fixed = {"task": task, "split": part or "all"}
     return Evaluation({**fixed, **metrics}, tuple(failures), data.warnings, tuple(notes))
 
 
@@ -247,7 +257,8 @@ def _predict(
     *,
     pictures: bool = False,
 ) -> tuple[list[_Row], list[Failure]]:
-    known = run_memory(predictor.package)
+    package = predictor.package
+    known = run_memory(package)
     seen: list[tuple[Case, Scan]] = []
     failures: list[Failure] = []
 
@@ -272,7 +283,7 @@ def _predict(
                 case=case,
                 prediction=prediction,
                 patient_id=scan.patient_id,
-                known=known.part(scan.patient_id, pixels) if known else None,
+                known=known.part(scan.patient_id, pixels, package.task.name) if known else None,
                 same_pixels=known is not None and pixels in known.by_pixels,
                 area=foreground_area(scan.pixels),
                 pixels=pixels,
@@ -292,7 +303,7 @@ def _picture(scan: Scan) -> bytes:
 def decision(task: Task, prediction: Prediction) -> str:
     """The class that is decided for: by the threshold of two classes, else the most probable."""
     if task.positive is None or task.threshold is None or len(task.classes) != 2:
-        return prediction.label
+        return str(prediction.label)
     if prediction.probabilities[task.positive] >= task.threshold:
         return task.positive
     return next(name for name in task.classes if name != task.positive)
@@ -364,19 +375,14 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
     task = package.task
     labels, probabilities = _labels(package, rows)
     patients = [row.patient_id for row in rows]
-    sites = [row.case.columns.get("site") for row in rows]
+    domain = package.provenance.get("train", {}).get("domain")
     baselines: dict[str, Any] = {"majority": majority_baseline(labels)}
     if task.positive is not None:
         is_positive = labels == task.classes.index(task.positive)
         areas = np.array([row.area for row in rows])
         baselines["area"] = area_baseline(is_positive, areas, patients=patients, seed=seed)
-    if len(rows) == package.metrics.get("n") and all(row.known == "test" for row in rows):
-        baselines |= package.metrics.get("baselines", {})  # the run measured these same scans
     return {
-        "task": task.name,
-        "model": package.fingerprint,
-        "synthetic": package.synthetic,
-        "split": part,
+        **_facts(package, part),
         **classification_metrics(
             labels,
             probabilities,
@@ -384,21 +390,77 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
             positive=task.positive,
             threshold=task.threshold,
             patients=patients,
-            sites=sites if any(sites) else None,
+            sites=sites_of([row.case for row in rows], domain),
             seed=seed,
         ),
         "label_sets": _label_sets(package, rows, labels, seed),
-        "out_of_distribution": _flagged_share(rows),
+        **_doubts(package, rows),
         "operating_point": package.metrics.get("operating_point"),
         "data_fingerprint": set_fingerprint(row.pixels for row in rows),
-        "baselines": baselines,
+        "baselines": baselines | _own_baselines(package, rows),
     }
+
+
+def _finding_numbers(
+    package: ModelPackage, rows: Sequence[_Row], part: str, seed: int
+) -> dict[str, Any]:
+    """The same where a scan may have several findings."""
+    task = package.task
+    shares = [[row.prediction.probabilities[name] for name in task.classes] for row in rows]
+    sites = [row.case.columns.get("site") for row in rows]
+    return {
+        **_facts(package, part),
+        **finding_metrics(
+            indicator([str(row.case.label) for row in rows], task.classes),
+            np.array(shares),
+            findings=task.classes,
+            thresholds=task.thresholds,
+            patients=[row.patient_id for row in rows],
+            sites=sites if any(sites) else None,
+            seed=seed,
+        ),
+        "label_sets": None,
+        **_doubts(package, rows),
+        "baselines": _own_baselines(package, rows),
+    }
+
+
+def _facts(package: ModelPackage, part: str) -> dict[str, Any]:
+    """What the numbers are of."""
+    return {
+        "task": package.task.name,
+        "model": package.fingerprint,
+        "synthetic": package.synthetic,
+        "split": part,
+    }
+
+
+def _doubts(package: ModelPackage, rows: Sequence[_Row]) -> dict[str, float | None]:
+    """How many of the scans look foreign, and how many the router knows."""
+    return {
+        "out_of_distribution": _flagged_share(rows),
+        "router_accuracy": _routed_share(package.task.name, rows),
+    }
+
+
+def _own_baselines(package: ModelPackage, rows: Sequence[_Row]) -> dict[str, Any]:
+    """The baselines of the run, where it measured these same scans."""
+    if len(rows) == package.metrics.get("n") and all(row.known == "test" for row in rows):
+        return dict(package.metrics.get("baselines", {}))
+    return {}
 
 
 def _flagged_share(rows: Sequence[_Row]) -> float | None:
     """Share of the scans out of distribution; None for a model that cannot tell."""
     flags = [row.prediction.out_of_distribution for row in rows]
     return None if None in flags else float(np.mean(np.array(flags, dtype=bool)))
+
+
+def _routed_share(task: str, rows: Sequence[_Row]) -> float | None:
+    """Share of the scans that the router would give to their task; None for one task."""
+    shares = [row.prediction.task_probabilities for row in rows]
+    right = [max(each, key=each.__getitem__) == task for each in shares if each is not None]
+    return float(np.mean(right)) if right else None
 
 
 def _label_sets(

@@ -149,7 +149,7 @@ def page_parts(
     return {
         "results": results,
         "pictures": pictures,
-        "model": {"task": package.task.name},
+        "model": {"task": package.task_names},
         "predictions": {answer.result.query: answer.prediction for answer in answers},
         "true_labels": {a.result.query: a.case.label for a in answers if a.case.label},
     }

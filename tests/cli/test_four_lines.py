@@ -62,7 +62,7 @@ def test_training_without_data_takes_what_lies_here(
 ) -> None:
     seen = []
     monkeypatch.setattr(
-        "medcli.training.run.load_cases", lambda inputs, **_: seen.append(inputs) or 1 / 0
+        "medcli.training.tasks.load_cases", lambda inputs, **_: seen.append(inputs) or 1 / 0
     )
     if folder == "manifest":
         shutil.copy(sample_folder / "manifest.csv", "manifest.csv")

@@ -17,6 +17,7 @@ from PIL import Image
 COMMON = {"path", "scan_id", "files", "status", "warnings", "error"}
 CLASSIFY = COMMON | {
     *("task", "label", "probability", "probabilities", "positive", "uncertain", "label_set"),
+    *("task_probabilities", "labels"),
     *("out_of_distribution", "ood_score", "synthetic", "model"),
 }
 SEARCH = COMMON | {"query", "hits", "vote", "no_good_match", "gallery", "synthetic"}
@@ -26,7 +27,7 @@ EVALUATE = {
     *("accuracy", "accuracy_ci", "sensitivity", "specificity", "threshold"),
     *("average_precision", "ece", "brier", "confusion", "per_class", "baselines"),
     *("auroc_variance", "auroc_ci_delong", "ppv", "npv", "per_site", "label_sets"),
-    "out_of_distribution",
+    *("out_of_distribution", "router_accuracy"),
 }
 RETRIEVAL = {
     *("n_queries", "n_gallery", "map_at_5", "map_at_5_strict", "mmv_at_5", "acc_at_1"),

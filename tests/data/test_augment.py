@@ -1,5 +1,7 @@
 from __future__ import annotations
 
+import colorsys
+
 import pytest
 import torch
 from torch import Tensor
@@ -126,9 +128,11 @@ def turned(kind: str, count: int = 64) -> Tensor:
     return seen[0][:, :, :2]
 
 
-@pytest.mark.parametrize("kind", ["radiograph"])
-def test_a_radiograph_is_never_mirrored_or_laid_on_its_side(kind: Augmentation) -> None:
-    axes = turned(kind)
+@pytest.mark.parametrize("kind", ["radiograph", "grey"])
+def test_where_sides_may_matter_nothing_is_mirrored_or_laid_on_its_side(
+    kind: Augmentation,
+) -> None:
+    axes = turned(kind, 500)
     assert (torch.linalg.det(axes) > 0).all()
     assert (axes[:, 0, 0] > axes[:, 0, 1].abs()).all()  # turned by less than 45°
 
@@ -163,3 +167,56 @@ def test_the_blur_keeps_the_sum_of_what_lies_inside(
     row = torch.tensor([0.25, 0.5, 0.25])
     torch.testing.assert_close(blurred[0, 0, 3:6, 3:6], torch.outer(row, row))
     torch.testing.assert_close(blurred.sum(), torch.tensor(1.0))
+
+
+def test_contrast_and_brightness_keep_the_hue(only: None, monkeypatch: pytest.MonkeyPatch) -> None:
+    of = RECIPES["colour"]
+    recipe = Recipe(brightness=of.brightness, contrast=of.contrast)
+    monkeypatch.setitem(RECIPES, "grey", recipe)
+    images = torch.rand(1, 3, 6, 6, generator=seeded()) * 0.4 + 0.3
+    changed = augment(images, [1], "grey", seeded(4))
+    assert not torch.allclose(changed, images, atol=0.01)
+    for before, after in zip(
+        images[0].flatten(1).T.tolist(), changed[0].flatten(1).T.tolist(), strict=True
+    ):
+        hues = [colorsys.rgb_to_hsv(*colour)[0] for colour in (before, after)]
+        assert hues[1] == pytest.approx(hues[0], abs=1e-3)  # the sampling grid is not exact
+
+
+def test_gamma_makes_a_stain_stronger_and_keeps_its_colour(
+    only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "grey", Recipe(gamma=RECIPES["colour"].gamma))
+    images = torch.rand(1, 3, 6, 6, generator=seeded()) * 0.6 + 0.2
+    changed = augment(images, [1], "grey", seeded(4))
+    ratio = changed.log() / images.log()  # absorbance after and before, of every channel
+    torch.testing.assert_close(ratio, ratio.mean().expand_as(ratio))
+    assert abs(float(ratio.mean()) - 1) > 0.02
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_modality_gets_intensity_and_scanner_variation(kind: Augmentation) -> None:
+    recipe = RECIPES[kind]
+    assert recipe.brightness
+    assert recipe.contrast > 1
+    assert recipe.noise
+    if kind != "ct":  # a CT has its unit, and a masked nodule no blurred rim
+        assert recipe.gamma > 1
+        assert recipe.blur
+
+
+def test_scans_of_several_kinds_change_each_in_its_own_way() -> None:
+    images = pictures(6, channels=3)
+    before = images.clone()
+    changed = augment(images, [2, 1, 2, 1], ["none", "ct", "none", "radiograph"], seeded())
+    assert torch.equal(images, before)
+    assert torch.equal(changed[[0, 1, 3, 4]], images[[0, 1, 3, 4]])
+    generator = seeded()
+    torch.testing.assert_close(changed[2:3], augment(images[2:3], [1], "ct", generator))
+    torch.testing.assert_close(changed[5:], augment(images[5:], [1], "radiograph", generator))
+
+
+def test_one_kind_for_each_scan_is_the_kind_for_all() -> None:
+    images = pictures(3)
+    each = augment(images, [1, 2], ["colour", "colour"], seeded())
+    assert torch.equal(each, augment(images, [1, 2], "colour", seeded()))

@@ -6,13 +6,14 @@ import numpy as np
 import pytest
 
 from medcli.data.medmnist import CLASS_NAMES, class_names_of, read_archive
-from medcli.errors import ManifestError, ScanError, UsageError
+from medcli.errors import ManifestError, ScanError
 
 # Classes of each set as in Table 2 of the MedMNIST v2 paper.
 CLASS_COUNTS = {
     "pathmnist": 9,
     "dermamnist": 7,
     "octmnist": 4,
+    "chestmnist": 14,
     "pneumoniamnist": 2,
     "retinamnist": 5,
     "breastmnist": 2,
@@ -39,7 +40,7 @@ def images(count: int) -> np.ndarray:
     return np.zeros((count, 4, 4), np.uint8)
 
 
-def test_every_single_label_set_has_a_name_for_each_class() -> None:
+def test_every_set_has_a_name_for_each_class() -> None:
     assert {name: len(set(names)) for name, names in CLASS_NAMES.items()} == CLASS_COUNTS
     assert not any("," in name for names in CLASS_NAMES.values() for name in names)
 
@@ -98,9 +99,28 @@ def test_pictures_without_labels_are_cases_without_labels(tmp_path: Path) -> Non
     assert [case.label for case in read_archive(path)] == [None] * 3
 
 
-def test_a_multi_label_set_is_refused(tmp_path: Path) -> None:
-    path = save(tmp_path / "chestmnist.npz", train_images=images(2), train_labels=np.eye(2, 14))
-    with pytest.raises(UsageError, match="14 labels"):
+def test_several_flags_of_a_picture_name_its_findings(tmp_path: Path) -> None:
+    flags = np.zeros((3, 14), np.uint8)
+    flags[0, [2, 9]] = flags[1, 13] = 1
+    path = save(tmp_path / "chestmnist.npz", train_images=images(3), train_labels=flags)
+    assert [case.label for case in read_archive(path)] == ["effusion|edema", "hernia", "none"]
+    other = save(tmp_path / "mine.npz", train_images=images(3), train_labels=flags)
+    assert [case.label for case in read_archive(other)] == ["2|9", "13", "none"]
+    names = [f"finding {number}" for number in range(14)]
+    assert read_archive(other, names)[1].label == "finding 13"
+
+
+@pytest.mark.parametrize(
+    ("labels", "says"),
+    [
+        (np.full((2, 3), 2), "labels of shape .* from 2 to 2"),
+        (np.zeros((3, 3)), "2 pictures, but labels of shape"),
+        (np.eye(2, 3), "3 labels for each picture but 14 class names"),
+    ],
+)
+def test_flags_that_are_none_are_refused(tmp_path: Path, labels: np.ndarray, says: str) -> None:
+    path = save(tmp_path / "chestmnist.npz", train_images=images(2), train_labels=labels)
+    with pytest.raises(ManifestError, match=says):
         read_archive(path)
 
 

@@ -22,7 +22,7 @@ def add_run(home: Path, tiny_run: Path) -> AddRun:
         folder = home / "runs" / name
         folder.mkdir(parents=True)
         change = {"created": created, "synthetic": synthetic}
-        change["task"] = {**values["task"], "name": task}
+        change["tasks"] = [{**values["tasks"][0], "name": task}]
         (folder / MODEL_JSON).write_text(json.dumps({**values, **change}))
         return folder
 

@@ -9,10 +9,12 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from safetensors.numpy import load_file, save
 
 from medcli.config import Calibration, PreprocessConfig
 from medcli.errors import DamagedError, StorageError, UsageError
 from medcli.evaluation.out_of_distribution import Reference
+from medcli.models.heads import Router
 from medcli.models.package import (
     CARD,
     GRAPH,
@@ -25,10 +27,10 @@ from medcli.models.package import (
     WEIGHTS,
     fingerprint,
     load_package,
-    load_reference,
+    load_references,
     peek,
     salted_patient,
-    save_reference,
+    save_references,
     seal,
 )
 
@@ -103,21 +105,35 @@ def test_a_model_json_that_says_nothing_is_damage(package_folder: Path, content:
 @pytest.mark.parametrize(
     "change",
     [
-        {"task": "nodule"},
+        {"tasks": "nodule"},
+        {"tasks": []},
+        {"tasks": [{"name": "nodule", "classes": ["a", "b"]}]},
         {"preprocess": {"size": "large"}},
         {"preprocess": {"colour_of_the_sky": 1}},
         {"model": None},
         {"provenance": 3},
-        {"calibration": 3},
-        {"calibration": {"temperature": 0}},
-        {"calibration": {"label_set_levels": [0.5]}},
-        {"calibration": {"label_set_levels": [0.5, 2]}},
     ],
 )
 def test_a_field_of_the_wrong_kind_is_damage(
     package_folder: Path, edit_json: Edit, change: dict[str, object]
 ) -> None:
     edit_json(package_folder, **change)
+    with pytest.raises(DamagedError, match="a field is missing or has the wrong kind"):
+        load_package(package_folder)
+
+
+@pytest.mark.parametrize(
+    "calibration",
+    [
+        *(3, {"temperature": 0}, {"label_set_levels": [0.5]}, {"label_set_levels": [0.5, 2]}),
+        *({"platt": [[1, 0]]}, {"platt": [[1], [1]]}, {"platt": [[-1, 0], [1, 0]]}),
+    ],
+)
+def test_a_calibration_that_cannot_be_one_is_damage(
+    package_folder: Path, edit_json: Edit, calibration: object
+) -> None:
+    task = json.loads((package_folder / MODEL_JSON).read_text())["tasks"][0]
+    edit_json(package_folder, tasks=[{**task, "calibration": calibration}])
     with pytest.raises(DamagedError, match="a field is missing or has the wrong kind"):
         load_package(package_folder)
 
@@ -195,22 +211,99 @@ def test_a_patient_has_one_pseudonym_in_a_run_and_another_in_the_next() -> None:
 
 
 def test_a_package_of_the_first_format_has_temperature_one(package_folder: Path) -> None:
-    path = package_folder / MODEL_JSON
+    as_format(package_folder, 1)
+    package = load_package(package_folder)
+    assert package.calibration == Calibration()
+    assert package.task.classes == ("benign", "malignant")
+
+
+def test_a_package_of_the_second_format_has_one_task(package_folder: Path) -> None:
+    now = load_package(package_folder)
+    reference = load_references(package_folder)["nodule"]
+    as_format(package_folder, 2)
+    old = load_package(package_folder)
+    assert old == now
+    assert old.router is None
+    found = load_references(package_folder)[""]
+    for view, mean in reference.means.items():
+        np.testing.assert_array_equal(found.means[view], mean)
+        np.testing.assert_array_equal(found.whitenings[view], reference.whitenings[view])
+
+
+def as_format(folder: Path, version: int) -> None:
+    """Bring a package of one task to the shape that an older medcli wrote."""
+    path = folder / MODEL_JSON
     values = json.loads(path.read_text())
-    del values["calibration"]
-    path.write_text(json.dumps({**values, "format_version": 1}))
-    seal(package_folder)
-    assert load_package(package_folder).calibration == Calibration()
+    (task,) = values.pop("tasks")
+    del values["router"], task["multi_label"], task["thresholds"]
+    calibration = task.pop("calibration")
+    del calibration["platt"]
+    values |= {"format_version": version, "task": task}
+    if version == 2:
+        values["calibration"] = calibration
+    path.write_text(json.dumps(values))
+    arrays = {name.split("/")[1]: array for name, array in load_file(folder / REFERENCE).items()}
+    (folder / REFERENCE).write_bytes(save(arrays))
+    seal(folder)
+
+
+def test_findings_with_their_thresholds_come_back(package_folder: Path, edit_json: Edit) -> None:
+    (task,) = json.loads((package_folder / MODEL_JSON).read_text())["tasks"]
+    task |= {"multi_label": True, "positive": None, "thresholds": [0.25, 1]}
+    task["calibration"] = {"platt": [[1.5, -2], [1, 0]]}
+    edit_json(package_folder, tasks=[task])
+    package = load_package(package_folder)
+    assert package.task.multi_label
+    assert package.task.thresholds == (0.25, 1.0)
+    assert package.calibration.platt == ((1.5, -2), (1, 0))
+    edit_json(package_folder, tasks=[{**task, "thresholds": [0.25]}])
+    with pytest.raises(DamagedError, match="1 thresholds for 2 classes"):
+        load_package(package_folder)
+
+
+def test_several_tasks_and_their_router_come_back(package_folder: Path, edit_json: Edit) -> None:
+    tasks = json.loads((package_folder / MODEL_JSON).read_text())["tasks"]
+    second = {**tasks[0], "name": "lung", "classes": ["a", "b", "c"], "positive": None}
+    second["calibration"] = {"temperature": 3.0}
+    metrics = {"split": "test", "tasks": {"nodule": {"n": 1}, "lung": {"n": 2}}}
+    edit_json(package_folder, tasks=[*tasks, second], router={"temperature": 2.0}, metrics=metrics)
+    package = load_package(package_folder)
+    assert [head.columns for head in package.heads] == [slice(0, 2), slice(2, 5)]
+    assert package.heads[1].calibration.temperature == 3
+    assert package.router == Router(("nodule", "lung"), 5, 2.0)
+    assert package.router.columns == slice(5, 7)
+    lung = package.only("lung")
+    assert lung.task == package.tasks[1]
+    assert lung.heads[0].columns == slice(2, 5)
+    assert lung.metrics == {"n": 2}
+    with pytest.raises(UsageError, match="knows several tasks: nodule, lung"):
+        _ = package.task
+    with pytest.raises(UsageError, match="for the tasks 'nodule', 'lung', not for 'gi'"):
+        package.only("gi")
+
+
+@pytest.mark.parametrize("router", [None, {}, {"temperature": 0}])
+def test_several_tasks_without_a_router_are_damage(
+    package_folder: Path, edit_json: Edit, router: object
+) -> None:
+    tasks = json.loads((package_folder / MODEL_JSON).read_text())["tasks"]
+    edit_json(package_folder, tasks=[*tasks, {**tasks[0], "name": "lung"}], router=router)
+    with pytest.raises(DamagedError, match="a field is missing or has the wrong kind"):
+        load_package(package_folder)
 
 
 def test_the_reference_comes_back_as_it_was(package_folder: Path) -> None:
     rng = np.random.default_rng(0)
     means = {"tone": rng.normal(size=3).astype(np.float32), "b": np.ones(2, np.float32)}
     matrices = {"tone": rng.normal(size=(3, 3)).astype(np.float32), "b": np.eye(2, dtype="f4").T}
-    save_reference(package_folder, Reference(means, matrices))
+    other = Reference({"b": np.zeros(2, np.float32)}, {"b": np.eye(2, dtype="f4")})
+    given = {"left lung/a": Reference(means, matrices), "gi": other}
+    save_references(package_folder, given)
     seal(package_folder)
-    found = load_reference(package_folder)
-    assert found is not None
+    both = load_references(package_folder)
+    assert set(both) == set(given)
+    np.testing.assert_array_equal(both["gi"].means["b"], np.zeros(2))
+    found = both["left lung/a"]
     for name, mean in means.items():
         np.testing.assert_array_equal(found.means[name], mean)
         np.testing.assert_array_equal(found.whitenings[name], matrices[name])
@@ -219,17 +312,17 @@ def test_the_reference_comes_back_as_it_was(package_folder: Path) -> None:
 def test_a_package_without_a_reference_has_none(package_folder: Path) -> None:
     (package_folder / REFERENCE).rename(package_folder.parent / "moved")
     seal(package_folder)
-    assert load_reference(package_folder) is None
+    assert load_references(package_folder) == {}
     (package_folder.parent / "moved").rename(package_folder / REFERENCE)
-    assert load_reference(package_folder) is None  # the manifest does not know it
+    assert load_references(package_folder) == {}  # the manifest does not know it
 
 
 def test_a_reference_that_is_none_is_damage(package_folder: Path) -> None:
     (package_folder / REFERENCE).write_bytes(b"not tensors")
     seal(package_folder)
     with pytest.raises(DamagedError, match=REFERENCE):
-        load_reference(package_folder)
-    save_reference(package_folder, Reference({"tone": np.ones(3, np.float32)}, {}))
+        load_references(package_folder)
+    (package_folder / REFERENCE).write_bytes(save({"nodule/tone.mean": np.ones(3, np.float32)}))
     seal(package_folder)
     with pytest.raises(DamagedError, match=REFERENCE):
-        load_reference(package_folder)
+        load_references(package_folder)

@@ -18,6 +18,7 @@ from medcli.training.defaults import (
     DataFacts,
     choose_device,
     choose_preprocess,
+    choose_shared_preprocess,
     choose_training,
 )
 
@@ -100,6 +101,33 @@ def test_colour_gives_three_channels(colour: bool, channels: int) -> None:
 def test_known_tasks_bring_their_way_with_pictures() -> None:
     assert choose_preprocess(PICTURES, "lung", CPU, None).pictures == "percentiles"
     assert choose_preprocess(PICTURES, "unheard of", CPU, None).pictures == "full_range"
+
+
+def test_sets_of_several_tasks_get_what_the_most_demanding_asks_for() -> None:
+    colour = replace(PICTURES, colour=True, side=512)
+    joined = DataFacts.joined([SERIES, colour])
+    assert (joined.side, joined.colour, joined.stacks) == (512, True, True)
+    assert choose_shared_preprocess([SERIES, colour], ["nodule", "gi"], CPU, None) == replace(
+        choose_preprocess(SERIES, "nodule", CPU, None), channels=3
+    )
+    assert choose_shared_preprocess([PICTURES], ["lung"], CPU, 40) == choose_preprocess(
+        PICTURES, "lung", CPU, 40
+    )
+
+
+@pytest.mark.parametrize(
+    ("tasks", "pictures"),
+    [
+        (["lung", "lung"], "percentiles"),
+        (["lung", "nodule"], "full_range"),
+        (["x", "lung"], "full_range"),
+    ],
+)
+def test_pictures_are_stretched_only_where_every_task_wants_it(
+    tasks: list[str], pictures: str
+) -> None:
+    shared = choose_shared_preprocess([PICTURES, PICTURES], tasks, CPU, None)
+    assert shared.pictures == pictures
 
 
 def test_fewer_epochs_for_more_slices_and_for_larger_ones() -> None:

@@ -123,7 +123,7 @@ def script_auroc(monkeypatch: pytest.MonkeyPatch, *values: float | None) -> list
         return predict_logits(model, *rest)
 
     monkeypatch.setattr(loop, "predict_logits", look)
-    monkeypatch.setattr(loop, "macro_auroc", lambda *_: next(answers))
+    monkeypatch.setattr(loop, "mean_auroc", lambda *_: next(answers))
     return seen
 
 
