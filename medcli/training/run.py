@@ -239,7 +239,7 @@ def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.devi
     limit = f" or {config.minutes:.0f} minutes" if config.minutes else ""
     return (
         f"{model.arch} with {model.aggregator} on {device.type}, {size} px, "
-        f"{config.epochs} epochs{limit}, augmentation for {config.augmentation}, "
+        f"{config.epochs} epochs{limit}, augmentation for {config.augmentation}\n"
         f"{describe_objective(config)}"
     )
 
