@@ -116,8 +116,8 @@ def choose_imbalance(labels: np.ndarray) -> Imbalance:
     """What `--imbalance auto` means for (N,) labels.
 
     Class weights, and logit adjustment where the largest class is `UNEVEN` times the smallest:
-    there most batches hold no scan of the small class, so that its weight comes in jolts.
-    Measured at 1 : 20, see `benchmarks/objectives.py`.
+    there a batch holds a few scans of the small class or none, so that its weight comes in
+    jolts. Measured at 1 : 20 (benchmarks/README.md); where the border lies was not.
     """
     counts = np.bincount(labels)
     return "logit-adjust" if counts.max() >= UNEVEN * counts[counts > 0].min() else "weights"
