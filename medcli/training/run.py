@@ -501,7 +501,7 @@ def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.devi
         f"{model.network} on {device.type}, {size} px, "
         f"{config.epochs} epochs{limit}, augmentation for "
         + ", ".join(dict.fromkeys(config.augmentations or (config.augmentation,)))
-        + f", {describe_objective(config)}"
+        + f"\n{describe_objective(config)}"
     )
 
 

@@ -151,8 +151,8 @@ def choose_imbalance(labels: np.ndarray, tasks: Sequence[Task] = ()) -> Imbalanc
     """What `--imbalance auto` means for (N,) labels, the columns of `tasks`.
 
     Class weights, and logit adjustment where the largest class is `UNEVEN` times the smallest:
-    there most batches hold no scan of the small class, so that its weight comes in jolts.
-    Measured at 1 : 20, see `benchmarks/objectives.py`.
+    there a batch holds a few scans of the small class or none, so that its weight comes in
+    jolts. Measured at 1 : 20 (benchmarks/README.md); where the border lies was not.
     """
     if labels.ndim == 2:
         return "weights"
