@@ -12,7 +12,7 @@ from medcli.cli.data import app as data_app
 from medcli.cli.demo import demo
 from medcli.cli.doctor import doctor
 from medcli.cli.evaluate import evaluate
-from medcli.cli.index import app as index_app
+from medcli.cli.index.app import app as index_app
 from medcli.cli.inspect import inspect
 from medcli.cli.output import hidden_error, show_error
 from medcli.cli.search import search
