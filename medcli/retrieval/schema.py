@@ -138,7 +138,8 @@ def format_of(connection: sqlite3.Connection) -> int:
 
 def meta_checksum(meta: Mapping[str, Any]) -> str:
     """A digest over the settings and the counters."""
-    others = sorted((key, value) for key, value in meta.items() if key != SEAL)
+    pairs = ((key, value) for key, value in meta.items() if key != SEAL)
+    others = sorted(pairs, key=lambda pair: repr(pair[0]))  # damage may change a key's type
     return hashlib.blake2b(json.dumps(others, default=repr).encode(), digest_size=16).hexdigest()
 
 
