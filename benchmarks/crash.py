@@ -1,6 +1,6 @@
 """Killed writers and damaged files: does a gallery ever lie?
 
-    python benchmarks/crash.py [--kills 1000] [--damages 2000] [--seed 0]
+    python benchmarks/crash.py [--kills 1000] [--damages 2000] [--writers 8] [--seed 0]
 
 Kills. A forked process builds over a gallery, adds to one, removes from one, compacts one or
 forgets a patient, and is killed (SIGKILL) after a random time within what the work takes. Then
@@ -12,6 +12,10 @@ Damages. In a copy of a closed gallery one file, the model package's included, i
 turned, bytes zeroed or overwritten at random, the end cut. Then three searches with thumbnails are
 asked for. Right is an error that says so (status 4), or the very same answers. `verify` must see
 all damage but that of caches which are rebuilt, and caches must be right after `repair`.
+
+Together. Eight processes add a hundred scans each, one a transaction, while readers search and
+another process compacts again and again: every row must be there, every search must work, and
+each must be of one generation. A process killed while it holds the lock must block nobody.
 
 No network is involved: vectors are random, drawn from the seed. The part that the tests run
 is the same code with few points.
@@ -31,7 +35,7 @@ import tempfile
 import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 os.environ["OMP_NUM_THREADS"] = "1"  # a forked process cannot use its parent's threads
@@ -43,6 +47,7 @@ from medcli.errors import MedcliError
 from medcli.models.package import CARD, GRAPH, WEIGHTS, finish_package, load_package, seal
 from medcli.records import Embedding, GalleryEntry, Source, Task
 from medcli.retrieval.checking import check_rows
+from medcli.retrieval.entries import entry_rows, store
 from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
 from medcli.retrieval.query import Query, search
@@ -52,6 +57,7 @@ DIM = 16
 ROWS = 24
 PATIENT = "PATIENT-TO-FORGET"
 OPERATIONS = ("build", "add", "remove", "compact", "forget")
+_NONE = np.empty(0, np.int64)
 State = frozenset[tuple[str, str]]  # (scan_id, digest of its vectors and label)
 
 
@@ -315,8 +321,10 @@ def answers(path: Path) -> tuple[list[object], bool]:
     with Gallery.open(path) as gallery:
         told.append(own_model(gallery).task)
         patient = gallery.patient_hash("P1")
-        for entry in entries("query", 3, 98):
+        for number, entry in enumerate(entries("query", 3, 98)):
             query = Query.from_embedding("q", entry.embedding, patient=patient)
+            if number == 2:  # one slice, which searches the slices of others
+                query = replace(query, slice_vectors=query.slice_vectors[:0], slice_numbers=_NONE)
             result = search(gallery, query)
             rebuilt |= any(each.code == "index_rebuilt" for each in result.warnings)
             told += [(result.hits, tuple(result.vote.items()))]
@@ -386,6 +394,111 @@ def outcome(path: Path, expected: list[object]) -> str:
     return "rebuilt" if rebuilt else "identical"
 
 
+# Together
+
+
+@dataclass(frozen=True, slots=True)
+class Together:
+    """What writers, readers and compactions at the same time came to."""
+
+    rows: int
+    expected: int
+    searches: int
+    failures: int
+    problems: int
+    after_a_killed_holder: bool
+
+
+def run_together(writers: int, additions: int, folder: Path) -> Together:
+    """`writers` processes add while two read and one compacts; then the lock's holder is killed."""
+    make_package(folder / "package-together")
+    path = folder / "together"
+    fill(path, folder / "package-together", entries("old", ROWS, 1), overwrite=False)
+    adding = [
+        _forked(lambda number=number: _add(path, f"w{number}", additions))  # type: ignore[misc]
+        for number in range(writers)
+    ]
+    stop = folder / "stop"
+    counts = [folder / f"reader-{number}" for number in range(2)]
+    others = [_forked(lambda file=file: _read(path, stop, file)) for file in counts]  # type: ignore[misc]
+    others.append(_forked(lambda: _compact(path, stop)))
+    failures = sum(_status(child) != 0 for child in adding)
+    stop.touch()
+    failures += sum(_status(child) != 0 for child in others)
+    with Gallery.open(path) as gallery:
+        gallery.refresh()
+        rows = gallery.info()["scans"]
+        problems = len([*check_rows(gallery), *check_caches(gallery)])
+    searches = sum(int(file.read_text()) for file in counts if file.exists())
+    return Together(
+        rows, ROWS + writers * additions, searches, failures, problems, _holder_killed(path)
+    )
+
+
+def _forked(do: Callable[[], object]) -> int:
+    """Do it in a process of its own, which ends with 0 if nothing was raised."""
+    child = os.fork()
+    if child:
+        return child
+    status = 1
+    try:
+        do()
+        status = 0
+    except BaseException as error:
+        print(f"{type(error).__name__}: {error}", file=sys.stderr, flush=True)
+    os._exit(status)
+
+
+def _status(child: int) -> int:
+    return os.waitpid(child, 0)[1]
+
+
+def _add(path: Path, prefix: str, count: int) -> None:
+    with Gallery.open(path, write=True) as gallery:
+        for entry in entries(prefix, count, sum(prefix.encode())):
+            with gallery.writing():
+                rows = entry_rows(entry, gallery.patient_hash(entry.patient_id), DIM)
+                store(gallery.catalogue, rows)
+
+
+def _read(path: Path, stop: Path, counts: Path) -> None:
+    done = 0
+    while not stop.exists() or not done:
+        with Gallery.open(path) as gallery, gallery.snapshot() as state:
+            if len(list(gallery.catalogue.stored())) != state.scans or not _search_is_exact(
+                gallery
+            ):
+                raise AssertionError("a reader saw two generations")
+        done += 1
+    counts.write_text(str(done))
+
+
+def _compact(path: Path, stop: Path) -> None:
+    while not stop.exists():
+        with Gallery.open(path, write=True) as gallery:
+            compact(gallery)
+        time.sleep(0.05)
+
+
+def _holder_killed(path: Path) -> bool:
+    """Whether a write works after a process was killed while it held the lock."""
+    held = path.with_name("held")
+
+    def hold() -> None:
+        with Gallery.open(path, write=True) as gallery, gallery.writing():
+            gallery.catalogue.delete(1)
+            held.touch()
+            time.sleep(600)
+
+    child = _forked(hold)
+    while not held.exists():
+        time.sleep(0.01)
+    os.kill(child, signal.SIGKILL)
+    os.waitpid(child, 0)
+    with Gallery.open(path, write=True, lock_timeout=0.5) as gallery:
+        return gallery.remove([1]) == 1  # what the dead process removed is there
+
+
 # What is printed
 
 
@@ -422,11 +535,20 @@ def show_damages(results: Iterable[Damaged]) -> int:
     return len(bad)
 
 
+def show_together(told: Together) -> int:
+    """A line for what went on at the same time; 1 if it went wrong."""
+    print(f"together: {told}")
+    right = (told.rows, told.failures, told.problems) == (told.expected, 0, 0)
+    return int(not right or not told.after_a_killed_holder)
+
+
 def main() -> None:
     """Run both parts and print their tables."""
     parser = argparse.ArgumentParser(description=__doc__.split("\n")[0] if __doc__ else None)
     parser.add_argument("--kills", type=int, default=1000)
     parser.add_argument("--damages", type=int, default=2000)
+    parser.add_argument("--writers", type=int, default=8)
+    parser.add_argument("--additions", type=int, default=100, help="of each writer")
     parser.add_argument("--seed", type=int, default=0)
     arguments = parser.parse_args()
     print(
@@ -437,6 +559,7 @@ def main() -> None:
         folder = Path(name)
         bad = show_kills(run_kills(arguments.kills, arguments.seed, folder))
         bad += show_damages(run_damages(arguments.damages, arguments.seed, folder))
+        bad += show_together(run_together(arguments.writers, arguments.additions, folder))
     sys.exit(1 if bad else 0)
 
 

@@ -31,8 +31,10 @@ if TYPE_CHECKING:
     from medcli.workflows.diagnosis import diagnose
     from medcli.workflows.evaluating import evaluate, evaluate_retrieval
     from medcli.workflows.indexing import add_to_gallery, build_gallery
+    from medcli.workflows.maintaining import repair_gallery, verify_gallery
     from medcli.workflows.previewing import Preview
     from medcli.workflows.searching import open_gallery, search_scans
+    from medcli.workflows.updating import update_gallery
 
 _HOMES = {
     "Case": "medcli.records",
@@ -66,8 +68,11 @@ _HOMES = {
     "open_gallery": "medcli.workflows.searching",
     "read_all": "medcli.imaging.batch",
     "read_scan": "medcli.imaging.reader",
+    "repair_gallery": "medcli.workflows.maintaining",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
+    "update_gallery": "medcli.workflows.updating",
+    "verify_gallery": "medcli.workflows.maintaining",
 }
 
 __all__ = [
@@ -102,8 +107,11 @@ __all__ = [
     "open_gallery",
     "read_all",
     "read_scan",
+    "repair_gallery",
     "search_scans",
     "train",
+    "update_gallery",
+    "verify_gallery",
 ]
 
 

@@ -170,7 +170,8 @@ def check_slices(catalogue: Catalogue, scans: list[int]) -> None:
     )
     for scan in scans:
         own = held.get(scan, [])
-        if [row[1] for row in own] != list(range(wanted.get(scan, 0))):
+        in_order = all(row[1] == number for number, row in enumerate(own))
+        if len(own) != wanted.get(scan) or not in_order:
             raise catalogue.damaged(f"slices of scan {scan} are missing")
         for _, number, file, thumbnail, checksum in own:
             if SliceRow(number, file, thumbnail).checksum(scan) != checksum:

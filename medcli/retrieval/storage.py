@@ -56,6 +56,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise  # a mistake in this code, not in the user's files
     except sqlite3.Error as error:
         raise _translated(error, path) from error
+    except UnicodeDecodeError as error:  # in a message of SQLite about the damage
+        raise DamagedError(f"{path} is damaged: a text in it is no UTF-8", DAMAGE_HINT) from error
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}", SPACE_HINT) from error
 
