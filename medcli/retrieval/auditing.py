@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
 import numpy as np
@@ -64,12 +66,18 @@ def audit_gallery(gallery: Gallery, *, threshold: float = 0.995, most: int = 100
     DamagedError : a row does not match its checksum
     """
     with gallery.snapshot():
-        scans = list(gallery.catalogue.stored())
-    vectors = np.array(
-        [scan.vectors[scan.slice_numbers < 0][0] for scan in scans], np.float16
-    ).reshape(len(scans), gallery.dim)
-    found = [twins for pair in near_pairs(vectors, threshold) if (twins := _twins(scans, pair))]
-    found.sort(key=lambda each: (-each.cosine, each.ids))
+        scans = [_whole(scan) for scan in gallery.catalogue.stored()]
+    vectors = np.array([scan.vectors[0] for scan in scans], np.float16)
+    vectors = vectors.reshape(len(scans), gallery.dim)
+    total: Counter[str] = Counter()
+
+    def counted() -> Iterator[Twins]:
+        for pair in near_pairs(vectors, threshold):
+            if twins := _twins(scans, pair):
+                total.update(twins.codes)
+                yield twins
+
+    found = heapq.nsmallest(most, counted(), key=lambda each: (-each.cosine, each.ids))
     patients = [scan.row.patient for scan in scans]
     nearest = neighbours(vectors, patients, NEIGHBOURS)
     follows = {}
@@ -80,11 +88,17 @@ def audit_gallery(gallery: Gallery, *, threshold: float = 0.995, most: int = 100
     return Audit(
         scans=len(scans),
         threshold=threshold,
-        twins=tuple(found[:most]),
-        total={code: sum(code in each.codes for each in found) for code in CODES},
+        twins=tuple(found),
+        total={code: total[code] for code in CODES},
         follows=follows,
         warnings=tuple(_stronger(follows)),
     )
+
+
+def _whole(scan: StoredScan) -> StoredScan:
+    """The scan with the one vector that is compared; those of its slices need not be held."""
+    vector = scan.vectors[scan.slice_numbers < 0].copy()
+    return replace(scan, vectors=vector, slice_numbers=np.array([-1]), views=("model",))
 
 
 def _metadata(name: str) -> Callable[[StoredScan], str | None]:

@@ -149,6 +149,6 @@ def test_the_id_is_in_no_output(filled: Gallery) -> None:
         [sys.executable, "-c", code], input=PATIENT + "\n", capture_output=True, text=True
     )
     assert done.returncode == 0, done.stderr
-    assert "removed 4 scans, 12 vectors, 8 thumbnails" in done.stdout
+    assert "removed: scans 4, vectors 12, thumbnails 8" in done.stdout
     assert "0 are left" in done.stdout
     assert "DOE" not in done.stdout + done.stderr

@@ -183,7 +183,7 @@ def forget(
         print_json({"gallery": Names(hide=hide_paths).shown(target), **values})
     else:
         print_words(
-            f"removed {done.scans} scans, {done.vectors} vectors, {done.thumbnails} thumbnails"
+            f"removed: scans {done.scans}, vectors {done.vectors}, thumbnails {done.thumbnails}"
         )
         print_words(
             f"searched {done.files} files ({done.bytes / 1e6:.1f} MB) for {done.traces} traces: "

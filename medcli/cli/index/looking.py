@@ -28,7 +28,8 @@ if TYPE_CHECKING:
 
     from medcli.retrieval.auditing import Audit, Twins
 
-MOST_SHOWN = 20  # pairs in the table; JSON has all that were listed
+MOST_SHOWN = 20  # pairs in the table
+MOST_LISTED = 1000  # in JSON
 
 
 def info(
@@ -140,7 +141,7 @@ def audit(
     from medcli.retrieval.gallery import Gallery
 
     with Gallery.open(gallery or default_gallery()) as opened:
-        found = audit_gallery(opened, threshold=threshold)
+        found = audit_gallery(opened, threshold=threshold, most=MOST_LISTED)
     names = Names(hide=hide_paths)
     if as_json:
         print_json(_audit_json(found, names))
@@ -186,9 +187,8 @@ def _show_audit(found: Audit, names: Names) -> None:
     )
     if found.twins:
         print_table(_twins_table(found.twins[:MOST_SHOWN], names))
-    hidden = sum(found.total.values()) and len(found.twins) - MOST_SHOWN
-    if hidden > 0:
-        note(f"and {hidden} more pairs; --json lists them")
+    if len(found.twins) > MOST_SHOWN:
+        note(f"the {MOST_SHOWN} nearest; --json lists up to {MOST_LISTED}")
     rows = [
         (name, f"{each.share:.0%} of neighbours share it, by chance {each.chance:.0%}")
         for name, each in found.follows.items()
