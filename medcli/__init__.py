@@ -37,9 +37,11 @@ if TYPE_CHECKING:
     from medcli.workflows.evaluating import evaluate, evaluate_retrieval
     from medcli.workflows.exporting import export_model
     from medcli.workflows.indexing import add_to_gallery, build_gallery
+    from medcli.workflows.maintaining import repair_gallery, verify_gallery
     from medcli.workflows.previewing import Preview
     from medcli.workflows.reporting import evaluated_page, run_page
     from medcli.workflows.searching import open_gallery, search_scans
+    from medcli.workflows.updating import update_gallery
 
 _HOMES = {
     "Adaptation": "medcli.training.adapting",
@@ -85,8 +87,11 @@ _HOMES = {
     "resplit": "medcli.data.resplit",
     "run_page": "medcli.workflows.reporting",
     "resume_training": "medcli.training.run",
+    "repair_gallery": "medcli.workflows.maintaining",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
+    "update_gallery": "medcli.workflows.updating",
+    "verify_gallery": "medcli.workflows.maintaining",
 }
 
 __all__ = [
@@ -130,11 +135,14 @@ __all__ = [
     "open_gallery",
     "read_all",
     "read_scan",
+    "repair_gallery",
     "resplit",
     "resume_training",
     "run_page",
     "search_scans",
     "train",
+    "update_gallery",
+    "verify_gallery",
 ]
 
 

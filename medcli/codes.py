@@ -2,8 +2,8 @@
 
 `ERRORS` are the codes of `medcli.errors.ScanError` and `medcli.records.Failure`,
 `WARNINGS` those of `medcli.records.ScanWarning`, `FINDINGS` those that `medcli data check`
-adds to a scan as part of a data set. docs/codes.md shows the lists; tests hold the lists,
-the document and the code together.
+adds to a scan as part of a data set, `PROBLEMS` those of `medcli index verify` and `audit`.
+docs/codes.md shows the lists; tests hold the lists, the document and the code together.
 """
 
 from __future__ import annotations
@@ -84,4 +84,22 @@ FINDINGS = {
     "burned_in_text": "Text may stand in the pixels: the header says so, or it is a screen shot.",
     "many_sizes": "Scans of several sizes, none of which is the rule.",
     "mixed_photometric": "MONOCHROME1 among MONOCHROME2: stored inverted, read as the others.",
+}
+
+PROBLEMS = {
+    "catalogue_damaged": "The catalogue cannot be read, or SQLite finds its tables broken.",
+    "row_damaged": "The fields or vectors of a scan do not match their checksum.",
+    "slice_damaged": "A slice of a scan does not match its checksum, or is missing.",
+    "source_damaged": "What is known of a scan's files does not match its checksum.",
+    "counters_wrong": "The counters of the catalogue are not those of its rows.",
+    "generation_lost": "The search index knows later writes than the catalogue: some are lost.",
+    "index_damaged": "The search index does not match its checksum; the next search rebuilds it.",
+    "key_damaged": "The key of the patient hashes is lost or another one.",
+    "model_damaged": "The copy of the model package is incomplete, altered, or another one.",
+    "canary_damaged": "A stored answer to a picture that never changes fails its checksum.",
+    "engine_changed": "The model answers a picture that never changes otherwise than at build.",
+    "pixels_changed": "Unchanged files are read to other pixels than when they were stored.",
+    "vector_changed": "Made anew from unchanged files, the vector of a scan is another one.",
+    "near_duplicate": "Two scans of different or unknown patients are nearly the same.",
+    "near_label_conflict": "Two scans that are nearly the same have different labels.",
 }

@@ -11,11 +11,13 @@ import sys
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
+from typing import Any
 
 from medcli.errors import OutputExistsError, StorageError, UsageError
 
 SPACE_HINT = "Check the free space and the permissions of the folder, then run the command again"
 ON_STDOUT = "data on stdout come with --json"
+_HERE, _SWAP = -100, 2  # AT_FDCWD; RENAME_EXCHANGE and RENAME_SWAP
 _TAKEN = {errno.EEXIST, errno.ENOTEMPTY, errno.ENOTDIR}  # what a rename says of a taken name
 
 
@@ -217,6 +219,12 @@ def _swap(
         _take(draft, place)
         sync_folder(place.parent)
         return
+    if exchange(draft, place):
+        if _identity(draft) != before or not replaceable(draft):
+            exchange(draft, place)
+            raise _appeared(place)
+        sync_folder(place.parent)
+        return  # what stood there goes with the draft's name
     aside = draft.with_suffix(".replaced")
     place.rename(aside)
     try:
@@ -228,6 +236,28 @@ def _swap(
         raise
     sync_folder(place.parent)
     shutil.rmtree(aside)
+
+
+def exchange(one: Path, other: Path) -> bool:
+    """Let two folders change names at once; False where the system cannot.
+
+    With two renames in its place, a process killed between them would leave neither.
+
+    References
+    ----------
+    renameat2(2), RENAME_EXCHANGE; rename(2) of macOS, RENAME_SWAP
+    """
+    import ctypes
+
+    if sys.platform == "win32":
+        return False
+    library: Any = ctypes.CDLL(None)
+    names = os.fsencode(one), os.fsencode(other)
+    if hasattr(library, "renameat2"):
+        return bool(library.renameat2(_HERE, names[0], _HERE, names[1], _SWAP) == 0)
+    if hasattr(library, "renamex_np"):
+        return bool(library.renamex_np(*names, _SWAP) == 0)
+    return False
 
 
 def _take(draft: Path, place: Path) -> None:

@@ -217,10 +217,32 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class Source:
+    """How a stored scan is read again, and what tells whether its files have changed.
+
+    Parameters
+    ----------
+    kind, member, series_uid, time_point : as in `Case`
+    stats : size in bytes and time of change in ns of each file, in the order of the scan's
+        `files`; the time is None where the file was so new that a later change could have
+        the same time, and its content decides
+    sha256 : over the content of all files
+    """
+
+    kind: Kind
+    stats: tuple[tuple[int, int | None], ...]
+    sha256: str
+    member: str | None = None
+    series_uid: str | None = None
+    time_point: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
 class GalleryEntry:
     """One scan on its way into a gallery; `patient_id` is hashed there, never stored.
 
-    `thumbnails` maps slice numbers to JPEG bytes. `embedding` as from the engine.
+    `thumbnails` maps slice numbers to JPEG bytes. `embedding` as from the engine. `source`
+    is None where the files changed while they were read.
     """
 
     path: str
@@ -236,6 +258,7 @@ class GalleryEntry:
     pixel_sha256: str | None = None
     thumbnails: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
+    source: Source | None = None
 
 
 @dataclass(frozen=True, slots=True)

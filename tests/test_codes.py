@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 
 import medcli
-from medcli.codes import ERRORS, FINDINGS, WARNINGS
+from medcli.codes import ERRORS, FINDINGS, PROBLEMS, WARNINGS
 
 ROOT = Path(__file__).parents[1]
 MODULES = sorted(Path(medcli.__file__).parent.rglob("*.py"))
@@ -55,13 +55,18 @@ def test_every_warning_code_in_use_is_listed() -> None:
     assert used_codes(("ScanWarning", "_warning")) <= WARNINGS.keys()
 
 
-@pytest.mark.parametrize("code", sorted({*ERRORS, *WARNINGS, *FINDINGS}))
+def test_every_problem_in_use_is_listed() -> None:
+    assert used_codes(("Problem",)) <= PROBLEMS.keys()
+
+
+@pytest.mark.parametrize("code", sorted({*ERRORS, *WARNINGS, *FINDINGS, *PROBLEMS}))
 def test_every_listed_code_is_in_use(code: str) -> None:
     assert code in words_of_the_code()
 
 
 @pytest.mark.parametrize(
-    ("code", "meaning"), [*ERRORS.items(), *WARNINGS.items(), *FINDINGS.items()]
+    ("code", "meaning"),
+    [*ERRORS.items(), *WARNINGS.items(), *FINDINGS.items(), *PROBLEMS.items()],
 )
 def test_the_document_lists_every_code_with_its_meaning(code: str, meaning: str) -> None:
     assert f"| `{code}` | {meaning} |" in (ROOT / "docs" / "codes.md").read_text()
@@ -69,4 +74,4 @@ def test_the_document_lists_every_code_with_its_meaning(code: str, meaning: str)
 
 def test_the_document_lists_nothing_else() -> None:
     rows = [line for line in (ROOT / "docs" / "codes.md").read_text().splitlines() if "| `" in line]
-    assert len(rows) == len(ERRORS) + len(WARNINGS) + len(FINDINGS)
+    assert len(rows) == len(ERRORS) + len(WARNINGS) + len(FINDINGS) + len(PROBLEMS)

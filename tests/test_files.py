@@ -53,6 +53,17 @@ def test_a_folder_is_replaced_and_the_old_one_goes(tmp_path: Path) -> None:
     assert [path.name for path in tmp_path.iterdir()] == ["run"]
 
 
+def test_folders_change_names_at_once(tmp_path: Path) -> None:
+    for name in ("one", "two"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).touch()
+    if not files.exchange(tmp_path / "one", tmp_path / "two"):
+        pytest.skip("this system cannot")
+    assert (tmp_path / "one" / "two").exists()
+    assert (tmp_path / "two" / "one").exists()
+    assert not files.exchange(tmp_path / "one", tmp_path / "none")
+
+
 @pytest.mark.parametrize("trouble", [KeyboardInterrupt(), ValueError(), OSError(28, "full")])
 def test_a_broken_block_leaves_what_was_there(tmp_path: Path, trouble: BaseException) -> None:
     fill(tmp_path / "run", "old")
@@ -78,6 +89,7 @@ def test_the_old_folder_comes_back_when_the_new_one_cannot_take_its_place(
             raise OSError(16, "Device or resource busy")
         return rename(self, target)
 
+    monkeypatch.setattr(files, "exchange", lambda one, other: False)
     monkeypatch.setattr(Path, "rename", refuse)
     with pytest.raises(StorageError, match="busy"):
         fill(tmp_path / "run", "new")

@@ -14,7 +14,7 @@ from medcli.cli.demo import demo
 from medcli.cli.doctor import doctor
 from medcli.cli.evaluate import evaluate
 from medcli.cli.explain import explain
-from medcli.cli.index import app as index_app
+from medcli.cli.index.app import app as index_app
 from medcli.cli.inspect import inspect
 from medcli.cli.models import app as models_app
 from medcli.cli.output import hidden_error, show_error

@@ -7,6 +7,7 @@ import json
 import os
 import re
 import sys
+import time
 from collections import Counter
 from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
@@ -135,9 +136,9 @@ class Names:
 
 def meaning(code: str) -> str:
     """What a code means in general, without names."""
-    from medcli.codes import ERRORS, FINDINGS, WARNINGS
+    from medcli.codes import ERRORS, FINDINGS, PROBLEMS, WARNINGS
 
-    return {**ERRORS, **WARNINGS, **FINDINGS}.get(code, code)
+    return {**ERRORS, **WARNINGS, **FINDINGS, **PROBLEMS}.get(code, code)
 
 
 def hidden_error(error: MedcliError, arguments: Iterable[str]) -> tuple[str, str]:
@@ -311,10 +312,16 @@ def counting(
         progress.TextColumn(description),
         progress.BarColumn(bar_width=24),
         progress.MofNCompleteColumn(),
+        progress.TextColumn("{task.fields[speed]}"),
         progress.TimeRemainingColumn(compact=True),
         progress.TextColumn("left"),
         console=stderr(),
         transient=True,
     ) as shown:
-        bar = shown.add_task("", total=None)
-        yield lambda done, total: shown.update(bar, completed=done, total=total)
+        bar, started = shown.add_task("", total=None, speed=""), time.monotonic()
+
+        def on_step(done: int, total: int) -> None:
+            speed = done / max(time.monotonic() - started, 1e-3)
+            shown.update(bar, completed=done, total=total, speed=f"{speed:.1f}/s")
+
+        yield on_step

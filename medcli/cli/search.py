@@ -102,7 +102,7 @@ def search(
             if not as_json:
                 show_hits(answer.result, names, first=len(answers) == 1)
         if html is not None:
-            page = html_page(opened, package, answers, failures, hide_paths=hide_paths)
+            page = html_page(opened, package, answers, failures, names)
             write_file(html, page.encode("utf-8", "replace"))
             say("wrote the page" if names.hide else f"wrote {html}")
     raise typer.Exit(exit_status(failures, len(answers)))
@@ -188,8 +188,7 @@ def html_page(
     package: ModelPackage,
     answers: list[Answer],
     failures: list[Failure],
-    *,
-    hide_paths: bool,
+    names: Names,
 ) -> str:
     """One self-contained page with every query beside its hits."""
     from datetime import datetime
@@ -201,6 +200,10 @@ def html_page(
         **page_parts(gallery, package, answers),
         failures=failures,
         synthetic=package.synthetic,
-        hide_paths=hide_paths,
+        hide_paths=names.hide,
+        stand_ins={
+            path: names.of(path)
+            for path in (*(a.result.query for a in answers), *(f.path for f in failures))
+        },
         created=datetime.now().astimezone(),
     )

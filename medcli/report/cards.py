@@ -97,6 +97,7 @@ def query_cards(
     predictions: Mapping[str, Prediction],
     true_labels: Mapping[str, str],
     hide_paths: bool,
+    stand_ins: Mapping[str, str] | None = None,
 ) -> tuple[QueryCard, ...]:
     """One card a result, in their order, with one colour a class over the whole page.
 
@@ -105,6 +106,7 @@ def query_cards(
     pictures : JPEG or PNG bytes by query path and by (id, slice) of a hit
     predictions, true_labels : by query path, where known
     hide_paths : name queries by number and hits by id
+    stand_ins : what hidden queries are called, by path, as the command has called them
     """
     colours = _class_colours(results, predictions, true_labels)
     return tuple(
@@ -116,16 +118,22 @@ def query_cards(
             true_labels.get(result.query),
             colours,
             hide_paths,
+            (stand_ins or {}).get(result.query, f"Query {number}"),
         )
         for number, result in enumerate(results, start=1)
     )
 
 
-def failure_cards(failures: Sequence[Failure], *, hide_paths: bool) -> tuple[FailureCard, ...]:
+def failure_cards(
+    failures: Sequence[Failure],
+    *,
+    hide_paths: bool,
+    stand_ins: Mapping[str, str] | None = None,
+) -> tuple[FailureCard, ...]:
     """One card an input that failed; with `hide_paths` its reason is the code alone."""
     if hide_paths:
         return tuple(
-            FailureCard(Name(f"Input {number}"), failure.code)
+            FailureCard(Name((stand_ins or {}).get(failure.path, f"Input {number}")), failure.code)
             for number, failure in enumerate(failures, start=1)
         )
     return tuple(
@@ -142,8 +150,9 @@ def _query_card(
     label: str | None,
     colours: Mapping[str, int],
     hide_paths: bool,
+    stand_in: str,
 ) -> QueryCard:
-    name = Name(f"Query {number}") if hide_paths else _name(result.query)
+    name = Name(stand_in) if hide_paths else _name(result.query)
     facts = () if result.query_slice is None else (("Slice", str(result.query_slice)),)
     return QueryCard(
         number=number,

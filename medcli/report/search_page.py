@@ -21,6 +21,7 @@ def search_page(
     failures: Sequence[Failure] = (),
     synthetic: bool = False,
     hide_paths: bool = False,
+    stand_ins: Mapping[str, str] | None = None,
     created: datetime | None = None,
 ) -> str:
     """One HTML file without external assets or scripts.
@@ -35,6 +36,7 @@ def search_page(
     failures : inputs that were not searched with
     synthetic : mark the page as made from generated data or with a model trained on it
     hide_paths : name queries by number and hits by id
+    stand_ins : what hidden inputs are called, by path
     created : when the search was made
     """
     return render(
@@ -48,8 +50,9 @@ def search_page(
             predictions=predictions or {},
             true_labels=true_labels or {},
             hide_paths=hide_paths,
+            stand_ins=stand_ins,
         ),
-        failures=failure_cards(failures, hide_paths=hide_paths),
+        failures=failure_cards(failures, hide_paths=hide_paths, stand_ins=stand_ins),
     )
 
 

@@ -24,6 +24,7 @@ from typing import Any, Self
 import numpy as np
 
 from medcli.errors import DamagedError, StorageError, UsageError
+from medcli.records import Source
 from medcli.retrieval.rows import (
     FIELDS,
     ScanRow,
@@ -31,55 +32,30 @@ from medcli.retrieval.rows import (
     State,
     StoredScan,
     VectorRow,
+    below,
+    cells,
     restored,
     row_checksum,
+    source_values,
     storable,
+)
+from medcli.retrieval.schema import (
+    APPLICATION_ID,
+    COUNTERS,
+    FORMAT_VERSION,
+    SEAL,
+    connect,
+    create_tables,
+    format_of,
+    meta_checksum,
+    open_mode,
+    seal_meta,
+    upgrade_tables,
 )
 from medcli.retrieval.storage import DAMAGE_HINT, storage_errors
 
-FORMAT_VERSION = 1
-_APPLICATION_ID = 0x6D656463  # "medc", in the header of the file
-_BUSY_SECONDS = 30.0
-
-_SCHEMA = """
-CREATE TABLE meta (key TEXT PRIMARY KEY, value NOT NULL) WITHOUT ROWID;
-CREATE TABLE scans (
-    id INTEGER PRIMARY KEY AUTOINCREMENT,
-    scan_id TEXT NOT NULL UNIQUE,
-    path TEXT NOT NULL,
-    files TEXT NOT NULL,       -- JSON list
-    n_slices INTEGER NOT NULL,
-    label TEXT,
-    patient TEXT,              -- keyed hash
-    modality TEXT,
-    format TEXT,
-    decoder TEXT,
-    pixel_sha256 TEXT,
-    metadata TEXT NOT NULL,    -- JSON object
-    checksum BLOB NOT NULL
-);
-CREATE INDEX scans_by_patient ON scans (patient) WHERE patient IS NOT NULL;
-CREATE INDEX scans_by_pixels ON scans (pixel_sha256) WHERE pixel_sha256 IS NOT NULL;
-CREATE TABLE vectors (
-    id INTEGER PRIMARY KEY,
-    scan INTEGER NOT NULL REFERENCES scans ON DELETE CASCADE,
-    slice INTEGER,             -- NULL: the scan as a whole
-    view TEXT NOT NULL,
-    vector BLOB NOT NULL
-);
-CREATE INDEX vectors_by_scan ON vectors (scan);
-CREATE TABLE slices (
-    scan INTEGER NOT NULL REFERENCES scans ON DELETE CASCADE,
-    slice INTEGER NOT NULL,
-    file TEXT NOT NULL,
-    thumbnail BLOB,
-    checksum BLOB NOT NULL,
-    PRIMARY KEY (scan, slice)
-);
-"""
 _CHOSEN = "IN (SELECT value FROM json_each(?))"
 _Raw = tuple[int, Sequence[Any], list[tuple[int | None, str, bytes]]]
-_COUNTERS = ("generation", "scans", "slice_vectors")
 
 
 class Catalogue:
@@ -88,6 +64,8 @@ class Catalogue:
     def __init__(self, path: Path, connection: sqlite3.Connection) -> None:
         self.path = path
         self._connection = connection
+        self._root: str | None = None  # as of the transaction
+        self._changed = False
 
     @classmethod
     def create(cls, path: Path, meta: Mapping[str, str | int]) -> None:
@@ -97,13 +75,8 @@ class Catalogue:
         ------
         StorageError : the file cannot be written
         """
-        with storage_errors(path), contextlib.closing(_connect(path, "mode=rwc")) as connection:
-            connection.execute("PRAGMA journal_mode = WAL")
-            connection.execute(f"PRAGMA application_id = {_APPLICATION_ID}")
-            connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")
-            connection.executescript(_SCHEMA)
-            values = {**meta, "format_version": FORMAT_VERSION, **dict.fromkeys(_COUNTERS, 0)}
-            connection.executemany("INSERT INTO meta VALUES (?, ?)", values.items())
+        with storage_errors(path), contextlib.closing(connect(path, "mode=rwc")) as connection:
+            create_tables(connection, meta)
 
     @classmethod
     def open(cls, path: Path, *, write: bool, writable: bool) -> Self:
@@ -122,7 +95,7 @@ class Catalogue:
         """
         with storage_errors(path):
             try:
-                connection = _connect(path, _open_mode(path, writable), query_only=not write)
+                connection = connect(path, open_mode(path, writable), query_only=not write)
             except sqlite3.OperationalError as error:
                 if writable or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
                     raise
@@ -142,14 +115,22 @@ class Catalogue:
         """Refuse a file that is no catalogue, or one of a newer format."""
         with storage_errors(self.path):
             (application,) = self._connection.execute("PRAGMA application_id").fetchone()
-            (version,) = self._connection.execute("PRAGMA user_version").fetchone()
-        if application != _APPLICATION_ID or version < 1:
+            version = format_of(self._connection)
+        if application != APPLICATION_ID or version < 1:
             raise self.damaged("it is not a medcli catalogue")
+        if version != self._told_format():
+            raise self.damaged("its format number is not the one in its settings")
         if version > FORMAT_VERSION:
             raise UsageError(
                 f"{self.path} has format {version}; this medcli reads up to {FORMAT_VERSION}",
                 "upgrade medcli: pip install --upgrade medcli",
             )
+
+    def _told_format(self) -> object:
+        """The number of the format in the settings; one turned bit cannot change both."""
+        with storage_errors(self.path):
+            found = self._connection.execute("SELECT value FROM meta WHERE key = 'format_version'")
+            return (found.fetchone() or (None,))[0]
 
     def close(self) -> None:
         """Close the file; the last connection folds the write-ahead log into it."""
@@ -176,18 +157,43 @@ class Catalogue:
     def writing(self) -> Iterator[None]:
         """One transaction: all or nothing, on disk when the block has ended.
 
-        The generation rises by one if anything was changed.
+        The generation rises by one if an answer can have changed. A file of an older
+        format is brought up to date first.
         """
         with storage_errors(self.path):
             self._connection.execute("BEGIN IMMEDIATE")
-            changes = self._connection.total_changes
             try:
+                self._state()
+                self._changed = False
+                if format_of(self._connection) < FORMAT_VERSION:
+                    upgrade_tables(self._connection)
+                    seal_meta(self._connection)
                 yield
-                if self._connection.total_changes > changes:
+                if self._changed:
                     self._count("generation", 1)
+                    seal_meta(self._connection)
                 self._connection.execute("COMMIT")
             finally:
                 self._rollback()
+
+    def answers_change(self) -> None:
+        """Say that what was written, inside `writing`, can change an answer."""
+        self._changed = True
+
+    @property
+    def connection(self) -> sqlite3.Connection:
+        """For the modules that look at the file itself: `checking`, `upkeep`."""
+        return self._connection
+
+    @property
+    def root(self) -> str | None:
+        """The folder at which stored paths start, as of the transaction."""
+        return self._root
+
+    def set_meta(self, name: str, value: str | int) -> None:
+        """Change a setting, inside `writing`."""
+        self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        self.answers_change()
 
     def _rollback(self) -> None:
         """End what is still open; SQLite has ended it already after some errors."""
@@ -200,36 +206,54 @@ class Catalogue:
 
     def _state(self) -> State:
         values = self.meta()
+        if values.get(SEAL, expected := meta_checksum(values)) != expected:
+            raise self.damaged("its settings do not match their checksum")
+        self._root = values.get("root") or None
         try:
-            return State(*(int(values[name]) for name in _COUNTERS))
+            return State(*(int(values[name]) for name in COUNTERS))
         except (KeyError, ValueError) as error:
             raise self.damaged("its counters are lost") from error
 
     def _count(self, name: str, change: int) -> None:
+        self.answers_change()
         self._connection.execute("UPDATE meta SET value = value + ? WHERE key = ?", (change, name))
 
     def damaged(self, what: str) -> DamagedError:
         """The error that says `what` is wrong with this file."""
         return DamagedError(f"{self.path} is damaged: {what}", DAMAGE_HINT)
 
-    def insert(self, row: ScanRow, vectors: Sequence[VectorRow], slices: Sequence[SliceRow]) -> int:
-        """Add a scan and return its new id; exactly one of `vectors` is the whole scan."""
+    def insert(
+        self,
+        row: ScanRow,
+        vectors: Sequence[VectorRow],
+        slices: Sequence[SliceRow],
+        source: Source | None = None,
+        *,
+        id: int | None = None,
+    ) -> int:
+        """Add a scan and return its new id; exactly one of `vectors` is the whole scan.
+
+        `id` is given only to put back a scan that was there.
+        """
         stored = [(v.slice, v.view, v.vector.astype("<f2").tobytes()) for v in vectors]
-        columns = row.columns()
-        marks = ", ".join("?" * (len(columns) + 1))
+        columns = row.below(self._root).columns()
+        marks = ", ".join("?" * (len(columns) + 2))
         cursor = self._connection.execute(
-            f"INSERT INTO scans ({FIELDS}, checksum) VALUES ({marks})",
-            (*map(_storable, columns), row_checksum(columns, stored)),
+            f"INSERT INTO scans (id, {FIELDS}, checksum) VALUES ({marks})",
+            (id, *cells(columns), row_checksum(columns, stored)),
         )
         scan = cursor.lastrowid
         assert scan is not None  # an INSERT always sets it
+        self._connection.execute(
+            "INSERT INTO sources VALUES (?, ?, ?, ?, ?)", source_values(scan, columns, source)
+        )
         self._connection.executemany(
             "INSERT INTO vectors (scan, slice, view, vector) VALUES (?, ?, ?, ?)",
             ((scan, *values) for values in stored),
         )
         self._connection.executemany(
             "INSERT INTO slices VALUES (?, ?, ?, ?, ?)",
-            ((scan, s.slice, storable(s.file), s.thumbnail, s.checksum(scan)) for s in slices),
+            (cells(s.below(self._root).values(scan)) for s in slices),
         )
         self._count("scans", 1)
         self._count("slice_vectors", sum(v.slice is not None for v in vectors))
@@ -257,7 +281,7 @@ class Catalogue:
             numbers, views, blobs = zip(*vectors, strict=True)
             yield StoredScan(
                 id=scan,
-                row=ScanRow.from_columns(columns),
+                row=ScanRow.from_columns(columns).under(self._root),
                 vectors=np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), -1),
                 slice_numbers=np.array([-1 if n is None else n for n in numbers]),
                 views=views,
@@ -295,8 +319,8 @@ class Catalogue:
         groups = itertools.groupby(
             self._connection.execute(f"{vectors} ORDER BY scan, id", chosen), key=itemgetter(0)
         )
-        for scan, *cells, checksum in rows:
-            columns = [restored(cell) for cell in cells]
+        for scan, *held, checksum in rows:
+            columns = [restored(cell) for cell in held]
             owner, group = next(groups, (None, ()))
             if owner != scan:
                 raise self.damaged(f"scan {scan} does not match its vectors")
@@ -315,6 +339,8 @@ class Catalogue:
         """Ids of the scans whose `column` ("scan_id", "pixel_sha256", "patient") is `value`."""
         if column not in ("scan_id", "pixel_sha256", "patient"):
             raise ValueError(f"{column} has no index")
+        if column == "scan_id":
+            value = below(value, self._root)
         rows = self._connection.execute(
             f"SELECT id FROM scans WHERE {column} = ? ORDER BY id", (storable(value),)
         )
@@ -337,7 +363,7 @@ class Catalogue:
         row = SliceRow(number, restored(file), thumbnail)
         if row.checksum(scan) != checksum:
             raise self.damaged(f"slice {number} of scan {scan} does not match its checksum")
-        return row
+        return row.under(self._root)
 
     def tally(self, column: str) -> dict[str | None, int]:
         """How many scans have each value of `column` ("label", "modality", "patient")."""
@@ -352,42 +378,3 @@ class Catalogue:
         """Slices of all scans."""
         (total,) = self._connection.execute("SELECT TOTAL(n_slices) FROM scans").fetchone()
         return int(total)
-
-
-def _storable(cell: Any) -> Any:
-    return storable(cell) if isinstance(cell, str) else cell
-
-
-def _connect(path: Path, mode: str, *, query_only: bool = False) -> sqlite3.Connection:
-    """A connection in which every transaction is explicit and every commit is on disk."""
-    connection = sqlite3.connect(
-        f"{path.absolute().as_uri()}?{mode}",
-        uri=True,
-        timeout=_BUSY_SECONDS,
-        isolation_level=None,
-    )
-    try:
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")  # removed rows are overwritten
-        connection.execute("PRAGMA trusted_schema = OFF")
-        connection.execute(f"PRAGMA query_only = {int(query_only)}")
-    except BaseException:
-        connection.close()
-        raise
-    return connection
-
-
-def _open_mode(path: Path, writable: bool) -> str:
-    """How SQLite can open `path` here.
-
-    A read-only folder has no place for the WAL's shared memory, so the file is
-    declared immutable. That is right only while no log waits beside it: SQLite would
-    not read the log and would show an older state.
-    """
-    if writable:
-        return "mode=rw"
-    log = path.with_name(f"{path.name}-wal")
-    if log.exists() and log.stat().st_size:
-        return "mode=ro"
-    return "mode=ro&immutable=1"

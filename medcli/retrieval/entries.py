@@ -3,15 +3,16 @@
 from __future__ import annotations
 
 import os
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Literal
 
 import numpy as np
 
 from medcli.errors import MismatchError, ScanError
-from medcli.records import Failure, GalleryEntry, ScanWarning
+from medcli.records import Failure, GalleryEntry, ScanWarning, Source
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.rows import ScanRow, SliceRow, StoredScan, VectorRow, storable
+from medcli.retrieval.sources import touch
 
 Outcome = Literal["added", "updated", "unchanged"]
 
@@ -37,6 +38,7 @@ class EntryRows:
     scan: ScanRow
     vectors: tuple[VectorRow, ...]
     slices: tuple[SliceRow, ...]
+    source: Source | None = None
 
 
 def unit_vectors(vectors: np.ndarray, dim: int, name: str) -> np.ndarray:
@@ -117,7 +119,7 @@ def entry_rows(entry: GalleryEntry, patient: str | None, dim: int) -> EntryRows:
         SliceRow(number, file, entry.thumbnails.get(number))
         for number, file in enumerate(slice_files)
     )
-    return EntryRows(scan, _vector_rows(entry, dim), slices)
+    return EntryRows(scan, _vector_rows(entry, dim), slices, entry.source)
 
 
 def _check_names(entry: GalleryEntry, names: tuple[str, ...]) -> None:
@@ -153,21 +155,36 @@ def _vector_rows(entry: GalleryEntry, dim: int) -> tuple[VectorRow, ...]:
     )
 
 
-def store(catalogue: Catalogue, rows: EntryRows) -> Outcome:
+def store(catalogue: Catalogue, rows: EntryRows, replaces: int | None = None) -> Outcome:
     """Insert `rows`, or replace the same scan if its pixels, label or patient have changed.
 
-    What a new entry does not know (label, patient) is no change. A replaced scan gets
-    a new id; its old rows go in the same transaction.
+    What a new entry does not know (label, patient) is no change and stays. A replaced scan
+    gets a new id; its old rows go in the same transaction.
+
+    Parameters
+    ----------
+    replaces : id of the scan in whose place this one has come, whatever it is called
     """
+    old = next(catalogue.stored([replaces]), None) if replaces is not None else None
+    if old is not None:
+        catalogue.delete(old.id)
     stored = _stored_already(catalogue, rows.scan)
-    if stored is None:
-        catalogue.insert(rows.scan, rows.vectors, rows.slices)
-        return "added"
-    if _is_same(stored.row, rows.scan):
-        return "unchanged"
-    catalogue.delete(stored.id)
-    catalogue.insert(rows.scan, rows.vectors, rows.slices)
-    return "updated"
+    if stored is not None and _is_same(stored.row, rows.scan):
+        if rows.source is not None and stored.row.files == rows.scan.files:
+            touch(catalogue, stored.id, rows.source)
+        return "unchanged" if old is None else "updated"
+    if stored is not None:
+        catalogue.delete(stored.id)
+    before = stored or old
+    scan = rows.scan
+    if before is not None:
+        scan = replace(
+            scan,
+            label=scan.label or before.row.label,
+            patient=scan.patient or before.row.patient,
+        )
+    catalogue.insert(scan, rows.vectors, rows.slices, rows.source)
+    return "added" if before is None else "updated"
 
 
 def _stored_already(catalogue: Catalogue, scan: ScanRow) -> StoredScan | None:

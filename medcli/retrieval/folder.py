@@ -6,6 +6,7 @@ import contextlib
 import hashlib
 import hmac
 import os
+import re
 import secrets
 import shutil
 import time
@@ -16,7 +17,7 @@ from pathlib import Path
 from medcli.errors import DamagedError, OutputExistsError, UsageError
 from medcli.files import check_parent, new_folder
 from medcli.retrieval.catalogue import Catalogue
-from medcli.retrieval.storage import DAMAGE_HINT, storage_errors, writer_lock
+from medcli.retrieval.storage import DAMAGE_HINT, held_folder, storage_errors, writer_lock
 
 CATALOGUE = "catalogue.sqlite"
 KEY = "patient.key"
@@ -27,6 +28,7 @@ _CACHE_SUFFIXES = {".faiss", ".tmp"}
 KEY_CHECK = b"medcli patient key"
 _HASH_DIGITS = 16
 _ABANDONED_SECONDS = 3600.0
+_DRAFT = re.compile(r"\.[0-9a-f]{16}\.draft")
 
 
 def keyed_hash(key: bytes, message: bytes) -> str:
@@ -51,9 +53,12 @@ def new_gallery_folder(
     _check_model(model_dir, path)
     old = path.is_dir() and any(path.iterdir())
     lock = writer_lock(path / LOCK, lock_timeout) if old else None
-    with new_folder(
-        path, overwrite=overwrite, replaceable=is_gallery, while_swapping=lock
-    ) as draft:
+    sweep_drafts(path)
+    with (
+        contextlib.ExitStack() as until_in_place,
+        new_folder(path, overwrite=overwrite, replaceable=is_gallery, while_swapping=lock) as draft,
+    ):
+        until_in_place.enter_context(held_folder(draft))
         with storage_errors(path):
             _fill(draft, model_dir, settings)
         yield draft
@@ -125,7 +130,7 @@ def _fill(folder: Path, model_dir: Path, settings: Mapping[str, str | int]) -> N
     """Write a new, empty gallery into `folder`."""
     from importlib.metadata import version
 
-    _copy_files(model_dir, folder / MODEL)
+    copy_files(model_dir, folder / MODEL)
     key = secrets.token_bytes(32)
     descriptor = os.open(folder / KEY, os.O_WRONLY | os.O_CREAT | os.O_EXCL, 0o600)
     with os.fdopen(descriptor, "wb") as file:
@@ -140,7 +145,7 @@ def _fill(folder: Path, model_dir: Path, settings: Mapping[str, str | int]) -> N
     Catalogue.create(folder / CATALOGUE, meta)
 
 
-def _copy_files(source: Path, target: Path) -> None:
+def copy_files(source: Path, target: Path) -> None:
     """Copy a package, which is flat, file by file: the first error is the one to tell."""
     target.mkdir()
     for file in sorted(source.iterdir()):
@@ -148,11 +153,30 @@ def _copy_files(source: Path, target: Path) -> None:
             shutil.copyfile(file, target / file.name)
 
 
-def sweep(folder: Path) -> None:
-    """Remove temporary files that a killed process has left."""
+def sweep(folder: Path, *, at_once: bool = False) -> None:
+    """Remove temporary files that a killed process has left; young ones only `at_once`."""
     for file in folder.glob("*.tmp"):
-        if time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
-            file.unlink(missing_ok=True)
+        with contextlib.suppress(FileNotFoundError):  # it has taken its place meanwhile
+            if at_once or time.time() - file.stat().st_mtime > _ABANDONED_SECONDS:
+                file.unlink()
+
+
+def sweep_drafts(path: Path) -> int:
+    """Remove what killed builds have left beside the gallery at `path`; return how many.
+
+    A draft in which a process works is held by it, and stays.
+    """
+    removed = 0
+    with storage_errors(path):
+        for draft in sorted(path.parent.glob(".*.draft")) if path.parent.is_dir() else ():
+            names = {item.name for item in draft.iterdir()} if draft.is_dir() else set()
+            if not names or _foreign(draft) or not _DRAFT.fullmatch(draft.name):
+                continue
+            with held_folder(draft) as held:
+                if held:
+                    shutil.rmtree(draft)
+                    removed += 1
+    return removed
 
 
 def folder_bytes(folder: Path) -> int:

@@ -102,6 +102,7 @@ class Gallery:
         fingerprint: str,
         dim: int,
         engine: Mapping[str, Any] | None = None,
+        root: str | None = None,
         overwrite: bool = False,
         lock_timeout: float = 60.0,
     ) -> Iterator[Self]:
@@ -116,6 +117,7 @@ class Gallery:
         model_dir : the model package to copy into the gallery
         fingerprint, dim : of that model
         engine : settings of the engine that every later `add` and `search` repeats
+        root : absolute; paths below it are stored from there, so that it can be moved
 
         Raises
         ------
@@ -128,6 +130,7 @@ class Gallery:
             "fingerprint": fingerprint,
             "dim": dim,
             "engine": json.dumps(dict(engine or {})),
+            "root": root or "",
         }
         with (
             new_gallery_folder(
@@ -235,14 +238,21 @@ class Gallery:
         LockedError : another process writes for longer than the lock timeout
         StorageError : the disk is full; the batches before are kept
         """
+        return self.put(((entry, None) for entry in entries), batch)
+
+    def put(self, entries: Iterable[tuple[GalleryEntry, int | None]], batch: int = 64) -> AddReport:
+        """`add` of entries that may each stand in the place of a stored scan, given by its id.
+
+        The stored scan goes in the transaction in which the entry comes.
+        """
         outcomes: Counter[str] = Counter()
         refused: list[Failure] = []
         taken: dict[str, str | None] = {}
         stream = iter(entries)
         while group := list(itertools.islice(stream, batch)):
             rows = self._converted(group, taken, refused)
-            with self._writing():
-                outcomes.update([store(self.catalogue, row) for row in rows])
+            with self.writing():
+                outcomes.update([store(self.catalogue, row, old) for row, old in rows])
         changed = outcomes["added"] + outcomes["updated"] > 0
         return AddReport(
             **outcomes, refused=tuple(refused), warnings=self.refresh() if changed else ()
@@ -250,19 +260,20 @@ class Gallery:
 
     def _converted(
         self,
-        group: Iterable[GalleryEntry],
+        group: Iterable[tuple[GalleryEntry, int | None]],
         taken: dict[str, str | None],
         refused: list[Failure],
-    ) -> list[EntryRows]:
+    ) -> list[tuple[EntryRows, int | None]]:
         """The rows of the entries that can be stored; the others join `refused`.
 
         `taken` remembers the pixels of each `scan_id` of this call.
         """
         rows = []
-        for entry in group:
+        for entry, old in group:
             try:
-                rows.append(entry_rows(entry, self.patient_hash(entry.patient_id), self.dim))
+                row = entry_rows(entry, self.patient_hash(entry.patient_id), self.dim)
                 _claim(entry, taken)
+                rows.append((row, old))
             except ScanError as error:
                 refused.append(
                     Failure(
@@ -282,14 +293,20 @@ class Gallery:
         ------
         LockedError, StorageError : nothing was removed
         """
-        with self._writing():
+        with self.writing():
             removed = sum(self.catalogue.delete(scan) for scan in ids)
         self.refresh()
         return removed
 
     @contextlib.contextmanager
-    def _writing(self) -> Iterator[None]:
+    def writing(self) -> Iterator[None]:
         """The writer's lock and one transaction in the folder that was opened."""
+        with self.locked(), self.catalogue.writing():
+            yield
+
+    @contextlib.contextmanager
+    def locked(self) -> Iterator[None]:
+        """The writer's lock of the folder that was opened."""
         if not self._write:
             raise ValueError("the gallery was opened for reading")
         with writer_lock(self.path / LOCK, self._lock_timeout):
@@ -297,8 +314,7 @@ class Gallery:
                 raise UsageError(
                     f"{self.path} was replaced while it was open", "run the command again"
                 )
-            with self.catalogue.writing():
-                yield
+            yield
 
     def snapshot(self) -> contextlib.AbstractContextManager[State]:
         """One generation of the gallery, whatever other processes write meanwhile."""
@@ -314,22 +330,52 @@ class Gallery:
         ------
         DamagedError : a row it would be rebuilt from does not match its checksum
         """
-        from medcli.retrieval.vectors import Stamp, open_index
+        from medcli.retrieval.vectors import open_index
 
         known = self._indexes.get(level)
         if known is not None and known[0] == state.generation:
             return known[1], ()
-        stamp = Stamp(
+        stamp = self.stamp(level, state)
+        file = self.index_file(level)
+        index, notes = open_index(file, stamp, lambda: self._level_rows(stamp), self._writable)
+        self._indexes[level] = (state.generation, index)
+        return index, notes
+
+    def index_file(self, level: Level) -> Path:
+        """The cache file of `level`."""
+        return self.path / f"{level}.faiss"
+
+    def stamp(self, level: Level, state: State) -> Stamp:
+        """What the index of `level` at `state` is made from."""
+        from medcli.retrieval.vectors import Stamp
+
+        return Stamp(
             gallery=self._uuid,
             level=level,
             generation=state.generation,
             count=state.scans if level == "scan" else state.slice_vectors,
             dim=self.dim,
         )
-        file = self.path / f"{level}.faiss"
-        index, notes = open_index(file, stamp, lambda: self._level_rows(stamp), self._writable)
-        self._indexes[level] = (state.generation, index)
-        return index, notes
+
+    def rebuild(self) -> None:
+        """Write both cache files anew from the catalogue, whatever they are now.
+
+        Raises
+        ------
+        DamagedError : a row does not match its checksum
+        StorageError : they cannot be written
+        """
+        from medcli.retrieval.vectors import LEVELS, VectorIndex, write_index
+
+        self._indexes.clear()
+        with self.snapshot() as state, storage_errors(self.path):
+            for level in LEVELS:
+                stamp = self.stamp(level, state)
+                if stamp.count:
+                    index = VectorIndex.build(*self._level_rows(stamp))
+                    write_index(self.index_file(level), index, stamp)
+                else:
+                    self.index_file(level).unlink(missing_ok=True)
 
     def _level_rows(self, stamp: Stamp) -> tuple[np.ndarray, np.ndarray]:
         """All vectors of a level (N, D) float16 and the ids of their scans (N,)."""
@@ -395,8 +441,10 @@ class Gallery:
             modalities = self.catalogue.tally("modality")
             patients = self.catalogue.tally("patient")
             slices = self.catalogue.total_slices()
+            root = self.catalogue.root
         return {
             "path": str(self.path),
+            "root": root,
             "scans": state.scans,
             "slices": slices,
             "vectors": state.scans + state.slice_vectors,

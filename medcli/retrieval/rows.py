@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import dataclasses
 import hashlib
 import json
+import os
 import re
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any, Self
 
 import numpy as np
+
+from medcli.records import Source
 
 _SURROGATES = re.compile("[\ud800-\udfff]")  # among them what stands for bytes that are no UTF-8
 
@@ -33,6 +37,11 @@ def storable(text: str | None) -> str | bytes | None:
     if restored(data) != text:
         raise ValueError("surrogates that stand for valid UTF-8")
     return data
+
+
+def cells(values: Iterable[Any]) -> tuple[Any, ...]:
+    """The values of a row as SQLite can hold them; see `storable`."""
+    return tuple(storable(value) if isinstance(value, str) else value for value in values)
 
 
 def restored(stored: Any) -> Any:
@@ -78,6 +87,22 @@ class ScanRow:
         row = cls(*values)
         return replace(row, files=tuple(json.loads(values[2])), metadata=json.loads(values[-1]))
 
+    def below(self, root: str | None) -> Self:
+        """The row with the paths as they are stored; see `below`."""
+        return self._mapped(below, root)
+
+    def under(self, root: str | None) -> Self:
+        """The row with the paths as they are used; see `under`."""
+        return self._mapped(under, root)
+
+    def _mapped(self, change: Callable[[str, str | None], str], root: str | None) -> Self:
+        return replace(
+            self,
+            scan_id=change(self.scan_id, root),
+            path=change(self.path, root),
+            files=tuple(change(file, root) for file in self.files),
+        )
+
 
 @dataclass(frozen=True, slots=True)
 class StoredScan:
@@ -115,10 +140,25 @@ class SliceRow:
     file: str
     thumbnail: bytes | None = field(default=None, repr=False)
 
+    def below(self, root: str | None) -> Self:
+        """The row with the path as it is stored."""
+        return replace(self, file=below(self.file, root))
+
+    def under(self, root: str | None) -> Self:
+        """The row with the path as it is used."""
+        return replace(self, file=under(self.file, root))
+
+    def values(self, scan: int) -> tuple[Any, ...]:
+        """The values in the order of the table."""
+        return scan, self.slice, self.file, self.thumbnail, self.checksum(scan)
+
     def checksum(self, scan: int) -> bytes:
         """A digest over the row, the id of its scan included."""
-        head = json.dumps([scan, self.slice, self.file, self.thumbnail is not None])
-        return hashlib.blake2b(head.encode() + (self.thumbnail or b""), digest_size=16).digest()
+        head = _told([scan, self.slice, self.file, self.thumbnail is not None])
+        picture = self.thumbnail or b""
+        # damage may have changed the type of a cell
+        content = picture if isinstance(picture, bytes) else _told(picture)
+        return hashlib.blake2b(head + content, digest_size=16).digest()
 
 
 @dataclass(frozen=True, slots=True)
@@ -130,9 +170,55 @@ class State:
     slice_vectors: int
 
 
+def below(path: str, root: str | None) -> str:
+    """`path` as it is stored: from `root` where it lies there, as in ``./a/b.dcm``."""
+    if root is None or not path.startswith(root.rstrip("/") + "/"):
+        return "./" if path == root else path
+    return "./" + path[len(root.rstrip("/")) + 1 :]
+
+
+def under(path: str, root: str | None) -> str:
+    """`path` as it is used: the inverse of `below`."""
+    if root is None or not path.startswith("./"):
+        return path
+    return os.path.join(root, path[2:]) if path != "./" else root
+
+
+def fields_checksum(scan: int, columns: Sequence[Any]) -> bytes:
+    """A digest over a scan's fields without its vectors, the id included."""
+    return hashlib.blake2b(_told([scan, *columns]), digest_size=16).digest()
+
+
+def source_values(scan: int, columns: Sequence[Any], source: Source | None) -> tuple[Any, ...]:
+    """The row of `sources`, in the order of the table; `columns` are those of the scan."""
+    recipe, sha256 = None, None
+    if source is not None:
+        recipe, sha256 = json.dumps(dataclasses.asdict(source)), source.sha256
+    fields = fields_checksum(scan, columns)
+    return scan, recipe, sha256, fields, source_checksum(scan, recipe, sha256, fields)
+
+
+def source_checksum(scan: int, recipe: str | None, sha256: str | None, fields: bytes) -> bytes:
+    """A digest over a row of `sources`."""
+    return hashlib.blake2b(_told([scan, recipe, sha256, fields]), digest_size=16).digest()
+
+
+def source_of(recipe: str | None) -> Source | None:
+    """The record of a recipe as it is stored."""
+    if recipe is None:
+        return None
+    values = json.loads(recipe)
+    return Source(**{**values, "stats": tuple((size, mtime) for size, mtime in values["stats"])})
+
+
+def _told(values: Any) -> bytes:
+    """What a digest is made over; a cell of any type can be told, damaged ones too."""
+    return json.dumps(values, default=repr).encode()
+
+
 def row_checksum(columns: Sequence[Any], vectors: Iterable[tuple[int | None, str, bytes]]) -> bytes:
     """A digest over a scan's fields and all its vectors."""
-    digest = hashlib.blake2b(json.dumps(columns).encode(), digest_size=16)
+    digest = hashlib.blake2b(_told(columns), digest_size=16)
     for number, view, blob in vectors:
         digest.update(f"\n{number} {len(blob)} {view}\n".encode())
         digest.update(blob)

@@ -7,6 +7,7 @@ trouble in their own words; `storage_errors` turns them into the error tree.
 from __future__ import annotations
 
 import contextlib
+import os
 import sqlite3
 import sys
 import time
@@ -33,7 +34,8 @@ _REFUSED = {
     sqlite3.SQLITE_AUTH,
 }
 DAMAGE_HINT = (
-    "restore the gallery from a backup, or build it anew with: medcli index build --overwrite"
+    "mend it with: medcli index repair, or restore it from a backup, "
+    "or build it anew with: medcli index build --overwrite"
 )
 LOCK_HINT = "wait until it has finished, or wait longer with --lock-timeout"
 
@@ -54,6 +56,8 @@ def storage_errors(path: Path) -> Iterator[None]:
         raise  # a mistake in this code, not in the user's files
     except sqlite3.Error as error:
         raise _translated(error, path) from error
+    except UnicodeDecodeError as error:  # in a message of SQLite about the damage
+        raise DamagedError(f"{path} is damaged: a text in it is no UTF-8", DAMAGE_HINT) from error
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}", SPACE_HINT) from error
 
@@ -85,6 +89,26 @@ def writer_lock(path: Path, timeout: float) -> Iterator[None]:
                 raise LockedError(f"another process writes to {path.parent}", LOCK_HINT)
             time.sleep(_POLL_SECONDS)
         yield
+
+
+@contextlib.contextmanager
+def held_folder(folder: Path) -> Iterator[bool]:
+    """Hold a folder as one in use, whatever it is renamed to; False where that is not so.
+
+    The system frees it when the process dies. Where folders cannot be locked (Windows,
+    some network file systems) nothing is held, and nobody can find it free either.
+    """
+    if sys.platform == "win32":
+        yield False
+        return
+    with contextlib.ExitStack() as stack:
+        held = False
+        with contextlib.suppress(OSError):
+            descriptor = os.open(folder, os.O_RDONLY)
+            stack.callback(os.close, descriptor)
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            held = True
+        yield held
 
 
 def _try_lock(descriptor: int, path: Path) -> bool:

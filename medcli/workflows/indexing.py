@@ -12,10 +12,13 @@ from medcli.errors import ScanError
 from medcli.imaging.batch import read_all
 from medcli.imaging.display import display_slices
 from medcli.imaging.hashing import pixel_sha256
-from medcli.records import Case, Failure, GalleryEntry, Scan
+from medcli.records import Case, Failure, GalleryEntry, Scan, Source
 from medcli.report.pictures import encode_jpeg
+from medcli.retrieval.checking import keep_canaries
 from medcli.retrieval.entries import AddReport
 from medcli.retrieval.gallery import Gallery
+from medcli.workflows.canaries import canary_vectors
+from medcli.workflows.sources import SourceWatch, absolute, common_root, kept_metadata
 
 if TYPE_CHECKING:
     from medcli.inference.predictor import Predictor
@@ -62,12 +65,14 @@ def build_gallery(
         model_dir=package.path,
         fingerprint=package.fingerprint,
         dim=package.model.vector_dim,
+        root=common_root(cases),
         overwrite=overwrite,
         lock_timeout=lock_timeout,
     ) as gallery:
         report = _store(gallery, entries, on_failure)
         if not report.stored.added:
             raise nothing_readable(report.failures)
+        keep_canaries(gallery, canary_vectors(predictor))
     return report
 
 
@@ -112,23 +117,28 @@ class _Entries:
         self._cases = cases
         self._on_scan = on_scan
         self._on_failure = on_failure
+        self._watch = SourceWatch()
 
     def __iter__(self) -> Iterator[GalleryEntry]:
-        for done, (case, scan) in enumerate(read_all(self._cases), start=1):
+        cases = self._watch.watched(self._cases)
+        for done, (case, scan) in enumerate(read_all(cases), start=1):
             if isinstance(scan, Failure):
                 self.failures.append(scan)
                 self._on_failure(scan)
             else:
                 assert isinstance(case, Case)
-                yield gallery_entry(case, scan, self._predictor)
+                source = self._watch.source(case, scan)
+                yield gallery_entry(case, scan, self._predictor, source)
             self._on_scan(done, len(self._cases))
 
 
-def gallery_entry(case: Case, scan: Scan, predictor: Predictor) -> GalleryEntry:
+def gallery_entry(
+    case: Case, scan: Scan, predictor: Predictor, source: Source | None = None
+) -> GalleryEntry:
     """A scan as a gallery stores it: vectors, thumbnails, tags by allow-list; paths absolute."""
     return GalleryEntry(
         path=absolute(scan.path),
-        scan_id=_stored_id(scan),
+        scan_id=stored_id(scan),
         files=tuple(map(absolute, scan.files)),
         slice_files=tuple(map(absolute, scan.slice_files)),
         embedding=predictor.embed(scan),
@@ -139,11 +149,12 @@ def gallery_entry(case: Case, scan: Scan, predictor: Predictor) -> GalleryEntry:
         decoder=scan.decoder,
         pixel_sha256=pixel_sha256(scan),
         thumbnails=dict(enumerate(thumbnails(scan, range(len(scan.pixels)), THUMBNAIL_SIDE))),
-        metadata=scan.metadata,
+        metadata=kept_metadata(case, scan),
+        source=source,
     )
 
 
-def _stored_id(scan: Scan) -> str:
+def stored_id(scan: Scan) -> str:
     """A name that is unique over all data sets: the DICOM UID, else the absolute path.
 
     Numbers that a manifest gives its scans are not: two manifests may both have a "1".
@@ -156,8 +167,3 @@ def thumbnails(scan: Scan, numbers: Iterable[int], side: int) -> Iterator[bytes]
     """Slices as a person sees them, as JPEG with the longer side of `side` pixels."""
     for picture in display_slices(scan, numbers, edge=side):
         yield encode_jpeg(picture)
-
-
-def absolute(path: str) -> str:
-    """`path` from the root, so that a gallery's answer holds from any folder."""
-    return str(Path(path).absolute())

@@ -114,13 +114,13 @@ def open_gallery(
 
     gallery = Gallery.open(path, write=write, lock_timeout=lock_timeout)
     try:
-        return gallery, Predictor(_own_model(gallery))
+        return gallery, Predictor(own_model(gallery))
     except BaseException:
         gallery.close()
         raise
 
 
-def _own_model(gallery: Gallery) -> ModelPackage:
+def own_model(gallery: Gallery) -> ModelPackage:
     """The copy of the model in a gallery; what is wrong with it is wrong with the gallery."""
     from medcli.models.package import is_package, load_package
 

@@ -418,6 +418,10 @@ def test_a_newer_format_asks_for_an_upgrade(gallery: Gallery) -> None:
     gallery.close()
     connection = sqlite3.connect(gallery.path / "catalogue.sqlite")
     connection.execute("PRAGMA user_version = 99")
+    with pytest.raises(DamagedError, match="format number"):
+        Gallery.open(gallery.path)
+    connection.execute("UPDATE meta SET value = 99 WHERE key = 'format_version'")
+    connection.commit()
     connection.close()
     with pytest.raises(UsageError, match="upgrade medcli"):
         Gallery.open(gallery.path)

@@ -1,0 +1,1 @@
+"""`medcli index`: one file a group of its commands."""

@@ -1,0 +1,151 @@
+"""What a gallery's vectors say about its scans: twins, conflicts, and what neighbours follow."""
+
+from __future__ import annotations
+
+import heapq
+from collections import Counter
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from medcli.retrieval.likeness import Agreement, Pair, agreement, near_pairs, neighbours
+from medcli.retrieval.rows import StoredScan
+
+if TYPE_CHECKING:
+    from medcli.retrieval.gallery import Gallery
+
+NEIGHBOURS = 5
+
+
+@dataclass(frozen=True, slots=True)
+class Twins:
+    """Two stored scans that are nearly the same; `codes` say why that matters."""
+
+    ids: tuple[int, int]
+    paths: tuple[str, str]
+    labels: tuple[str | None, str | None]
+    cosine: float
+    same_pixels: bool
+    codes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Audit:
+    """What was found.
+
+    Parameters
+    ----------
+    twins : near-duplicates of two patients, or with two labels; the nearest first
+    follows : by property (label, modality, manufacturer …) how often a scan's nearest
+        scans of other patients share it, against chance
+    warnings : properties that neighbours follow more than the label
+    """
+
+    scans: int
+    threshold: float
+    twins: tuple[Twins, ...]
+    total: Mapping[str, int]
+    follows: Mapping[str, Agreement]
+    warnings: tuple[str, ...]
+
+
+def audit_gallery(gallery: Gallery, *, threshold: float = 0.995, most: int = 1000) -> Audit:
+    """Look for near-duplicates, label conflicts among them, and what neighbours follow.
+
+    Compared are the vectors of whole scans.
+
+    Parameters
+    ----------
+    threshold : the cosine from which two scans are twins
+    most : twins listed; all are counted
+
+    Raises
+    ------
+    DamagedError : a row does not match its checksum
+    """
+    with gallery.snapshot():
+        scans = [_whole(scan) for scan in gallery.catalogue.stored()]
+    vectors = np.array([scan.vectors[0] for scan in scans], np.float16)
+    vectors = vectors.reshape(len(scans), gallery.dim)
+    total: Counter[str] = Counter()
+
+    def counted() -> Iterator[Twins]:
+        for pair in near_pairs(vectors, threshold):
+            if twins := _twins(scans, pair):
+                total.update(twins.codes)
+                yield twins
+
+    found = heapq.nsmallest(most, counted(), key=lambda each: (-each.cosine, each.ids))
+    patients = [scan.row.patient for scan in scans]
+    nearest = neighbours(vectors, patients, NEIGHBOURS)
+    follows = {}
+    for name, value in PROPERTIES.items():
+        result = agreement([value(scan) for scan in scans], patients, nearest)
+        if result is not None:
+            follows[name] = result
+    return Audit(
+        scans=len(scans),
+        threshold=threshold,
+        twins=tuple(found),
+        total={code: total[code] for code in CODES},
+        follows=follows,
+        warnings=tuple(_stronger(follows)),
+    )
+
+
+def _whole(scan: StoredScan) -> StoredScan:
+    """The scan with the one vector that is compared; those of its slices need not be held."""
+    vector = scan.vectors[scan.slice_numbers < 0].copy()
+    return replace(scan, vectors=vector, slice_numbers=np.array([-1]), views=("model",))
+
+
+def _metadata(name: str) -> Callable[[StoredScan], str | None]:
+    return lambda scan: scan.row.metadata.get(name)
+
+
+CODES = ("near_duplicate", "near_label_conflict")
+PROPERTIES: Mapping[str, Callable[[StoredScan], str | None]] = {
+    "label": lambda scan: scan.row.label,
+    "modality": lambda scan: scan.row.modality,
+    "format": lambda scan: scan.row.format,
+    "site": _metadata("site"),
+    "manufacturer": _metadata("Manufacturer"),
+    "scanner": _metadata("ManufacturerModelName"),
+    "kernel": _metadata("ConvolutionKernel"),
+}
+
+
+def _twins(scans: list[StoredScan], pair: Pair) -> Twins | None:
+    """The pair, if it is of two patients or has two labels."""
+    one, two = scans[pair.first], scans[pair.second]
+    codes = []
+    if one.row.patient is None or one.row.patient != two.row.patient:
+        codes.append("near_duplicate")
+    if None not in (one.row.label, two.row.label) and one.row.label != two.row.label:
+        codes.append("near_label_conflict")
+    if not codes:
+        return None
+    pixels = one.row.pixel_sha256
+    return Twins(
+        (one.id, two.id),
+        (one.row.path, two.row.path),
+        (one.row.label, two.row.label),
+        pair.cosine,
+        pixels is not None and pixels == two.row.pixel_sha256,
+        tuple(codes),
+    )
+
+
+def _stronger(follows: Mapping[str, Agreement]) -> list[str]:
+    """The properties that neighbours follow more than the label."""
+    label = follows.get("label")
+    own = label.lift if label else None
+    if own is None:
+        return []
+    return [
+        name
+        for name, each in follows.items()
+        if name != "label" and each.lift is not None and each.lift > own
+    ]
