@@ -95,6 +95,8 @@ def explain(
 
     names = Names(hide=hide_paths)
     package = load_package(find_model(model, task))
+    if task is not None:
+        package = package.only(task)
     cases = found_scans(scans, names)
     found = sum(isinstance(case, Case) for case in cases)
     if output is not None and found > 1:
@@ -136,7 +138,7 @@ def explanation_json(
     slices = zip(explanation.slices.tolist(), explanation.shares.tolist(), strict=True)
     return {
         **common_json(scan.path, scan.scan_id, scan.files, scan.warnings, names),
-        "task": package.task.name,
+        "task": explanation.task,
         "method": explanation.method,
         "label": explanation.label,
         "predicted": explanation.predicted,

@@ -17,6 +17,7 @@ if TYPE_CHECKING:
 
     from medcli.models.package import ModelPackage
     from medcli.models.shelf import ShelfEntry
+    from medcli.records import Task
 
 app = typer.Typer(help="List, show and export trained models.", no_args_is_help=True)
 
@@ -136,16 +137,24 @@ def entry_json(entry: ShelfEntry, names: Names) -> dict[str, Any]:
         "name": names.of(entry.name),
         "path": names.shown(entry.path.absolute()),
         "status": "ok",
-        "task": package.task.name,
-        "classes": package.task.classes,
-        "positive": package.task.positive,
-        "auroc": metrics.get("auroc"),
-        "auroc_ci": metrics.get("auroc_ci"),
+        "tasks": [_task_json(package, task) for task in package.tasks],
         "split": metrics.get("split"),
         "created": package.created,
         "size": entry.size,
         "synthetic": package.synthetic,
         "model": package.fingerprint,
+    }
+
+
+def _task_json(package: ModelPackage, task: Task) -> dict[str, Any]:
+    """One task of a model and how well it does there."""
+    own = package.only(task.name).metrics
+    return {
+        "task": task.name,
+        "classes": task.classes,
+        "positive": task.positive,
+        "auroc": own.get("auroc"),
+        "auroc_ci": own.get("auroc_ci"),
     }
 
 
@@ -156,12 +165,12 @@ def package_json(package: ModelPackage, names: Names) -> dict[str, Any]:
         "path": names.shown(package.path.absolute()),
         "status": "ok",
         "model": package.fingerprint,
-        "task": package.task,
+        "tasks": package.tasks,
         "created": package.created,
         "synthetic": package.synthetic,
         "network": package.model.to_json(),
         "preprocess": package.preprocess.to_json(),
-        "calibration": package.calibration.to_json(),
+        "calibration": {head.task.name: head.calibration.to_json() for head in package.heads},
         "provenance": dict(package.provenance),
         "metrics": dict(package.metrics),
     }
@@ -183,15 +192,12 @@ def model_table(entries: Sequence[ShelfEntry], names: Names) -> Table:
         notes = [word for word, so in (("synthetic", package.synthetic),) if so]
         if package.metrics.get("folds"):
             notes.append(f"{len(package.metrics['folds'])} folds")
-        table.add_row(
-            names.of(entry.name),
-            package.task.name,
-            ", ".join(package.task.classes),
-            number(package.metrics.get("auroc")),
-            package.created[:10],
-            f"{entry.size / 1e6:.0f}",
-            ", ".join(notes),
-        )
+        whole = names.of(entry.name), package.created[:10], f"{entry.size / 1e6:.0f}"
+        for place, task in enumerate(package.tasks):
+            name, created, size = ("", "", "") if place else whole
+            auroc = number(package.only(task.name).metrics.get("auroc"))
+            told = "" if place else ", ".join(notes)
+            table.add_row(name, task.name, ", ".join(task.classes), auroc, created, size, told)
     return table
 
 

@@ -7,7 +7,7 @@ from typing import Annotated
 
 import typer
 
-from medcli.cli.options import Overwrite, Seed
+from medcli.cli.options import Overwrite, Seed, TaskName
 from medcli.cli.output import print_line
 from medcli.files import check_file, write_file
 
@@ -20,6 +20,7 @@ def report(
         Path,
         typer.Option("--output", "-o", metavar="FILE", help="The page."),
     ] = Path("report.html"),
+    task: TaskName = None,
     overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
@@ -35,6 +36,7 @@ def report(
     from medcli.models.package import load_package
     from medcli.workflows.reporting import run_page
 
-    page = run_page(load_package(find_model(run)), seed=seed)
+    package = load_package(find_model(run, task))
+    page = run_page(package.only(task) if task else package, seed=seed)
     write_file(output, page.encode("utf-8"))
     print_line(str(output))

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 import torch
-from safetensors.torch import load_file
 from torch.nn import functional as F
 
 from medcli.errors import UsageError
@@ -15,9 +13,10 @@ from medcli.explain.methods import METHODS
 from medcli.explain.subject import Subject
 from medcli.imaging.preprocess import Preprocessor, sample_slices
 from medcli.imaging.resize import unfit
-from medcli.models.package import WEIGHTS, ModelPackage
+from medcli.models.heads import Head
+from medcli.models.package import ModelPackage
 from medcli.models.registry import resolve
-from medcli.models.scan_model import ScanModel, build_model
+from medcli.models.weights import load_model
 from medcli.records import Scan
 
 
@@ -27,6 +26,7 @@ class Explanation:
 
     Attributes
     ----------
+    task : whose class it is; of several the one that the model's router picks
     label : the class that is explained
     predicted : the class that the model gives the scan
     slices : (S',) numbers of the slices that the model saw
@@ -36,6 +36,7 @@ class Explanation:
     """
 
     method: str
+    task: str
     label: str
     predicted: str
     slices: np.ndarray = field(repr=False)
@@ -73,23 +74,25 @@ class Explainer:
         ------
         UsageError : an unknown method or class, or a method that this model cannot give
         """
-        classes = self.package.task.classes
+        chosen = sample_slices(len(scan.pixels), self.package.preprocess.slice_budget)
+        images = torch.from_numpy(self._preprocessor.model_input(scan, slices=chosen))
+        with torch.no_grad():
+            logits = Subject(self._model, images, 0).output().logits[0].numpy()
+        head = self._head(logits)
+        classes = head.task.classes
         if label is not None and label not in classes:
             raise UsageError(
                 f"the model knows no class {label!r}", f"Its classes: {', '.join(classes)}"
             )
         run = resolve(METHODS, "method", method)
-        chosen = sample_slices(len(scan.pixels), self.package.preprocess.slice_budget)
-        images = torch.from_numpy(self._preprocessor.model_input(scan, slices=chosen))
-        with torch.no_grad():
-            logits = Subject(self._model, images, 0).output().logits[0]
-        predicted = classes[int(logits.argmax())]
-        subject = Subject(self._model, images, classes.index(label or predicted))
+        predicted = classes[int(head.probabilities(logits).argmax())]
+        subject = Subject(self._model, images, head.first + classes.index(label or predicted))
         size = self.package.preprocess.size
         heat = _in_scan(_fitted(run(subject), len(images), size), scan)
         highest, total = float(heat.max()), float(heat.sum())
         return Explanation(
             method=method,
+            task=head.task.name,
             label=label or predicted,
             predicted=predicted,
             slices=chosen,
@@ -97,13 +100,12 @@ class Explainer:
             shares=heat.sum(axis=(1, 2)) / (total or 1.0),
         )
 
-
-def load_model(package: ModelPackage) -> ScanModel:
-    """The network of a package with its weights, in evaluation mode."""
-    settings = package.preprocess
-    model = build_model(package.model, settings.channels, settings.size, len(package.task.classes))
-    model.load_state_dict(load_file(Path(package.path) / WEIGHTS))
-    return model.eval()
+    def _head(self, logits: np.ndarray) -> Head:
+        """The head that answers for (W,) logits: one alone, or the one that the router picks."""
+        heads, router = self.package.heads, self.package.router
+        if len(heads) == 1 or router is None:
+            return heads[0]
+        return heads[int(router.probabilities(logits).argmax())]
 
 
 def _fitted(maps: torch.Tensor, slices: int, size: int) -> np.ndarray:

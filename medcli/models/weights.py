@@ -28,7 +28,7 @@ from medcli.layers.layout import overlap
 from medcli.models.locate import find_model
 from medcli.models.package import WEIGHTS, ModelPackage, load_package, sha256_file
 from medcli.models.registry import IMAGENET
-from medcli.models.scan_model import ScanModel
+from medcli.models.scan_model import ScanModel, build_model
 
 Tensors = Mapping[str, Tensor]
 PATIENCE = 30  # seconds without an answer after which a download is given up
@@ -59,6 +59,27 @@ class Start:
                     f"{self.origin}: {name} holds values that are no numbers",
                     "Take other weights, or leave --weights out",
                 )
+
+
+def load_model(package: ModelPackage) -> ScanModel:
+    """The network of a package with its weights, ready to predict; columns of all its tasks.
+
+    Raises
+    ------
+    DamagedError : the weights are not those of the network that `model.json` names
+    """
+    path, settings = package.path / WEIGHTS, package.preprocess
+    try:
+        tensors = load_file(path)
+        width = len(tensors["head.bias"])
+        model = build_model(package.model, settings.channels, settings.size, width)
+        model.load_state_dict(tensors)
+    except (SafetensorError, KeyError, RuntimeError) as error:
+        raise DamagedError(
+            f"{path}: not the weights of {package.model.arch}",
+            "Restore the folder from a backup or train again",
+        ) from error
+    return model.eval()
 
 
 def find_start(name: str, arch: str) -> Start:

@@ -23,17 +23,15 @@ from typing import Any
 
 import numpy as np
 import torch
-from safetensors import SafetensorError
-from safetensors.torch import load_file, save
+from safetensors.torch import save
 from torch import Tensor, nn
 from torch.nn.modules.batchnorm import _BatchNorm
 
 from medcli.config import PreprocessConfig
 from medcli.data.arrays import ScanArrays
-from medcli.errors import DamagedError, OutputExistsError, UsageError
+from medcli.errors import OutputExistsError, UsageError
 from medcli.files import check_target, new_folder
 from medcli.models.export import check_onnx, export_onnx
-from medcli.models.heads import head_width
 from medcli.models.package import (
     CARD,
     GRAPH,
@@ -48,6 +46,7 @@ from medcli.models.package import (
 )
 from medcli.models.registry import BACKBONES, resolve
 from medcli.models.scan_model import ScanModel
+from medcli.models.weights import load_model
 from medcli.records import Case, Failure
 from medcli.training.batches import batches, standardise, to_tensors
 from medcli.training.card_adapted import adapted_card
@@ -133,25 +132,6 @@ def adapt(
     }
     new = _write(package, model, output, told, overwrite=overwrite)
     return Adaptation(new, len(scans.lengths), len(scans.images), shift)
-
-
-def load_model(package: ModelPackage) -> ScanModel:
-    """The network of a package with its weights, ready to predict.
-
-    Raises
-    ------
-    DamagedError : the weights are not those of the network that `model.json` names
-    """
-    size, channels = package.preprocess.size, package.preprocess.channels
-    model = ScanModel(package.model, channels, size, head_width(package.tasks))
-    try:
-        model.load_state_dict(load_file(package.path / WEIGHTS))
-    except (SafetensorError, RuntimeError) as error:
-        raise DamagedError(
-            f"{package.path / WEIGHTS}: not the weights of {package.model.arch}",
-            "Restore the folder from a backup or train again",
-        ) from error
-    return model.eval()
 
 
 def check_adaptable(model: ScanModel, arch: str) -> None:

@@ -86,6 +86,11 @@ def _page(
     notes: Sequence[str],
     seed: int,
 ) -> str:
+    if package.task.multi_label:
+        raise UsageError(
+            "the page is about one choice among classes, and this model names findings",
+            "MODEL_CARD.md and medcli evaluate --json have the numbers of each finding",
+        )
     provenance = package.provenance
     facts = {
         "Classes": " · ".join(package.task.classes),

@@ -10,7 +10,11 @@ from typing import Any
 import pytest
 from PIL import Image
 
-from medcli.cli.train import check_operating_point, show_folds, show_operating_point
+from medcli.cli.train_display import (
+    check_operating_point,
+    show_folds,
+    show_operating_point,
+)
 from medcli.errors import MedcliError
 
 Run = Callable[..., Any]

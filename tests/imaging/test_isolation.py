@@ -17,7 +17,7 @@ from medcli.errors import MedcliError, ScanError
 from medcli.imaging.batch import AHEAD, read_all
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.isolation import pool, wire
-from medcli.imaging.isolation.pool import Pool
+from medcli.imaging.isolation.pool import Pool, Worker
 from medcli.imaging.isolation.together import Batch
 from medcli.imaging.reader import read_here, read_scan
 from medcli.records import Case, Failure, Scan, ScanWarning
@@ -169,3 +169,22 @@ def test_what_is_no_message_is_refused(data: bytes) -> None:
 def test_what_is_neither_record_nor_number_is_not_sent() -> None:
     with pytest.raises(TypeError):
         wire.send(io.BytesIO(), object())
+
+
+def test_a_worker_follows_its_parent_to_another_folder(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    case = Case("scan.png", ("scan.png",), "picture", "scan")
+    worker = Worker()
+    try:
+        for value in (10, 200):
+            folder = tmp_path / str(value)
+            folder.mkdir()
+            monkeypatch.chdir(folder)
+            Image.fromarray(np.full((4, 4), value, np.uint8)).save("scan.png")
+            scan = worker.ask(case)
+            assert isinstance(scan, Scan)
+            assert (scan.pixels == value).all()
+    finally:
+        worker.kill()
+        worker.bury()

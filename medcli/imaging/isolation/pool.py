@@ -37,6 +37,14 @@ _SETTINGS = {
 }
 
 
+def _here() -> str:
+    """The folder that relative paths start at; empty where it is gone."""
+    try:
+        return os.getcwd()
+    except OSError:
+        return ""
+
+
 class WorkerDiedError(Exception):
     """A worker ended while it was asked; `status` is its exit status, negative: the signal."""
 
@@ -84,7 +92,7 @@ class Worker:
                 receive(self._answers)  # "ready"
                 self._is_up = True
             self.served += 1
-            send(self._questions, (case, kept_headers(case.files)))
+            send(self._questions, (_here(), case, kept_headers(case.files)))
             return receive(self._answers)
         except (WireError, OSError) as error:
             status = self.bury()

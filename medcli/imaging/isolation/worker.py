@@ -1,8 +1,8 @@
 """The program of a worker: `python -m medcli.imaging.isolation.worker`, spoken to by pipes.
 
-It says that it is ready, then answers every `Case`, which comes with the headers that are
-known of its files, with a `Scan` or with the code, message and hint of an error, until
-nobody asks any more.
+It says that it is ready, then answers every `Case` with a `Scan`, or with the code, message and
+hint of an error, until nobody asks any more. A case comes with the folder that relative paths
+start at, and with the headers that are known of its files.
 """
 
 from __future__ import annotations
@@ -40,7 +40,8 @@ def main() -> None:
     try:
         send(answers, READY)
         while True:
-            case, headers = receive(questions)
+            folder, case, headers = receive(questions)
+            stand_in(folder)
             keep(headers)
             send(answers, answer(case))
     except (WireError, BrokenPipeError):  # who asked is gone
@@ -59,6 +60,14 @@ def limit_memory(limit: int) -> None:
         _, hard = resource.getrlimit(resource.RLIMIT_AS)
         soft = limit if hard == resource.RLIM_INFINITY else min(limit, hard)
         resource.setrlimit(resource.RLIMIT_AS, (soft, hard))
+
+
+def stand_in(folder: str) -> None:
+    """Read relative paths from `folder`, and nothing from elsewhere where it is gone."""
+    try:
+        os.chdir(folder)
+    except OSError:
+        os.chdir("/")
 
 
 def answer(case: Case) -> Scan | list[str | bool]:
