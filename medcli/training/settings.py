@@ -9,7 +9,7 @@ from dataclasses import dataclass, replace
 
 import numpy as np
 
-from medcli.config import Imbalance, MetricLoss, Optimizer, RobustLoss, TrainConfig
+from medcli.config import Imbalance, JsonConfig, MetricLoss, Optimizer, RobustLoss, TrainConfig
 from medcli.data.arrays import ScanArrays
 from medcli.errors import UsageError
 from medcli.models.heads import column_ranges
@@ -29,7 +29,7 @@ METRIC_WEIGHTS = {"none": 0.0, "supcon": 0.5, "proxy": 0.1}
 
 
 @dataclass(frozen=True, slots=True)
-class ObjectiveRequest:
+class ObjectiveRequest(JsonConfig):
     """What the user asked for; None leaves the choice to the rules of `choose_objective`.
 
     The names are those of `TrainConfig`; `imbalance` may be "auto" besides.

@@ -176,5 +176,11 @@ def test_a_chain_of_shared_patients_binds_its_tasks() -> None:
     from medcli.training.tasks import _sharing_patients
 
     cases = [case(task, i, f"{task}{i}") for task in "abcd" for i in range(2)]
-    bundles = _sharing_patients([*cases, case("a", 5, "c0"), case("b", 5, "c1")])
-    assert [{c.columns["task"] for c in bundle} for bundle in bundles] == [{"a", "b", "c"}, {"d"}]
+    shared = [*cases, case("a", 5, "c0"), case("b", 5, "c1")]
+
+    def bundles(*links: tuple[int, int]) -> list[str]:
+        found = _sharing_patients(shared, links)
+        return sorted("".join(sorted({shared[i].columns["task"] for i in own})) for own in found)
+
+    assert bundles() == ["abc", "d"]
+    assert bundles((0, 7)) == ["abcd"]  # a copy of one picture binds them, too

@@ -141,7 +141,7 @@ def test_a_training_whose_run_cannot_be_written_is_not_lost(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "save_reference", fail)
+        patch.setattr(run, "save_references", fail)
         with pytest.raises(StorageError, match="No space left"):
             train(asked)
     package = resume_training(str(asked.output), told.events)
