@@ -44,6 +44,7 @@ import numpy as np
 
 from medcli.config import ModelConfig, PreprocessConfig
 from medcli.errors import MedcliError
+from medcli.models.heads import make_heads
 from medcli.models.package import CARD, GRAPH, WEIGHTS, finish_package, load_package, seal
 from medcli.records import Embedding, GalleryEntry, Source, Task
 from medcli.retrieval.checking import check_rows
@@ -117,7 +118,7 @@ def make_package(folder: Path) -> str:
         (folder / name).write_bytes(hashlib.sha256(name.encode()).digest() * 64)
     package = finish_package(
         folder,
-        task=Task("nodule", ("benign", "malignant"), "malignant", 0.5),
+        heads=make_heads([Task("nodule", ("benign", "malignant"), "malignant", 0.5)]),
         preprocess=PreprocessConfig(size=32),
         model=ModelConfig(embedding_dim=DIM, layout_grid=0),
         synthetic=True,

@@ -263,9 +263,11 @@ def _reserve(
 
 
 def _too_few(label: str, patients: int, parts: tuple[str, ...]) -> ManifestError:
+    folds = all(part.isdigit() for part in parts)
+    wanted = f"{len(parts)} folds" if folds else f"{len(parts)} parts ({', '.join(parts)})"
     return ManifestError(
         f"class {label!r} has {patients} patient{'' if patients == 1 else 's'}, "
-        f"too few for {len(parts)} parts ({', '.join(parts)}) that share none",
+        f"too few for {wanted} that share none",
         f"each class needs at least {len(parts)} patients of its own; "
         "add scans, or leave the class out with --classes",
     )

@@ -67,7 +67,7 @@ Intervals: 95 %, bootstrap over patients. {evaluated}
 | metric | value |
 |---|---|
 {metric_rows}
-{class_rows}{fold_rows}
+{class_rows}{site_rows}{fold_rows}
 ### Beside simple baselines
 
 | classifier | AUROC |
@@ -158,6 +158,7 @@ def model_card(package: ModelPackage) -> str:
         evaluated=_evaluated(metrics),
         metric_rows=_lines(_metric_rows(metrics)),
         class_rows=_class_rows(metrics),
+        site_rows=_site_rows(metrics),
         fold_rows=_fold_rows(metrics),
         baseline_rows=_lines(_baseline_rows(metrics)),
         threshold=_threshold(package),
@@ -251,6 +252,17 @@ def _fold_rows(metrics: Mapping[str, Any]) -> str:
         "| fold | scans | patients | AUROC | sensitivity | specificity |\n|---|---|---|---|---|---|"
     )
     return f"\n{head}\n{_lines(rows)}\n"
+
+
+def _site_rows(metrics: Mapping[str, Any]) -> str:
+    """The numbers of each site, where the data name sites."""
+    if not metrics.get("per_site"):
+        return ""
+    rows = [
+        f"| {name} | {each['n']} | {value(each['auroc'], each['auroc_ci'])} |"
+        for name, each in metrics["per_site"].items()
+    ]
+    return f"\n| site | scans | AUROC |\n|---|---|---|\n{_lines(rows)}\n"
 
 
 def _baseline_rows(metrics: Mapping[str, Any]) -> list[str]:

@@ -29,7 +29,7 @@ def test_models_are_listed_newest_first_and_damage_is_named(
     rows = medcli("models", "list", "--json").json
     assert [row["status"] for row in rows] == ["ok", "ok", "damaged"]
     assert rows[0]["synthetic"]
-    assert rows[1]["classes"] == ["benign", "malignant"]
+    assert rows[1]["tasks"][0]["classes"] == ["benign", "malignant"]
     assert rows[1]["size"] == sum(os.path.getsize(p) for p in model.path.iterdir())
     assert rows[2]["error"]["code"] == "damaged"
 

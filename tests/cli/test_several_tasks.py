@@ -29,8 +29,8 @@ CLASSES = {"nodule": "benign", "lung": "pneumonia", "gi": "polyp"}
 
 @pytest.fixture(scope="module")
 def samples(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """Generated scans of the three tasks, six patients each."""
-    return write_sample_data(tmp_path_factory.mktemp("samples"), patients=6).parent
+    """Generated scans of the three tasks, twelve patients each."""
+    return write_sample_data(tmp_path_factory.mktemp("samples"), patients=12).parent
 
 
 @pytest.fixture(scope="module")
@@ -43,7 +43,7 @@ def shared(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         task=",".join(TASKS),
         output=tmp_path_factory.mktemp("runs") / "shared",
         size=16,
-        epochs=30,
+        epochs=40,
         model=ModelConfig(arch="cnn_lrn", aggregator="mean"),
     )
     threads = torch.get_num_threads()

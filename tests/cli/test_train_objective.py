@@ -61,7 +61,7 @@ def test_a_domain_is_evened_out_and_reported(medcli: Run, manifest: str) -> None
     assert set(package.metrics["per_site"]) <= {"north", "south"}
     assert "site evened out" in done.err
     assert "north: " in done.err
-    assert "site north: auroc" in (Path("run") / CARD).read_text()
+    assert "| north | " in (Path("run") / CARD).read_text()
 
 
 @pytest.mark.parametrize(
