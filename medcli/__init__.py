@@ -29,7 +29,8 @@ if TYPE_CHECKING:
     from medcli.retrieval.gallery import Gallery
     from medcli.training.adapting import Adaptation, adapt
     from medcli.training.folds import cross_validate
-    from medcli.training.run import TrainRequest, resume_training, train
+    from medcli.training.request import TrainRequest
+    from medcli.training.run import resume_training, train
     from medcli.training.settings import ObjectiveRequest
     from medcli.workflows.auditing import Audit, audit
     from medcli.workflows.demonstration import demonstrate
@@ -61,7 +62,7 @@ _HOMES = {
     "Resplit": "medcli.data.resplit",
     "Scan": "medcli.records",
     "SearchResult": "medcli.records",
-    "TrainRequest": "medcli.training.run",
+    "TrainRequest": "medcli.training.request",
     "adapt": "medcli.training.adapting",
     "add_to_gallery": "medcli.workflows.indexing",
     "audit": "medcli.workflows.auditing",

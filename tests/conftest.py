@@ -83,7 +83,8 @@ def sample_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_run(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A run folder: one epoch on `sample_folder`. Shared by all tests, so copy it to change it."""
-    from medcli.training.run import TrainRequest, train
+    from medcli.training.request import TrainRequest
+    from medcli.training.run import train
 
     output = tmp_path_factory.mktemp("runs") / "tiny"
     request = TrainRequest((str(sample_folder / "nodule.csv"),), output=output, size=32, epochs=1)

@@ -109,7 +109,7 @@ def train(
     check_network(arch, aggregator)
     check_parent(output or runs_folder() / "run")
 
-    from medcli.training.run import TrainRequest
+    from medcli.training.request import TrainRequest
     from medcli.training.run import train as train_once
     from medcli.training.settings import ObjectiveRequest
 

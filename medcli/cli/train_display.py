@@ -46,7 +46,7 @@ class TrainDisplay:
 
     def events(self) -> Any:
         """The hooks that training calls."""
-        from medcli.training.run import TrainEvents
+        from medcli.training.request import TrainEvents
 
         return TrainEvents(
             note=note,

@@ -40,7 +40,9 @@ from medcli.models.package import (
 from medcli.records import Case
 from medcli.training.card import model_card
 from medcli.training.gather import ReadScan, read_cases
-from medcli.training.run import Steps, TrainEvents, TrainRequest, run_folder, train
+from medcli.training.request import Steps, TrainEvents, TrainRequest
+from medcli.training.run import train
+from medcli.training.writing import run_folder
 
 CV_JSON, FOLDS_CSV = "cv.json", "folds.csv"
 CROSS_VALIDATION = "cross-validation"

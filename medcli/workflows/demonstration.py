@@ -17,7 +17,8 @@ from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage
 from medcli.records import Case, Failure, Prediction, SearchResult
 from medcli.report.demo_page import demo_page
-from medcli.training.run import TrainEvents, TrainRequest, train
+from medcli.training.request import TrainEvents, TrainRequest
+from medcli.training.run import train
 from medcli.workflows.evaluating import evaluate
 from medcli.workflows.indexing import build_gallery
 from medcli.workflows.searching import Answer, open_gallery, page_parts, search_scans

@@ -14,7 +14,8 @@ from PIL import Image
 
 from medcli.config import ModelConfig
 from medcli.models.package import CARD, ModelPackage, load_package
-from medcli.training.run import TrainRequest, train
+from medcli.training.request import TrainRequest
+from medcli.training.run import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Run = Callable[..., Any]

@@ -20,7 +20,8 @@ from medcli.models.heads import head_width
 from medcli.models.package import CARD, SPLITS, WEIGHTS, load_package, load_references
 from medcli.models.scan_model import ScanModel
 from medcli.records import Prediction, Scan
-from medcli.training.run import TrainRequest, train
+from medcli.training.request import TrainRequest
+from medcli.training.run import train
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 Run = Callable[..., Any]
@@ -197,10 +198,12 @@ def test_patients_numbered_by_each_task_are_kept_apart(
 ) -> None:
     """Equal numbers in two inputs are two people; what a task's own number was in is known."""
     from medcli.models.memory import run_memory
-    from medcli.training import run
+    from medcli.training import writing
 
-    monkeypatch.setattr(run, "export_onnx", lambda model, path, *_: path.write_bytes(b"a graph"))
-    monkeypatch.setattr(run, "check_onnx", lambda *_: 0.0)
+    monkeypatch.setattr(
+        writing, "export_onnx", lambda model, path, *_: path.write_bytes(b"a graph")
+    )
+    monkeypatch.setattr(writing, "check_onnx", lambda *_: 0.0)
     for task in ("lung", "gi"):
         with (samples / f"{task}.csv").open(newline="") as stream:
             rows = list(csv.DictReader(stream))

@@ -12,7 +12,7 @@ import pytest
 from PIL import Image
 
 from medcli.models.package import CARD, load_package
-from medcli.training import run
+from medcli.training import writing
 
 Run = Callable[..., Any]
 
@@ -20,8 +20,8 @@ Run = Callable[..., Any]
 @pytest.fixture
 def manifest(home: Path, monkeypatch: pytest.MonkeyPatch) -> str:
     """24 pictures of two classes and two sites; nothing is exported."""
-    monkeypatch.setattr(run, "export_onnx", lambda model, path, *_: path.write_bytes(b"x"))
-    monkeypatch.setattr(run, "check_onnx", lambda *_: 0.0)
+    monkeypatch.setattr(writing, "export_onnx", lambda model, path, *_: path.write_bytes(b"x"))
+    monkeypatch.setattr(writing, "check_onnx", lambda *_: 0.0)
     with Path("manifest.csv").open("w", newline="") as stream:
         writer = csv.writer(stream)
         writer.writerow(["path", "label", "patient_id", "Site"])

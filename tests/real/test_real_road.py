@@ -16,7 +16,8 @@ from medcli.imaging.intensity import apply_window
 from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage
 from medcli.records import Case, Failure, Scan
-from medcli.training.run import TrainRequest, train
+from medcli.training.request import TrainRequest
+from medcli.training.run import train
 from medcli.workflows.evaluating import evaluate, evaluate_retrieval
 from medcli.workflows.indexing import build_gallery
 from medcli.workflows.searching import Answer, open_gallery, search_scans

@@ -12,8 +12,8 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medcli.training import run
-from medcli.training.run import TrainEvents
+from medcli.training import writing
+from medcli.training.request import TrainEvents
 
 
 @pytest.fixture
@@ -23,8 +23,8 @@ def without_export(monkeypatch: pytest.MonkeyPatch) -> None:
     def export(model: Any, path: Path, channels: int, size: int) -> None:
         path.write_bytes(b"a graph")
 
-    monkeypatch.setattr(run, "export_onnx", export)
-    monkeypatch.setattr(run, "check_onnx", lambda *_: 0.0)
+    monkeypatch.setattr(writing, "export_onnx", export)
+    monkeypatch.setattr(writing, "check_onnx", lambda *_: 0.0)
 
 
 @dataclass

@@ -22,7 +22,8 @@ from medcli.training.calibrating import (
     reference_scans,
     scan_views,
 )
-from medcli.training.run import TrainRequest, train
+from medcli.training.request import TrainRequest
+from medcli.training.run import train
 
 
 def validation(n_classes: int) -> tuple[np.ndarray, np.ndarray]:

@@ -16,9 +16,9 @@ from sklearn.metrics import recall_score, roc_auc_score
 from medcli.errors import ManifestError, OutputExistsError
 from medcli.models.held_out import read_held_out
 from medcli.models.package import CARD, ModelPackage, load_package
-from medcli.training import folds, run
+from medcli.training import folds, writing
 from medcli.training.folds import CV_JSON, FOLDS_CSV, cross_validate
-from medcli.training.run import TrainEvents, TrainRequest
+from medcli.training.request import TrainEvents, TrainRequest
 
 PATIENTS = [f"p{number // 4 * 2 + number % 2}" for number in range(48)]  # 2 scans each, one class
 
@@ -48,8 +48,8 @@ def validated(tmp_path_factory: pytest.TempPathFactory) -> tuple[ModelPackage, d
         note=told["notes"].append, reading=lambda *counts: told["read"].append(counts)
     )
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(run, "export_onnx", lambda _, path, *__: path.write_bytes(b"a graph"))
-        patch.setattr(run, "check_onnx", lambda *_: 0.0)
+        patch.setattr(writing, "export_onnx", lambda _, path, *__: path.write_bytes(b"a graph"))
+        patch.setattr(writing, "check_onnx", lambda *_: 0.0)
         threads = torch.get_num_threads()
         torch.set_num_threads(1)
         package = cross_validate(request_of(tmp_path_factory.mktemp("folds")), 3, events)

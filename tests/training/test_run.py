@@ -17,8 +17,9 @@ from medcli.data.sources import load_cases
 from medcli.errors import ManifestError, MedcliError, OutputExistsError, ScanError, UsageError
 from medcli.inference.predictor import Predictor
 from medcli.models.package import CARD, HISTORY, MODEL_JSON, SPLITS, WEIGHTS, load_package
-from medcli.training import run
-from medcli.training.run import TrainRequest, train
+from medcli.training import preparing, writing
+from medcli.training.request import TrainRequest
+from medcli.training.run import train
 from medcli.workflows.evaluating import evaluate
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -173,8 +174,8 @@ def test_statistics_come_from_the_training_part_alone(
         seen.update(part_arrays(*arguments))
         return seen
 
-    part_arrays = run.part_arrays
-    monkeypatch.setattr(run, "part_arrays", keep)
+    part_arrays = preparing.part_arrays
+    monkeypatch.setattr(preparing, "part_arrays", keep)
     package = train(request(picture_manifest(9), tmp_path / "run"))
     values = seen["train"].images / 255
     assert package.preprocess.mean[0] == pytest.approx(values.mean())
@@ -246,11 +247,11 @@ def test_a_failing_export_leaves_an_old_run_in_its_place_and_loses_no_training(
     def fail(*_: object) -> None:
         raise MedcliError("the exported graph differs from the trained model")
 
-    monkeypatch.setattr(run, "check_onnx", fail)
+    monkeypatch.setattr(writing, "check_onnx", fail)
     with pytest.raises(MedcliError, match="differs"):
         train(replace(asked, overwrite=True))
     assert load_package(asked.output) == old  # type: ignore[arg-type]
-    monkeypatch.setattr(run, "export_onnx", fail)
+    monkeypatch.setattr(writing, "export_onnx", fail)
     with pytest.raises(MedcliError, match="differs"):
         train(replace(asked, output=tmp_path / "runs" / "other"))
     monkeypatch.undo()

@@ -21,9 +21,10 @@ from medcli.config import PreprocessConfig, TrainConfig
 from medcli.errors import DamagedError, MedcliError, OutputExistsError, StorageError, UsageError
 from medcli.models.locate import find_model
 from medcli.models.package import load_package
-from medcli.training import checkpoint, gather, run
+from medcli.training import checkpoint, gather, writing
 from medcli.training.checkpoint import Draft
-from medcli.training.run import TrainEvents, TrainRequest, resume_training, train
+from medcli.training.request import TrainEvents, TrainRequest
+from medcli.training.run import resume_training, train
 from medcli.training.state import TrainState
 from medcli.training.unfinished import (
     CHECKPOINT,
@@ -141,7 +142,7 @@ def test_a_training_whose_run_cannot_be_written_is_not_lost(
         raise OSError(28, "No space left on device")
 
     with monkeypatch.context() as patch:
-        patch.setattr(run, "save_references", fail)
+        patch.setattr(writing, "save_references", fail)
         with pytest.raises(StorageError, match="No space left"):
             train(asked)
     package = resume_training(str(asked.output), told.events)

@@ -11,7 +11,8 @@ import numpy as np
 from medcli.config import ModelConfig
 from medcli.inference.predictor import Predictor
 from medcli.models.package import SPLITS
-from medcli.training.run import TrainRequest, train
+from medcli.training.request import TrainRequest
+from medcli.training.run import train
 from medcli.workflows.evaluating import evaluate
 
 
