@@ -64,7 +64,8 @@ class TrainDisplay:
     def _ready(self, rows: Sequence[SplitRow], plan: str, epochs: int) -> None:
         for task in dict.fromkeys(row.task for row in rows):
             self._progress.console.print(split_table([row for row in rows if row.task == task]))
-        say(plan)
+        for line in plan.splitlines():
+            say(line)
         self._progress.reset(self._bar, total=epochs, description="training", visible=True)
 
     def _batch(self, epoch: int, done: float, loss: float) -> None:
