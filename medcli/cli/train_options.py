@@ -15,8 +15,8 @@ Data = Annotated[
     list[str] | None,
     typer.Argument(
         metavar="DATA",
-        help="Manifest (.csv), class folders or MedMNIST .npz, of several tasks as "
-        "TASK=DATA; without: what is here, else generated sample data.",
+        help="Manifest (.csv), class folders, MedMNIST .npz, medmnist:NAME or hf:OWNER/NAME; of "
+        "several tasks as TASK=DATA; without: what is here, else generated sample data.",
         show_default=False,
     ),
 ]
