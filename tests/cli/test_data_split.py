@@ -124,7 +124,7 @@ def test_a_stack_keeps_its_slices(medcli: Run, sample_folder: Path, home: Path) 
     ("arguments", "told"),
     [
         (["--val", "0.6", "--test", "0.5"], "leave nothing to train on"),
-        (["--folds", "25"], "too few for 25 parts"),
+        (["--folds", "25"], "too few for 25 folds"),
     ],
 )
 def test_what_cannot_be_split_is_told(
