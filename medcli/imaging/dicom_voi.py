@@ -16,6 +16,7 @@ import numpy as np
 from pydicom.dataset import Dataset
 
 from medcli.config import Window
+from medcli.errors import ScanError
 from medcli.imaging.dicom_lut import descriptor, entries
 from medcli.imaging.dicom_tags import functional_groups, macro, text, value
 from medcli.imaging.intensity import line, window_range
@@ -122,6 +123,8 @@ def _tones(source: Dataset, values: np.ndarray, *, little_endian: bool) -> Tones
         try:
             signed = bool(values.min() < 0)
             return _table(tables[0], signed=signed, little_endian=little_endian)
+        except ScanError:  # a header that is a bomb
+            raise
         except Exception:  # damaged tables fail in many ways, and values do not hang on them
             warnings.warn("VOILUTSequence is unreadable", stacklevel=2)  # counted by `quiet`
     window = _window(source)

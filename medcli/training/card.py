@@ -12,7 +12,7 @@ from typing import Any
 
 from medcli.evaluation.out_of_distribution import BUDGET
 from medcli.models.package import ModelPackage
-from medcli.training.card_cells import interval, of, percent, split_row, value
+from medcli.training.card_cells import interval, of, percent, run_facts, split_row, value
 from medcli.training.card_joint import joint_card
 
 OPEN = "*not known to medcli: fill in*"
@@ -20,19 +20,7 @@ OPEN = "*not known to medcli: fill in*"
 _CARD = """\
 # {task}: {classes}
 
-Trained by medcli {medcli} on {created}. **Research use, not a medical device.**{synthetic}
-
-| | |
-|---|---|
-| fingerprint | `{fingerprint}` |
-| network | {network}, {dim}-dimensional embedding of unit length |
-| input | {size} × {size} px, {channels} channel(s) |
-| trained on | {source} |
-| started from | {weights} |
-| training | seed {seed}, {epochs_run} epochs, best {best_epoch}, ended by {stopped} |
-| time | {seconds:.0f} s on {device} |
-| ONNX graph | differs from torch by at most {onnx_difference:.1e} |
-| versions | {versions} |
+{facts}
 
 ## Intended use
 
@@ -119,34 +107,16 @@ def model_card(package: ModelPackage) -> str:
     if package.router is not None or package.task.multi_label:
         return joint_card(package)
     provenance, metrics = package.provenance, package.metrics
-    synthetic = "\n\n**Trained on generated pictures: it says nothing about a patient.**"
     center, width = package.preprocess.ct_window
-    versions = provenance["versions"]
     return _CARD.format(
         open=OPEN,
         task=package.task.name,
         classes=" · ".join(package.task.classes),
-        medcli=versions["medcli"],
-        versions=", ".join(f"{name} {number}" for name, number in versions.items()),
-        created=package.created[:10],
-        synthetic=synthetic if package.synthetic else "",
+        facts=run_facts(package),
         intended=f"telling apart {', '.join(package.task.classes)}",
-        fingerprint=package.fingerprint,
-        network=package.model.network,
-        dim=package.model.vector_dim,
         size=package.preprocess.size,
-        channels=package.preprocess.channels,
         window=f"{center:g}/{width:g}",
         slices=package.preprocess.slice_budget,
-        source=provenance["source"],
-        weights=provenance["weights"] or "scratch",
-        seed=provenance["train"]["seed"],
-        epochs_run=provenance["epochs_run"],
-        best_epoch=provenance["best_epoch"],
-        stopped=provenance["stopped"],
-        seconds=provenance["seconds"],
-        device=provenance["device"],
-        onnx_difference=provenance["onnx_difference"],
         data_sentence=_data_sentence(metrics),
         within=1 - BUDGET,
         budget=BUDGET,

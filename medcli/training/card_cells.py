@@ -5,6 +5,49 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medcli.models.package import ModelPackage
+
+_FACTS = """\
+Trained by medcli {medcli} on {created}. **Research use, not a medical device.**{synthetic}
+
+| | |
+|---|---|
+| fingerprint | `{fingerprint}` |
+| network | {network}, {dim}-dimensional embedding of unit length |
+| input | {size} × {size} px, {channels} channel(s) |
+| trained on | {source} |
+| started from | {weights} |
+| training | seed {seed}, {epochs_run} epochs, best {best_epoch}, ended by {stopped} |
+| time | {seconds:.0f} s on {device} |
+| ONNX graph | differs from torch by at most {onnx_difference:.1e} |
+| versions | {versions} |"""
+
+
+def run_facts(package: ModelPackage) -> str:
+    """Who trained it, when, on what and how: the head of a card."""
+    provenance, versions = package.provenance, package.provenance["versions"]
+    synthetic = "\n\n**Trained on generated pictures: it says nothing about a patient.**"
+    return _FACTS.format(
+        medcli=versions["medcli"],
+        versions=", ".join(f"{name} {number}" for name, number in versions.items()),
+        created=package.created[:10],
+        synthetic=synthetic if package.synthetic else "",
+        fingerprint=package.fingerprint,
+        network=package.model.network,
+        dim=package.model.vector_dim,
+        size=package.preprocess.size,
+        channels=package.preprocess.channels,
+        source=provenance["source"],
+        weights=provenance["weights"] or "scratch",
+        seed=provenance["train"]["seed"],
+        epochs_run=provenance["epochs_run"],
+        best_epoch=provenance["best_epoch"],
+        stopped=provenance["stopped"],
+        seconds=provenance["seconds"],
+        device=provenance["device"],
+        onnx_difference=provenance["onnx_difference"],
+    )
+
 
 def split_row(row: Mapping[str, Any]) -> str:
     """A line of the table of the parts."""

@@ -7,23 +7,12 @@ from typing import Any
 
 from medcli.evaluation.out_of_distribution import BUDGET
 from medcli.models.package import ModelPackage
-from medcli.training.card_cells import interval, split_row, value
+from medcli.training.card_cells import interval, run_facts, split_row, value
 
 _CARD = """\
 # {title}
 
-Trained by medcli {medcli} on {created}. **Research use, not a medical device.**{synthetic}
-
-| | |
-|---|---|
-| fingerprint | `{fingerprint}` |
-| network | {network}, {dim}-dimensional embedding of unit length |
-| input | {size} × {size} px, {channels} channel(s) |
-| trained on | {source} |
-| started from | {weights} |
-| training | seed {seed}, {epochs_run} epochs, best {best_epoch}, ended by {stopped} |
-| time | {seconds:.0f} s on {device} |
-| ONNX graph | differs from torch by at most {onnx_difference:.1e} |
+{facts}
 
 ## Data
 
@@ -75,26 +64,9 @@ def joint_card(package: ModelPackage) -> str:
     """The card as Markdown, from what `model.json` holds."""
     provenance = package.provenance
     coverage = package.heads[0].calibration.coverage
-    synthetic = "\n\n**Trained on generated pictures: it says nothing about a patient.**"
     return _CARD.format(
         title=title(package),
-        medcli=provenance["versions"]["medcli"],
-        created=package.created[:10],
-        synthetic=synthetic if package.synthetic else "",
-        fingerprint=package.fingerprint,
-        network=package.model.network,
-        dim=package.model.vector_dim,
-        size=package.preprocess.size,
-        channels=package.preprocess.channels,
-        source=provenance["source"],
-        weights=provenance["weights"] or "scratch",
-        seed=provenance["train"]["seed"],
-        epochs_run=provenance["epochs_run"],
-        best_epoch=provenance["best_epoch"],
-        stopped=provenance["stopped"],
-        seconds=provenance["seconds"],
-        device=provenance["device"],
-        onnx_difference=provenance["onnx_difference"],
+        facts=run_facts(package),
         within=1 - BUDGET,
         sets="" if package.tasks[0].multi_label else _SETS.format(coverage=coverage),
         temperatures=_temperatures(package),

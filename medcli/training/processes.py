@@ -151,11 +151,6 @@ class Processes:
 ALONE = Processes()
 
 
-def own_rank() -> int:
-    """The number that `torchrun` gave this process; 0 without it."""
-    return int(os.environ.get("RANK", "0"))
-
-
 @contextmanager
 def joined() -> Iterator[Processes]:
     """The processes that `torchrun` started, in touch with each other during the block."""
