@@ -58,6 +58,7 @@ WARNINGS = {
     "reduced_bits": "More bits per colour channel than can be kept; the upper ones are.",
     "index_rebuilt": "The search index was absent, stale or damaged; rebuilt from the catalogue.",
     "index_not_saved": "The rebuilt search index could not be saved; it serves this command only.",
+    "approximate_search": "The search may have missed scans; its recall was measured (index tune).",
     "fewer_hits": "The gallery holds fewer scans that may answer than were asked for.",
     "one_class": "The scans evaluated show one class only; AUROC is undefined.",
     "missing_class": "A class has no scan among those evaluated; means leave it out.",
