@@ -168,7 +168,9 @@ def measure(rows: int, kinds: Sequence[str], seed: int, count: int, folder: Path
     for kind in kinds:
         tuned = tune(path, kind, seed)
         answer = asked(path, queries)
-        found = [len(set(a) & set(b)) / K for a, b in zip(answer["hits"], truth["hits"], strict=True)]
+        found = [
+            len(set(a) & set(b)) / K for a, b in zip(answer["hits"], truth["hits"], strict=True)
+        ]
         figures = (answer["cold"], answer["warm"], answer["memory"])
         print(
             row.format(
@@ -237,7 +239,9 @@ def measure_update(count: int, folder: Path) -> None:
 
 def main() -> None:
     """Parse the options, measure, print."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawTextHelpFormatter)
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--rows", type=int, nargs="*", default=[10_000, 100_000])
     parser.add_argument("--indexes", nargs="*", choices=["hnsw", "ivfpq"])
     parser.add_argument("--queries", type=int, default=100)

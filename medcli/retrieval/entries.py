@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from medcli.errors import MismatchError, ScanError
-from medcli.records import Failure, GalleryEntry, ScanWarning, Source
+from medcli.records import Embedding, Failure, GalleryEntry, ScanWarning, Source
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.rows import ScanRow, SliceRow, StoredScan, VectorRow, storable
 from medcli.retrieval.sources import touch
@@ -118,7 +118,8 @@ def entry_rows(entry: GalleryEntry, patient: str | None, dim: int) -> EntryRows:
         SliceRow(number, file, entry.thumbnails.get(number))
         for number, file in enumerate(slice_files)
     )
-    return EntryRows(scan, _vector_rows(entry, dim), slices, entry.source)
+    _check_slices(entry)
+    return EntryRows(scan, vector_rows(entry.embedding, dim, entry.path), slices, entry.source)
 
 
 def _check_names(entry: GalleryEntry, names: tuple[str, ...]) -> None:
@@ -134,8 +135,8 @@ def _check_names(entry: GalleryEntry, names: tuple[str, ...]) -> None:
         ) from error
 
 
-def _vector_rows(entry: GalleryEntry, dim: int) -> tuple[VectorRow, ...]:
-    """The scan's vector, then those of its slices, as float16."""
+def _check_slices(entry: GalleryEntry) -> None:
+    """Slice numbers that the scan does not have are a mistake in the program."""
     embedding = entry.embedding
     numbers = [int(number) for number in embedding.slice_numbers]
     in_range = all(0 <= number < len(entry.slice_files) for number in numbers)
@@ -143,10 +144,20 @@ def _vector_rows(entry: GalleryEntry, dim: int) -> tuple[VectorRow, ...]:
         embedding.slice_views
     ):
         raise ValueError(f"slice numbers do not fit {len(entry.slice_files)} slices")
+
+
+def vector_rows(embedding: Embedding, dim: int, name: str) -> tuple[VectorRow, ...]:
+    """The vector of the scan called `name`, then those of its slices, as float16.
+
+    Raises
+    ------
+    MismatchError, ScanError : see `unit_vectors`
+    """
+    numbers = [int(number) for number in embedding.slice_numbers]
     vectors = embedding.vector[np.newaxis]
     if numbers:
         vectors = np.concatenate([vectors, embedding.slice_vectors])
-    halves = rounded_unit_vectors(unit_vectors(vectors, dim, entry.path))
+    halves = rounded_unit_vectors(unit_vectors(vectors, dim, name))
     views = ("model", *embedding.slice_views)
     return tuple(
         VectorRow(number, view, vector)

@@ -27,8 +27,6 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
-import numpy as np
-
 from medcli.errors import (
     DamagedError,
     MismatchError,
@@ -197,8 +195,8 @@ class Gallery:
         if fingerprint != self.fingerprint:
             raise MismatchError(
                 f"{self.path} was built with model {self.fingerprint}, not with {fingerprint}",
-                "leave out --model to use the gallery's own copy, or build a gallery "
-                "for the other model: medcli index build -g NEW_GALLERY --model MODEL",
+                "leave out --model to use the gallery's own copy, or embed the gallery anew: "
+                f"medcli index migrate MODEL -g {self.path}",
             )
 
     def patient_hash(self, patient_id: str | None) -> str | None:
