@@ -30,7 +30,7 @@ ERRORS = {
     "mixed_sizes": "The pictures of one scan differ in size.",
     "bad_vector": "The model gave a vector that is NaN, zero or not of unit length.",
     "bad_name": "A name or path that a gallery cannot store.",
-    "source_changed": "A stored scan's files have other pixels now, or are not known; index update.",
+    "source_changed": "The files of a stored scan have other pixels now, or are not known.",
     "duplicate_scan_id": "Another scan of the same command has this identifier, with other pixels.",
 }
 

@@ -145,6 +145,7 @@ class _Run:
 
     def _embeddings(self, stored: Sequence[StoredSource]) -> Iterator[tuple[int, Vectors] | None]:
         """The embedding of each scan, None where it fails."""
+        dim = self._predictor.package.model.vector_dim
         cases = [case_of(each) or _unknown(each) for each in stored]
         for each, (_, scan) in zip(stored, read_all(cases), strict=True):
             problem = scan if isinstance(scan, Failure) else _other_pixels(each, scan)
@@ -152,9 +153,7 @@ class _Run:
                 assert isinstance(scan, Scan)
                 embedding = self._predictor.embed(scan)
                 try:
-                    rows = vector_rows(
-                        embedding, self._predictor.package.model.vector_dim, scan.path
-                    )
+                    rows = vector_rows(embedding, dim, scan.path)
                 except ScanError as error:
                     problem = Failure(scan.path, error.code, str(error), files=scan.files)
                 else:

@@ -102,9 +102,7 @@ def _show_overlap(overlap: Overlap) -> None:
     )
     before, after = overlap.same_label
     if before is not None:
-        print_words(
-            f"nearest scans of the same label: {number(before)} before, {number(after)} now"
-        )
+        print_words(f"nearest scans of the same label: {number(before)} old, {number(after)} new")
 
 
 def _show(report: MigrationReport, failures: list[Failure], *, dry_run: bool) -> None:
