@@ -32,9 +32,9 @@ class Trial:
     level : "scan" or "slice": whole scans, or the slices of scans with several
     vectors : in the index
     recall : share of the nearest scans of exact search that it proposed
-    milliseconds : a query, median; what is read of the hits comes on top
+    milliseconds : of all threads, a query, median; what is read of the hits comes on top
     bytes : of the index, a vector
-    seconds : to build it
+    seconds : of all threads, to build it
     """
 
     kind: str
@@ -164,9 +164,9 @@ class _Measured:
 
     def lowest(self, kind: ApproximateKind, wanted: float, told: Callable[[Trial], Trial]) -> Trial:
         """The trial of the lowest effort that reaches `wanted`, else of the highest."""
-        started = time.perf_counter()
+        started = time.process_time()
         built = build_index(kind, self._vectors)
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         index = self._index = ApproximateIndex(kind, built, self._ids, 0, self._behind)
         size = index.stored_bytes / len(index)
         for effort in EFFORTS[kind]:
@@ -185,9 +185,9 @@ class _Measured:
         """The scans that `index` proposes for each query, and milliseconds a query, median."""
         found, times = [], []
         for query, own in zip(self._queries, self._own, strict=True):
-            started = time.perf_counter()
+            started = time.process_time()
             found.append(index.candidates(query, self._k, own))
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         return found, 1000 * float(np.median(times))
 
     def _trial(

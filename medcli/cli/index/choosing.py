@@ -3,17 +3,20 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from medcli.cli.options import AsJson, GalleryPath, HidePaths, LockTimeout, Seed
-from medcli.cli.output import Names, note, print_json, print_table, print_words
+from medcli.cli.output import Names, note, print_json, print_table, print_words, warn
+from medcli.errors import UsageError
 from medcli.home import default_gallery
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from medcli.retrieval.choice import ApproximateKind
     from medcli.retrieval.tuning import Trial, Tuning
 
 
@@ -66,6 +69,23 @@ def tune(
         print_json(_tuning_json(tuning, Names(hide=hide_paths).shown(target)))
         return
     _show(tuning, chosen, recall, k)
+
+
+def tune_built(path: Path, kind: ApproximateKind) -> None:
+    """Measure `kind` for a new gallery, which is whole: what cannot be keeps it exact."""
+    from medcli.retrieval.gallery import Gallery
+    from medcli.retrieval.tuning import tune as measure
+
+    try:
+        with Gallery.open(path, write=True) as opened:
+            tuning = measure(opened, kind)
+    except UsageError as error:
+        warn(f"{error.message}: {error.hint}")
+        return
+    if tuning.choice is None:
+        warn(f"{kind} does not reach recall@10 0.99: exact search answers; see index tune")
+    else:
+        note(tuning.choice.told())
 
 
 def _tuning_json(tuning: Tuning, shown: str | None) -> dict[str, Any]:
