@@ -15,6 +15,8 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
+os.environ["OMP_NUM_THREADS"] = "1"  # a forked process cannot use its parent's threads
+
 import numpy as np
 
 from medcli.errors import MedcliError
