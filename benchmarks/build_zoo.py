@@ -3,7 +3,7 @@
     python benchmarks/build_zoo.py train NAME... --data DATA     train with the recorded settings,
                                                                  bundle, measure
     python benchmarks/build_zoo.py bundle RUN NAME --data DATA   bundle and measure a run
-    python benchmarks/build_zoo.py short                         both on generated scans, in a minute
+    python benchmarks/build_zoo.py short                         both on generated scans, quickly
 
 DATA holds nodule_slices/, lung_cxr/ and gi_colon_histology/, each with a manifest.csv; without
 it nothing is measured again. NAME is a folder of the zoo: a task has its specialist there under

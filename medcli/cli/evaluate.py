@@ -33,9 +33,7 @@ if TYPE_CHECKING:
 
 
 def evaluate(
-    model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A run folder, a model package, or 'latest'.")
-    ],
+    model: Annotated[str, typer.Argument(metavar="MODEL", help="As of classify --model.")],
     data: Annotated[
         list[str],
         typer.Argument(
@@ -78,8 +76,7 @@ def evaluate(
     Example: medcli evaluate runs/lung test.csv --report lung.html
     """
     from medcli.inference.predictor import Predictor
-    from medcli.models.locate import find_model
-    from medcli.models.package import load_package
+    from medcli.models.locate import open_model
     from medcli.workflows.evaluating import evaluate as evaluate_classifier
     from medcli.workflows.evaluating import evaluate_retrieval
 
@@ -88,9 +85,7 @@ def evaluate(
         if gallery is not None:
             raise UsageError("--report is about a classifier, --gallery about retrieval")
         check_file(report, overwrite=overwrite)
-    predictor = Predictor(load_package(find_model(model, task)))
-    if task is not None:
-        predictor = predictor.for_task(task)
+    predictor = Predictor(open_model(model, task))
     describe_model(predictor.package, names)
     with counting("evaluating") as on_scan:
         if gallery is not None:

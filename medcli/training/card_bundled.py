@@ -90,9 +90,7 @@ def bundled_card(package: ModelPackage) -> str:
 
 
 def _source(source: Source) -> str:
-    return (
-        f"**{source.task}**: {source.name}. Licence: {source.licence}.\n\n> {source.attribution}"
-    )
+    return f"**{source.task}**: {source.name}. Licence: {source.licence}.\n\n> {source.attribution}"
 
 
 def _parts(package: ModelPackage) -> str:
