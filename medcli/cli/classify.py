@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,8 +32,9 @@ from medcli.cli.output import (
     warn,
     write_csv,
 )
+from medcli.cli.region import Point, Region, asked_crop, check_one_scan, cropped
 from medcli.files import check_file
-from medcli.records import Failure, Prediction, Task, plain
+from medcli.records import Failure, Prediction, Scan, Task, plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,6 +49,8 @@ def classify(
     scans: Scans,
     model: Model = None,
     task: TaskName = None,
+    point: Point = None,
+    region: Region = None,
     time_point: TimePoint = None,
     as_json: AsJson = False,
     csv: Annotated[
@@ -61,7 +64,8 @@ def classify(
 
     Without --model the newest run on real data answers, else the bundled model. Of a model of
     several tasks --task picks one, else its router does for each scan. A bad file is named and
-    the others go on.
+    the others go on. A nodule model answers about a region: --point or --region names it in
+    a whole CT.
 
     Example: medcli classify chest.dcm series/ --json
     """
@@ -73,6 +77,7 @@ def classify(
 
     if csv is not None:
         check_file(csv, overwrite=overwrite)
+    crop = asked_crop(point, region)
     names = Names(hide=hide_paths)
     find_model(model, task)  # where there is none, that is told before scans are searched for
     with ThreadPoolExecutor(1) as side:  # the model's checksums are taken beside the search
@@ -81,8 +86,12 @@ def classify(
         predictor = loading.result()
     describe_model(predictor.package, names, chosen=model is not None)
     results = []
+    read: Iterable[Scan | Failure] = (scan for _, scan in read_all(cases))
+    if crop is not None:
+        check_one_scan(cases)
+        read = cropped(read, crop, predictor.region_mm)
     with counting("classifying", beside_data=as_json) as on_scan:
-        for result in predictor.predict(scan for _, scan in read_all(cases)):
+        for result in predictor.predict(read):
             results.append(result)
             on_scan(len(results), len(cases))
             if as_json:

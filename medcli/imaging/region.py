@@ -21,20 +21,29 @@ WAYS = "--point x,y,z or --region x0,y0,x1,y1,z0,z1"
 
 @dataclass(frozen=True, slots=True)
 class Box:
-    """Columns x0…x1, rows y0…y1 and slices z0…z1 of a scan; the ends are exclusive."""
+    """Columns x0…x1, rows y0…y1 and slices z0…z1 of a scan; the ends are exclusive.
+
+    Without slices it is one of a scan that has one.
+    """
 
     x0: int
     y0: int
     x1: int
     y1: int
-    z0: int = 0
-    z1: int = 1
+    z0: int | None = None
+    z1: int | None = None
 
     @property
     def center(self) -> tuple[float, float, float]:
         """(x, y, z) of the pixel or of the border between pixels in the middle."""
-        x, y, z = self.x0 + self.x1, self.y0 + self.y1, self.z0 + self.z1
+        z0, z1 = self.slices
+        x, y, z = self.x0 + self.x1, self.y0 + self.y1, z0 + z1
         return (x - 1) / 2, (y - 1) / 2, (z - 1) / 2
+
+    @property
+    def slices(self) -> tuple[int, int]:
+        """First slice and the one behind the last."""
+        return (0, 1) if self.z0 is None or self.z1 is None else (self.z0, self.z1)
 
 
 def crop_point(scan: Scan, point: Sequence[float], side_mm: float) -> Scan:
@@ -66,12 +75,17 @@ def crop_box(scan: Scan, box: Box, side_mm: float | None = None) -> Scan:
     UsageError : the box is empty or not inside of the scan; with `side_mm` as `crop_point`
     """
     depth, rows, columns = scan.pixels.shape[:3]
-    size = f"{scan.path} has {columns} × {rows} pixels in {depth} slice{'s' * (depth > 1)}"
-    if not (box.x0 < box.x1 and box.y0 < box.y1 and box.z0 < box.z1):
+    z0, z1 = box.slices
+    if box.z0 is None and depth > 1:
+        raise UsageError(
+            f"{scan.path} has {depth} slices: the region needs its slices too",
+            "Give x0,y0,x1,y1,z0,z1; slices count from 0, z1 is the one behind the last",
+        )
+    if not (box.x0 < box.x1 and box.y0 < box.y1 and z0 < z1):
         raise UsageError("the region is empty", "Each end is larger than its start: x0 < x1 …")
-    inside = box.x0 >= 0 and box.y0 >= 0 and box.z0 >= 0
-    if not (inside and box.x1 <= columns and box.y1 <= rows and box.z1 <= depth):
-        raise UsageError(f"the region is not inside of the scan: {size}", _FRAME)
+    inside = box.x0 >= 0 and box.y0 >= 0 and z0 >= 0
+    if not (inside and box.x1 <= columns and box.y1 <= rows and z1 <= depth):
+        raise UsageError(f"the region is not inside of the scan: {_size(scan)}", _FRAME)
     if side_mm is None:
         return _cut(scan, box)
     return _cut(scan, box_around(scan, box.center, side_mm))
@@ -135,6 +149,11 @@ def whole_ct(scan: Scan, region_mm: float | None) -> tuple[ScanWarning, ...]:
 _FRAME = "Pixels and slices count from 0 in array order; `medcli inspect` shows the size"
 
 
+def _size(scan: Scan) -> str:
+    depth, rows, columns = scan.pixels.shape[:3]
+    return f"{scan.path} has {columns} × {rows} pixels in {depth} slice{'s' * (depth > 1)}"
+
+
 def _checked_point(scan: Scan, point: Sequence[float]) -> tuple[float, float, float]:
     """(x, y, z) inside of the scan."""
     depth, rows, columns = scan.pixels.shape[:3]
@@ -149,8 +168,7 @@ def _checked_point(scan: Scan, point: Sequence[float]) -> tuple[float, float, fl
     ends = zip((x, y, z), (columns, rows, depth), strict=True)
     if not all(-0.5 <= value <= end - 0.5 for value, end in ends):
         raise UsageError(
-            f"the point is outside of the scan: {scan.path} has {columns} × {rows} pixels in "
-            f"{depth} slice{'s' * (depth > 1)}",
+            f"the point is outside of the scan: {_size(scan)}",
             _FRAME,
         )
     return x, y, z
@@ -166,7 +184,7 @@ def _interval(center: float, length: float) -> tuple[int, int]:
 def _cut(scan: Scan, box: Box) -> Scan:
     """The pixels of `box`, which may pass the borders, with what belongs to them."""
     depth, rows, columns = scan.pixels.shape[:3]
-    z0, z1 = max(box.z0, 0), min(box.z1, depth)
+    z0, z1 = max(box.slices[0], 0), min(box.slices[1], depth)
     y0, y1 = max(box.y0, 0), min(box.y1, rows)
     x0, x1 = max(box.x0, 0), min(box.x1, columns)
     inside = scan.pixels[z0:z1, y0:y1, x0:x1]

@@ -52,6 +52,11 @@ class Predictor:
     def _engine(self) -> OnnxEngine:
         return self._loading.result()
 
+    @property
+    def region_mm(self) -> float | None:
+        """Side in mm of the region that the model answers about; None: of the scan as it is."""
+        return self.package.preprocess.region_mm
+
     def for_task(self, task: str) -> Predictor:
         """The same model, asked for one of its tasks whatever the scan.
 

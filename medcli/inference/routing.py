@@ -10,7 +10,7 @@ import numpy as np
 
 from medcli.inference.predictor import Predictor
 from medcli.models.bundled import is_shared, specialist
-from medcli.models.package import ModelPackage, load_package
+from medcli.models.package import ModelPackage, load_package, peek
 from medcli.records import Prediction, Scan
 
 
@@ -30,6 +30,13 @@ class RoutedPredictor(Predictor):
     def __init__(self, package: ModelPackage) -> None:
         super().__init__(package)
         self._specialist = cache(self._load)
+
+    @property
+    def region_mm(self) -> float | None:
+        """That of a specialist, where one answers about a region; else the shared model's own."""
+        found = [specialist(task.name) for task in self.package.tasks]
+        sides = [peek(folder).preprocess.region_mm for folder in found if folder is not None]
+        return next((side for side in sides if side is not None), super().region_mm)
 
     def _answered(
         self, scan: Scan, logits: np.ndarray, task_ood_scores: Mapping[str, float]
