@@ -35,8 +35,9 @@ from medcli.models.heads import Head, Router, make_heads, make_router
 from medcli.records import Task
 
 # 1 had no calibration: its probabilities are those of temperature 1. Up to 2 a model had
-# one task, in the fields `task` and `calibration`.
-FORMAT_VERSION = 3
+# one task, in the fields `task` and `calibration`. From 4 on weights may be float16, and
+# `preprocess` may name a region.
+FORMAT_VERSION = 4
 MODEL_JSON, WEIGHTS, GRAPH, CARD = (
     "model.json",
     "weights.safetensors",
