@@ -26,8 +26,10 @@ from medcli.models.package import (
     seal,
 )
 
-ONNX_FORMAT = 1
+ONNX_FORMAT = 2  # 1 had no offsets, and called findings classes
 _OF_SCANS = (SPLITS, HELD_OUT)  # files with a line for each scan of the training
+_OF_CLASSES = "probabilities = softmax(logits / temperature + offsets)"
+_OF_FINDINGS = "probabilities = sigmoid(scale * logits + offset), by the pairs of platt"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in an archive, so that it depends on them alone
 
 
@@ -87,6 +89,9 @@ def graph_metadata(package: ModelPackage) -> dict[str, str]:
         "positive": task.positive,
         "threshold": task.threshold,
         "temperature": calibration.temperature,
+        "offsets": calibration.offsets,
+        "platt": calibration.platt,
+        "thresholds": task.thresholds,
         "label_set_levels": calibration.label_set_levels,
         "preprocess": package.preprocess.to_json(),
         "synthetic": package.synthetic,
@@ -96,7 +101,7 @@ def graph_metadata(package: ModelPackage) -> dict[str, str]:
         "task": task.name,
         "fingerprint": package.fingerprint,
         "created": package.created,
-        "reading": "probabilities = softmax(logits / temperature)",
+        "reading": _OF_FINDINGS if task.multi_label else _OF_CLASSES,
         "notice": "Research use, not a medical device.",
         **{name: json.dumps(value) for name, value in values.items()},
     }

@@ -22,7 +22,8 @@ Make = Callable[..., ModelPackage]
 
 @pytest.fixture
 def package(make_package: Make, tmp_path: Path) -> ModelPackage:
-    folder = make_package(tmp_path / "run", calibration=Calibration(temperature=2.5)).path
+    calibration = Calibration(temperature=2.5, offsets=(0.5, -0.5))
+    folder = make_package(tmp_path / "run", calibration=calibration).path
     for name in (SPLITS, HELD_OUT):
         (folder / name).write_text("patient\nhash\n")
     seal(folder)
@@ -36,6 +37,8 @@ def test_the_graph_carries_what_it_takes_to_use_it(package: ModelPackage, tmp_pa
     assert json.loads(found["classes"]) == ["benign", "malignant"]
     assert json.loads(found["preprocess"]) == package.preprocess.to_json()
     assert json.loads(found["temperature"]) == 2.5
+    assert json.loads(found["offsets"]) == [0.5, -0.5]
+    assert found["reading"] == "probabilities = softmax(logits / temperature + offsets)"
     assert found["fingerprint"] == package.fingerprint
     assert "not a medical device" in found["notice"]
     feed = {
