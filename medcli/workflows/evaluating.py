@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -31,6 +31,8 @@ from medcli.workflows.task_choice import for_data
 
 if TYPE_CHECKING:
     from medcli.inference.predictor import Predictor
+
+NAMED = 3  # scans that an error names
 
 
 @dataclass(frozen=True, slots=True)
@@ -101,7 +103,7 @@ def evaluate(
             "of training pictures; they are evaluated too"
         )
     elif leaked and not allow_overlap:
-        raise _leakage(len(leaked), len(rows), knows)
+        raise _leakage(leaked, len(rows), knows)
     marked = sum(row.case.split is not None for row in rows) if part is None else 0
     if marked:
         notes.append(
@@ -131,16 +133,18 @@ def _own_note(count: int) -> str:
     return f"the run knows these data: its {count} held-out scans are evaluated"
 
 
-def _leakage(leaked: int, total: int, knows: bool) -> LeakageError:
-    """The refusal; with what speaks for another set that numbers its patients alike."""
+def _leakage(leaked: Sequence[Row], total: int, knows: bool) -> LeakageError:
+    """The refusal, with the first scans; and what speaks for another set numbered alike."""
+    first = ", ".join("/".join(PurePath(row.case.path).parts[-2:]) for row in leaked[:NAMED])
+    named = f"{first} and {len(leaked) - NAMED} more" if len(leaked) > NAMED else first
+    count = f"{len(leaked)} of {total} scans"
     if knows:
         return LeakageError(
-            f"{leaked} of {total} scans come from patients, or are pictures, "
-            "that the model was trained on",
+            f"{count} come from patients, or are pictures, that the model was trained on: {named}",
             "Evaluate on other patients, or give --allow-overlap to do it all the same",
         )
     return LeakageError(
-        f"{leaked} of {total} scans have the patient_id of a patient that the model was trained on",
+        f"{count} have the patient_id of a patient that the model was trained on: {named}",
         "If these are other people numbered alike, give --allow-overlap",
     )
 

@@ -134,7 +134,7 @@ def test_a_run_of_findings_becomes_a_page(medcli: Run, package: ModelPackage) ->
     for f, (name, own) in enumerate(package.metrics["per_class"].items()):
         area = roc_auc_score(answers.labels[:, f], answers.probabilities[:, f])
         assert own["auroc"] == pytest.approx(area)
-        assert f"<bdi>{name}</bdi></th><td class=\"figure\">{own['n']}</td>" in page
+        assert f'<bdi>{name}</bdi></th><td class="figure">{own["n"]}</td>' in page
         assert f"{own['threshold']:.3f}" in page
     assert "Every finding right" in page
     assert "Confusion" not in page

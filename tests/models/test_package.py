@@ -126,7 +126,13 @@ def test_a_field_of_the_wrong_kind_is_damage(
     "calibration",
     [
         *(3, {"temperature": 0}, {"label_set_levels": [0.5]}, {"label_set_levels": [0.5, 2]}),
-        *({"offsets": [0.5]}, {"offsets": [0, "much"]}, {"platt": [[1, 0]]}, {"platt": [[1], [1]]}, {"platt": [[-1, 0], [1, 0]]}),
+        *(
+            {"offsets": [0.5]},
+            {"offsets": [0, "much"]},
+            {"platt": [[1, 0]]},
+            {"platt": [[1], [1]]},
+            {"platt": [[-1, 0], [1, 0]]},
+        ),
     ],
 )
 def test_a_calibration_that_cannot_be_one_is_damage(

@@ -19,6 +19,7 @@ from medcli.models.package import HELD_OUT, ModelPackage, load_package, seal
 from medcli.workflows.evaluating import evaluate
 from medcli.workflows.reporting import evaluated_page, run_page
 
+
 class Links(HTMLParser):
     """Everything a page would ask for."""
 
