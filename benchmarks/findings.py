@@ -1,6 +1,6 @@
 """A model of findings on real films: several may be there at once, each is a question of its own.
 
-    python benchmarks/findings.py DATA [--scans 1500] [--epochs 6] [--size 40] [--seed 0] [--keep RUN]
+    python benchmarks/findings.py DATA [--scans 1500] [--epochs 6] [--size 40] [--keep RUN]
 
 DATA is the folder with lung_cxr/manifest.csv. Its label and subtype become three findings:
 pneumonia, and which kind it is, bacteria or virus; a normal film has none. At most so many films
