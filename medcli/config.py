@@ -207,7 +207,8 @@ class Calibration(JsonConfig):
 
     Attributes
     ----------
-    temperature : probabilities are softmax(logits / temperature)
+    temperature : probabilities are softmax(logits / temperature + offsets)
+    offsets : of each class; None: 0 for all, as in packages up to format 3
     coverage : share of the scans of each class whose label set is to hold it
     label_set_levels : per class, the probability from which it stands in a label set;
         None: no label sets
@@ -216,6 +217,7 @@ class Calibration(JsonConfig):
     """
 
     temperature: float = 1.0
+    offsets: tuple[float, ...] | None = None
     coverage: float = 0.9
     label_set_levels: tuple[float, ...] | None = None
     platt: tuple[tuple[float, float], ...] | None = None
@@ -223,6 +225,8 @@ class Calibration(JsonConfig):
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature: {self.temperature} is not above 0")
+        if not all(map(math.isfinite, self.offsets or ())):
+            raise ValueError("offsets: one is not finite")
         if not all(0 <= level <= 1 for level in self.label_set_levels or ()):
             raise ValueError("label_set_levels: a level is no probability")
         for pair in self.platt or ():
