@@ -159,6 +159,9 @@ class TrainConfig(JsonConfig):
         is ahead of the epochs, so that a short budget ends at a low rate too
     patience : epochs without a better validation AUROC before stopping
     batch_slices : slices in a batch (a batch holds whole scans)
+    step_slices : slices of a stack that one step sees, drawn anew each time; None: all
+    task_shares : how often scans of each of several tasks are drawn, relatively, where
+        `imbalance` is "sampler"; empty: of each task alike
     learning_rate : peak of the cosine schedule
     backbone_rate : share of the learning rate that the backbone gets
     slice_loss : weight of the loss that asks each slice alone for the scan's class
@@ -178,6 +181,8 @@ class TrainConfig(JsonConfig):
     seed: int = 0
     patience: int = 6
     batch_slices: int = 64
+    step_slices: int | None = None
+    task_shares: tuple[float, ...] = ()
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
