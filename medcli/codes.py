@@ -57,6 +57,7 @@ WARNINGS = {
     "first_channel": "A file with several values per voxel that are no colour; the first was read.",
     "first_frame": "An animated or multi-page picture; the first frame was read.",
     "reduced_bits": "More bits per colour channel than can be kept; the upper ones are.",
+    "whole_ct": "A CT larger than the region that the model answers about; name the region.",
     "index_rebuilt": "The search index was absent, stale or damaged; rebuilt from the catalogue.",
     "index_not_saved": "The rebuilt search index could not be saved; it serves this command only.",
     "approximate_search": "The search may have missed scans; its recall was measured (index tune).",
