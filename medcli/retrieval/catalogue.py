@@ -109,8 +109,6 @@ class Catalogue:
                     )
             try:
                 connection = connect(path, open_mode(path, writable), query_only=not write)
-                if write:
-                    set_journal(connection, path)
             except sqlite3.OperationalError as error:
                 if writable or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
                     raise
@@ -120,7 +118,11 @@ class Catalogue:
                 ) from error
         catalogue = cls(path, connection)
         try:
+            if write and journal_for(path) != "WAL":  # no look through the log, over a network
+                set_journal(connection, path)
             catalogue._check_format()
+            if write:
+                set_journal(connection, path)
         except BaseException:
             connection.close()
             raise

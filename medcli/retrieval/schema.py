@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medcli.retrieval.media import medium
+from medcli.retrieval.storage import storage_errors
 
 FORMAT_VERSION = 2
 APPLICATION_ID = 0x6D656463  # "medc", in the header of the file
@@ -134,14 +135,19 @@ def set_journal(connection: sqlite3.Connection, path: Path) -> None:
     """Give an existing file the journal that works where it lies now.
 
     A log is taken in under an exclusive lock, which needs no shared memory.
+
+    Raises
+    ------
+    LockedError, StorageError, DamagedError : as SQLite and the system report it
     """
     wanted = journal_for(path)
-    if keeps_log(path) == (wanted == "WAL"):
-        return
-    connection.execute("PRAGMA locking_mode = EXCLUSIVE")
-    connection.execute(f"PRAGMA journal_mode = {wanted}")
-    connection.execute("PRAGMA locking_mode = NORMAL")
-    connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # lets the lock go
+    with storage_errors(path):
+        if keeps_log(path) == (wanted == "WAL"):
+            return
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute(f"PRAGMA journal_mode = {wanted}")
+        connection.execute("PRAGMA locking_mode = NORMAL")
+        connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # lets the lock go
 
 
 def create_tables(

@@ -12,7 +12,7 @@ import numpy as np
 from medcli.errors import UsageError
 from medcli.retrieval.approximate import ApproximateIndex, build_index
 from medcli.retrieval.caches import Behind
-from medcli.retrieval.choice import FEWEST, PAYS_FROM, ApproximateKind, Choice, Kind
+from medcli.retrieval.choice import FEWEST, ApproximateKind, Choice
 from medcli.retrieval.vectors import LEVELS, Level, VectorIndex
 
 if TYPE_CHECKING:
@@ -109,14 +109,6 @@ def tune(
                 level.save(choice)
     use(gallery, choice)
     return Tuning(tuple(trials), choice)
-
-
-def suggested(gallery: Gallery) -> Kind:
-    """The index for as many vectors as a gallery holds, by what was measured; see `PAYS_FROM`."""
-    with gallery.snapshot() as state:
-        most = max(gallery.caches.stamp(level, state).count for level in LEVELS)
-    fitting = [kind for kind, least in PAYS_FROM.items() if most >= least]
-    return fitting[-1] if fitting else "exact"
 
 
 def use(gallery: Gallery, choice: Choice | None) -> None:

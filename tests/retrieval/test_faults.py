@@ -11,9 +11,11 @@ from pathlib import Path
 
 import pytest
 
+from medcli.errors import StorageError
 from medcli.records import GalleryEntry
 from medcli.retrieval.checking import check_rows
 from medcli.retrieval.gallery import Gallery
+from medcli.retrieval.query import Query, search
 
 Entry = Callable[..., GalleryEntry]
 HERE = Path(__file__).parent
@@ -85,6 +87,23 @@ def small_disk(tmp_path: Path) -> Iterator[Path]:
         yield place
     finally:
         subprocess.run(["umount", str(place)], check=True)
+
+
+def test_a_medium_that_is_read_only_answers_and_refuses_to_write(
+    small_disk: Path, make_entry: Entry, model_dir: Path
+) -> None:
+    path = small_disk / "gallery"
+    with Gallery.build(path, model_dir=model_dir, fingerprint="f" * 64, dim=8) as gallery:
+        gallery.add(make_entry(f"s{i}", seed=i) for i in range(5))
+    query = Query.from_embedding("query", make_entry("query", seed=9).embedding)
+    with Gallery.open(path) as gallery:
+        before = search(gallery, query).hits
+    subprocess.run(["mount", "-o", "remount,ro", str(small_disk)], check=True)
+    with Gallery.open(path) as gallery:
+        assert search(gallery, query).hits == before
+    with pytest.raises(StorageError) as caught:
+        Gallery.open(path, write=True)
+    assert caught.value.exit_status == 7
 
 
 def test_a_full_disk_keeps_what_was_acknowledged_and_is_status_7(

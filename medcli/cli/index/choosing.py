@@ -23,12 +23,9 @@ if TYPE_CHECKING:
 def tune(
     gallery: GalleryPath = None,
     kind: Annotated[
-        Literal["auto", "exact", "hnsw", "ivfpq"],
-        typer.Option(
-            "--index",
-            help="The index to measure; auto: by the number of vectors; exact: no other.",
-        ),
-    ] = "auto",
+        Literal["hnsw", "ivfpq", "exact"],
+        typer.Option("--index", help="The index to measure; exact: back to exact search."),
+    ] = "hnsw",
     recall: Annotated[
         float,
         typer.Option(
@@ -54,21 +51,20 @@ def tune(
     Example: medcli index tune -g archive --index hnsw --recall 0.95
     """
     from medcli.retrieval.gallery import Gallery
-    from medcli.retrieval.tuning import Tuning, suggested, use
+    from medcli.retrieval.tuning import Tuning, use
     from medcli.retrieval.tuning import tune as measure
 
     target = gallery or default_gallery()
     with Gallery.open(target, write=True, lock_timeout=lock_timeout) as opened:
-        chosen = suggested(opened) if kind == "auto" else kind
-        if chosen == "exact":
+        if kind == "exact":
             use(opened, None)
             tuning = Tuning((), None)
         else:
-            tuning = measure(opened, chosen, wanted=recall, k=k, sample=sample, seed=seed)
+            tuning = measure(opened, kind, wanted=recall, k=k, sample=sample, seed=seed)
     if as_json:
         print_json(_tuning_json(tuning, Names(hide=hide_paths).shown(target)))
         return
-    _show(tuning, chosen, recall, k)
+    _show(tuning, kind, recall, k)
 
 
 def tune_built(path: Path, kind: ApproximateKind) -> None:
@@ -106,8 +102,6 @@ def _show(tuning: Tuning, kind: str, recall: float, k: int) -> None:
         print_words(f"{kind} does not reach recall@{k} {recall:g}: exact search answers")
     else:
         print_words("exact search answers")
-        if kind == "exact":
-            note("an approximate index can be asked for with --index hnsw or --index ivfpq")
 
 
 def _table(trials: tuple[Trial, ...], k: int) -> Table:
