@@ -135,6 +135,7 @@ __all__ = [
     "inspect_scan",
     "load_cases",
     "load_package",
+    "migrate_gallery",
     "open_gallery",
     "read_all",
     "read_scan",
