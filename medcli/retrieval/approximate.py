@@ -173,7 +173,7 @@ class ApproximateIndex:
 
     def _outgrown(self, rows: int) -> bool:
         """Whether there are far more rows than the lists were learnt for."""
-        return self._kind == "ivfpq" and lists_for(rows) > 2 * self._index.nlist
+        return self._kind == "ivfpq" and lists_for(rows) > 2 * int(self._index.nlist)
 
     def save(self, path: Path, stamp: Stamp) -> list[ScanWarning]:
         """Write the cache file; the note says where that was not possible."""
