@@ -12,6 +12,7 @@ Compared are the logits as they are, one temperature, and what `medcli train` do
 and an offset for each class. "By chance" is what a model whose probabilities are true would show
 on as many scans: mean and 95th percentile of the calibration error over 1,000 draws of labels
 from the calibrated probabilities. An error within that says nothing against the probabilities.
+"Positives said" is the mean probability of the second class, "seen" its share.
 
 `--keep` keeps the logits, so that another way of calibrating needs no new training.
 """
@@ -61,7 +62,7 @@ WAYS: dict[str, Callable[[np.ndarray, np.ndarray], Scaling]] = {
 }
 COLUMNS = (
     *("set", "mode", "scans", "calibrated by", "ECE", "by chance", "folds' own ECE, mean"),
-    *("Brier", "accuracy", "temperatures", "offsets"),
+    *("positives said, seen", "Brier", "accuracy", "temperatures", "offsets"),
 )
 
 
@@ -118,6 +119,7 @@ def table_row(name: str, mode: str, way: str, folds: Sequence[Fold]) -> str:
         f"{expected_calibration_error(truth, said):.3f}",
         f"{chance.mean():.3f}, {np.percentile(chance, 95):.3f}",
         f"{np.mean(own):.3f}",
+        f"{said[:, 1].mean():.3f}, {truth.mean():.3f}",
         f"{brier_loss(truth, said):.4f}",
         f"{(said.argmax(axis=1) == truth).mean():.3f}",
         f"{min(temperatures):.2f}–{max(temperatures):.2f}",

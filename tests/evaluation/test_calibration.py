@@ -159,12 +159,14 @@ def test_the_offsets_are_the_logarithms_of_the_shares(shares: list[float]) -> No
     labels, logits = uneven(20_000, shares)
     temperature, offsets = fit_scaling(labels, logits)
     expected = np.log(shares) - np.log(shares).mean()
-    assert temperature == pytest.approx(2, abs=0.1)
+    assert temperature == pytest.approx(2, abs=0.15)
     np.testing.assert_allclose(offsets, expected, atol=0.1)
     before = softmax(logits, fit_temperature(labels, logits))
     after = softmax(logits, temperature, offsets)
     assert expected_calibration_error(labels, after) < 0.015
-    assert expected_calibration_error(labels, before) > 0.04
+    # One temperature finds the rare class too often.
+    assert after[:, -1].mean() == pytest.approx(shares[-1], abs=0.005)
+    assert before[:, -1].mean() > shares[-1] + 0.02
     assert brier_loss(labels, after) < brier_loss(labels, before)
 
 
