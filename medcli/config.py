@@ -85,6 +85,8 @@ class PreprocessConfig(JsonConfig):
         0–1 (they were windowed by who saved them), "percentiles" treats them like X-rays
     slice_budget : longer series are sampled evenly to this many slices
     mean, std : per channel, of the training part, after scaling to 0–1
+    region_mm : side of the region that the model answers about, in mm; None: it answers
+        about the scan as it is
     """
 
     size: int = 64
@@ -96,6 +98,22 @@ class PreprocessConfig(JsonConfig):
     slice_budget: int = 32
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
+    region_mm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.region_mm is not None and not 0 < self.region_mm < math.inf:
+            raise ValueError(f"region_mm: {self.region_mm} is no length")
+
+    def to_json(self) -> dict[str, Any]:
+        """As of every config; without `region_mm` where there is none.
+
+        The fingerprint of a model hangs on these lines, and models from before there were
+        regions keep theirs.
+        """
+        values = JsonConfig.to_json(self)
+        if self.region_mm is None:
+            del values["region_mm"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +159,9 @@ class TrainConfig(JsonConfig):
         is ahead of the epochs, so that a short budget ends at a low rate too
     patience : epochs without a better validation AUROC before stopping
     batch_slices : slices in a batch (a batch holds whole scans)
+    step_slices : slices of a stack that one step sees, drawn anew each time; None: all
+    task_shares : how often scans of each of several tasks are drawn, relatively, where
+        `imbalance` is "sampler"; empty: of each task alike
     learning_rate : peak of the cosine schedule
     backbone_rate : share of the learning rate that the backbone gets
     slice_loss : weight of the loss that asks each slice alone for the scan's class
@@ -160,6 +181,8 @@ class TrainConfig(JsonConfig):
     seed: int = 0
     patience: int = 6
     batch_slices: int = 64
+    step_slices: int | None = None
+    task_shares: tuple[float, ...] = ()
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.1

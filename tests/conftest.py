@@ -53,6 +53,16 @@ def _home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
+@pytest.fixture(autouse=True)
+def zoo(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of the bundled models, so that no test hangs on them."""
+    from medcli import home
+
+    folder = tmp_path_factory.getbasetemp() / "no-bundled-models"
+    monkeypatch.setattr(home, "ZOO", folder)
+    return folder
+
+
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
     """Tiny tensors are several times faster on one thread where cores are shared."""

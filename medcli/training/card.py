@@ -38,11 +38,11 @@ medical device: no diagnosis, no triage, no decision about a patient rests on it
 
 | | |
 |---|---|
-| intended users and setting | {open} |
+| intended users and setting | {users} |
 | uses to be avoided | clinical decisions; other modalities, regions or ways of cropping |
-| licence of this model | {open} |
-| data: licence and attribution | {open} |
-| contact | {open} |
+| licence of this model | {licence} |
+| data: licence and attribution | {attribution} |
+| contact | {contact} |
 
 ## Data
 
@@ -52,7 +52,7 @@ medical device: no diagnosis, no triage, no decision about a patient rests on it
 |---|---|---|---|
 {split_rows}
 
-Age, sex, scanners, sites and dates of the patients, and how the labels were obtained: {open}.
+Age, sex, scanners, sites and dates of the patients, and how the labels were obtained: {people}.
 Slices are resized to {size} × {size} px, CT seen through the window {window} HU; intensities are
 standardised by the training part. A longer series is sampled to {slices} slices.
 
@@ -109,6 +109,8 @@ _PARTS = {
     "cross-validation": "patients left out of each fold",
 }
 
+_TOLD = ("users", "licence", "attribution", "contact", "people")  # what medcli cannot know
+
 
 def model_card(package: ModelPackage) -> str:
     """The card as Markdown, from what `model.json` holds."""
@@ -116,8 +118,11 @@ def model_card(package: ModelPackage) -> str:
         return joint_card(package)
     provenance, metrics = package.provenance, package.metrics
     center, width = package.preprocess.ct_window
+    told = provenance.get("bundled", {})
+    about = {name: told.get(name, OPEN) for name in _TOLD}
     return _CARD.format(
         open=OPEN,
+        **about,
         task=package.task.name,
         classes=" · ".join(package.task.classes),
         facts=run_facts(package),
