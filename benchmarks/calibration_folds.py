@@ -35,6 +35,7 @@ from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.folds import fold_split
 from medcli.evaluation.calibration import (
     brier_loss,
+    calibration_errors_by_chance,
     expected_calibration_error,
     fit_scaling,
     fit_temperature,
@@ -109,7 +110,7 @@ def table_row(name: str, mode: str, way: str, folds: Sequence[Fold]) -> str:
         softmax(each["test_logits"], *own) for each, own in zip(folds, scalings, strict=True)
     ]
     truth, said = np.concatenate(labels), np.concatenate(answers)
-    chance = errors_by_chance(said)
+    chance = calibration_errors_by_chance(said, draws=DRAWS)
     own = [expected_calibration_error(*pair) for pair in zip(labels, answers, strict=True)]
     temperatures = [temperature for temperature, _ in scalings]
     # Of two classes one number says both: what is added to the second one's lead.
@@ -126,13 +127,6 @@ def table_row(name: str, mode: str, way: str, folds: Sequence[Fold]) -> str:
         f"{min(leads):+.2f} to {max(leads):+.2f}" if leads else "",
     )
     return f"| {' | '.join(cells)} |"
-
-
-def errors_by_chance(probabilities: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(`DRAWS`,) calibration errors where labels are drawn from (N, K) `probabilities`."""
-    rng, edges = np.random.default_rng(seed), probabilities.cumsum(axis=1)[:, :-1]
-    drawn = ((edges < rng.random((len(edges), 1))).sum(axis=1) for _ in range(DRAWS))
-    return np.array([expected_calibration_error(labels, probabilities) for labels in drawn])
 
 
 def train_fold(

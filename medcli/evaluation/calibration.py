@@ -138,10 +138,40 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
     Guo et al. 2017, arXiv:1706.04599, equation 3; a bin holds its upper edge
     """
     confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
+    return _gaps(confidence, probabilities.argmax(axis=1) == labels)
+
+
+def calibration_errors_by_chance(
+    probabilities: np.ndarray, *, draws: int = 200, seed: int = 0
+) -> np.ndarray:
+    """The calibration errors of as many scans if the probabilities were true.
+
+    Bins of few scans scatter, so the error of a model that is calibrated perfectly is not 0.
+    Each draw takes a class for each scan at its probabilities.
+
+    Parameters
+    ----------
+    probabilities : (N, K)
+
+    Returns
+    -------
+    (`draws`,) values of `expected_calibration_error`
+
+    References
+    ----------
+    Bröcker, Smith 2007, doi:10.1175/WAF993.1 (consistency resampling)
+    """
+    rng, confidence = np.random.default_rng(seed), probabilities.max(axis=1)
+    # The most probable class is drawn as often as its probability says.
+    drawn = (rng.random(len(confidence)) < confidence for _ in range(draws))
+    return np.array([_gaps(confidence, correct) for correct in drawn])
+
+
+def _gaps(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """The error of (N,) confidences in answers that are `correct` or not."""
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.intp) - 1, 0, ECE_BINS - 1)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def brier_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -12,6 +12,7 @@ from medcli.evaluation.calibration import (
     OFFSET_SCANS,
     TEMPERATURES,
     brier_loss,
+    calibration_errors_by_chance,
     cross_entropy,
     expected_calibration_error,
     fit_platt,
@@ -140,6 +141,24 @@ def test_a_part_without_an_error_does_not_make_the_model_certain() -> None:
 def test_soft_labels_sum_to_one_and_follow_the_size_of_the_class() -> None:
     targets = soft_labels(np.array([0, 0, 0, 1]), 2)
     np.testing.assert_allclose(targets, [[4 / 5, 1 / 5]] * 3 + [[1 / 3, 2 / 3]])
+
+
+def test_what_chance_gives_in_one_bin_is_the_mean_of_a_half_normal() -> None:
+    probabilities = np.tile([0.8, 0.2], (100, 1))
+    errors = calibration_errors_by_chance(probabilities, draws=4000)
+    assert errors.mean() == pytest.approx(np.sqrt(2 / np.pi * 0.8 * 0.2 / 100), rel=0.05)
+
+
+def test_what_chance_gives_is_the_error_of_labels_drawn_from_the_probabilities() -> None:
+    rng = np.random.default_rng(4)
+    probabilities = rng.dirichlet(np.ones(3), size=300)
+    drawn = [
+        expected_calibration_error((p.cumsum(axis=1) < rng.random((300, 1))).sum(axis=1), p)
+        for p in [probabilities] * 500
+    ]
+    errors = calibration_errors_by_chance(probabilities, draws=500)
+    assert errors.mean() == pytest.approx(np.mean(drawn), rel=0.05)
+    assert np.percentile(errors, 95) == pytest.approx(np.percentile(drawn, 95), rel=0.1)
 
 
 # ---- temperature and offsets ----
