@@ -14,7 +14,7 @@ on as many scans: mean and 95th percentile of the calibration error over 1,000 d
 from the calibrated probabilities. An error within that says nothing against the probabilities.
 "Positives said" is the mean probability of the second class, "seen" its share.
 
-`--keep` keeps the logits, so that another way of calibrating needs no new training.
+`--keep` keeps the logits of each fold: what was trained is not trained again.
 """
 
 from __future__ import annotations
@@ -84,19 +84,20 @@ def main() -> None:
     for name in asked.sets.split(","):
         read: list[ReadScan] = []
         for mode in asked.modes.split(","):
-            kept = asked.keep and asked.keep / f"{name}-{mode}-{asked.folds}-{asked.seed}.npz"
-            if kept and kept.is_file():
-                folds = unpack(kept)
-            else:
-                start = time.monotonic()
+            start, folds = time.monotonic(), []
+            for number in range(asked.folds):
+                file = f"{name}-{mode}-{asked.folds}-{asked.seed}-{number}.npz"
+                kept = asked.keep and asked.keep / file
+                if kept and kept.is_file():
+                    with np.load(kept) as stored:
+                        folds.append(dict(stored))
+                    continue
                 read = read or read_set(asked.data, name, LARGEST)
-                folds = [
-                    train_fold(read, name, mode, number, asked.folds, asked.seed)
-                    for number in range(asked.folds)
-                ]
-                print(f"{name}, {mode}: {time.monotonic() - start:.0f} s", flush=True)
+                folds.append(train_fold(read, name, mode, number, asked.folds, asked.seed))
                 if kept:
-                    pack(kept, folds)
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    np.savez(kept, **folds[-1])
+            print(f"{name}, {mode}: {time.monotonic() - start:.0f} s", flush=True)
             rows += [table_row(name, mode, way, folds) for way in WAYS]
     print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     print("\n".join(rows))
@@ -157,20 +158,6 @@ def train_fold(
         found[f"{part}_labels"] = arrays[part].labels
         found[f"{part}_logits"] = predict_logits(model, arrays[part], preprocess, 128, CPU).numpy()
     return found
-
-
-def pack(path: Path, folds: Sequence[Fold]) -> None:
-    """Write the logits of all folds into one file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **{f"{n}/{key}": each[key] for n, each in enumerate(folds) for key in each})
-
-
-def unpack(path: Path) -> list[Fold]:
-    """The folds that `pack` wrote."""
-    with np.load(path) as stored:
-        count = len({key.split("/")[0] for key in stored})
-        keys = ("val_labels", "val_logits", "test_labels", "test_logits")
-        return [{key: stored[f"{n}/{key}"] for key in keys} for n in range(count)]
 
 
 if __name__ == "__main__":
