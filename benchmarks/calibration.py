@@ -69,7 +69,9 @@ def row(package: ModelPackage, data: str) -> Iterator[str]:
     """The cells of one model."""
     parts = logits_of_parts(package, data)
     (val_labels, val_logits, _), (labels, logits, patients) = parts["val"], parts["test"]
-    _, calibration = calibrate(package.task, val_labels, val_logits)
+    # Runs from before the option weighed the classes.
+    mode = package.provenance["train"].get("imbalance", "weights")
+    _, calibration = calibrate(package.task, val_labels, val_logits, evened=mode != "none")
     before, after = softmax(logits), answer_probabilities(package.task, calibration, logits)
     yield f"{package.task.name} {package.fingerprint}"
     yield f"{len(val_labels)}, {len(labels)}"

@@ -8,10 +8,13 @@ network, at most 1,500 single pictures of whole patients). Every fold's model is
 the validation part that `medcli train --folds` would take from the other folds, and answers the
 fold; the answers of all folds are pooled. `--modes` are those of `--imbalance`.
 
-Compared are the logits as they are, one temperature, and what `medcli train` does: a temperature
-and an offset for each class. "By chance" is what a model whose probabilities are true would show
-on as many scans: mean and 95th percentile of the calibration error over 1,000 draws of labels
-from the calibrated probabilities. An error within that says nothing against the probabilities.
+Compared are the logits as they are, one temperature, and a temperature with an offset for each
+class; "expected" are offsets drawn towards the logarithms of the classes' shares, as
+`medcli train` does it where `--imbalance` evens the classes out.
+
+"By chance" is what a model whose probabilities are true would show on as many scans: mean and
+95th percentile of the calibration error over 1,000 draws of labels from the calibrated
+probabilities. An error within that says nothing against the probabilities.
 "Positives said" is the mean probability of the second class, "seen" its share.
 
 `--keep` keeps the logits of each fold: what was trained is not trained again.
@@ -59,7 +62,8 @@ Scaling = tuple[float, Sequence[float] | None]
 WAYS: dict[str, Callable[[np.ndarray, np.ndarray], Scaling]] = {
     "as it is": lambda labels, logits: (1.0, None),
     "temperature": lambda labels, logits: (fit_temperature(labels, logits), None),
-    "and offsets": fit_scaling,
+    "and offsets": lambda labels, logits: fit_scaling(labels, logits),
+    "and offsets, expected": lambda labels, logits: fit_scaling(labels, logits, evened=True),
 }
 COLUMNS = (
     *("set", "mode", "scans", "calibrated by", "ECE", "by chance", "folds' own ECE, mean"),

@@ -217,6 +217,17 @@ def test_scaling_ends_where_the_loss_is_flat() -> None:
     )
 
 
+def test_few_scans_of_evened_classes_leave_the_offsets_at_the_logarithms_of_the_shares() -> None:
+    labels = np.array([0] * 38 + [1] * 2)
+    logits = np.random.default_rng(0).normal(size=(40, 2))
+    expected = np.log(39 / 42) - np.log(3 / 42)
+    distances = [
+        abs(offsets[0] - offsets[1] - expected)
+        for _, offsets in (fit_scaling(labels, logits, evened=each) for each in (True, False))
+    ]
+    assert distances[0] < 0.5 < distances[1]
+
+
 def test_few_scans_and_an_absent_class_move_little() -> None:
     labels, logits = uneven(6, [0.5, 0.5, 0.0])
     temperature, offsets = fit_scaling(labels, logits)
