@@ -20,6 +20,7 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from medcli.config import ModelConfig
 from medcli.data.synthetic import write_sample_data
 from medcli.home import ZOO
 from medcli.inference.predictor import Predictor
@@ -180,6 +181,7 @@ def short() -> None:
                 output=Path(scratch) / "runs" / name,
                 size=16,
                 epochs=1,
+                model=ModelConfig(arch="cnn_lrn"),
                 cache=False,
             )
             drawn = [

@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from medcli.imaging.discovery import find_scans
     from medcli.imaging.inspection import Inspection, inspect_scan
     from medcli.imaging.reader import read_scan
+    from medcli.imaging.region import Box, crop_box, crop_point
     from medcli.inference.predictor import Predictor
-    from medcli.models.locate import find_model
+    from medcli.inference.routing import routed
+    from medcli.models.locate import find_model, open_model
     from medcli.models.package import load_package
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
@@ -47,6 +49,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Adaptation": "medcli.training.adapting",
     "Audit": "medcli.workflows.auditing",
+    "Box": "medcli.imaging.region",
     "Case": "medcli.records",
     "Check": "medcli.data.check",
     "Conversion": "medcli.data.convert",
@@ -69,6 +72,8 @@ _HOMES = {
     "build_gallery": "medcli.workflows.indexing",
     "check_scans": "medcli.data.check",
     "convert_scans": "medcli.data.convert",
+    "crop_box": "medcli.imaging.region",
+    "crop_point": "medcli.imaging.region",
     "cross_validate": "medcli.training.folds",
     "demonstrate": "medcli.workflows.demonstration",
     "diagnose": "medcli.workflows.diagnosis",
@@ -83,12 +88,14 @@ _HOMES = {
     "load_cases": "medcli.data.sources",
     "load_package": "medcli.models.package",
     "open_gallery": "medcli.workflows.searching",
+    "open_model": "medcli.models.locate",
     "read_all": "medcli.imaging.batch",
     "read_scan": "medcli.imaging.reader",
     "resplit": "medcli.data.resplit",
     "run_page": "medcli.workflows.reporting",
     "resume_training": "medcli.training.run",
     "repair_gallery": "medcli.workflows.maintaining",
+    "routed": "medcli.inference.routing",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
     "update_gallery": "medcli.workflows.updating",
@@ -98,6 +105,7 @@ _HOMES = {
 __all__ = [
     "Adaptation",
     "Audit",
+    "Box",
     "Case",
     "Check",
     "Conversion",
@@ -120,6 +128,8 @@ __all__ = [
     "build_gallery",
     "check_scans",
     "convert_scans",
+    "crop_box",
+    "crop_point",
     "cross_validate",
     "demonstrate",
     "diagnose",
@@ -134,11 +144,13 @@ __all__ = [
     "load_cases",
     "load_package",
     "open_gallery",
+    "open_model",
     "read_all",
     "read_scan",
     "repair_gallery",
     "resplit",
     "resume_training",
+    "routed",
     "run_page",
     "search_scans",
     "train",
