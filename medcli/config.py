@@ -159,6 +159,9 @@ class TrainConfig(JsonConfig):
         is ahead of the epochs, so that a short budget ends at a low rate too
     patience : epochs without a better validation AUROC before stopping
     batch_slices : slices in a batch (a batch holds whole scans)
+    step_slices : slices of a stack that one step sees, drawn anew each time; None: all
+    task_shares : how often scans of each of several tasks are drawn, relatively, where
+        `imbalance` is "sampler"; empty: of each task alike
     learning_rate : peak of the cosine schedule
     backbone_rate : share of the learning rate that the backbone gets
     slice_loss : weight of the loss that asks each slice alone for the scan's class
@@ -178,6 +181,8 @@ class TrainConfig(JsonConfig):
     seed: int = 0
     patience: int = 6
     batch_slices: int = 64
+    step_slices: int | None = None
+    task_shares: tuple[float, ...] = ()
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
@@ -207,7 +212,8 @@ class Calibration(JsonConfig):
 
     Attributes
     ----------
-    temperature : probabilities are softmax(logits / temperature)
+    temperature : probabilities are softmax(logits / temperature + offsets)
+    offsets : of each class; None: 0 for all, as in packages up to format 3
     coverage : share of the scans of each class whose label set is to hold it
     label_set_levels : per class, the probability from which it stands in a label set;
         None: no label sets
@@ -216,6 +222,7 @@ class Calibration(JsonConfig):
     """
 
     temperature: float = 1.0
+    offsets: tuple[float, ...] | None = None
     coverage: float = 0.9
     label_set_levels: tuple[float, ...] | None = None
     platt: tuple[tuple[float, float], ...] | None = None
@@ -223,6 +230,8 @@ class Calibration(JsonConfig):
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature: {self.temperature} is not above 0")
+        if not all(map(math.isfinite, self.offsets or ())):
+            raise ValueError("offsets: one is not finite")
         if not all(0 <= level <= 1 for level in self.label_set_levels or ()):
             raise ValueError("label_set_levels: a level is no probability")
         for pair in self.platt or ():

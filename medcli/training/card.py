@@ -12,7 +12,15 @@ from typing import Any
 
 from medcli.evaluation.out_of_distribution import BUDGET
 from medcli.models.package import ModelPackage
-from medcli.training.card_cells import interval, of, percent, run_facts, split_row, value
+from medcli.training.card_cells import (
+    interval,
+    of,
+    percent,
+    run_facts,
+    scaling,
+    split_row,
+    value,
+)
 from medcli.training.card_joint import joint_card
 
 OPEN = "*not known to medcli: fill in*"
@@ -71,10 +79,10 @@ exposure or a size: look at the pictures before believing the model.
 
 ## Calibration and label sets
 
-The probabilities were calibrated on the validation part by one temperature, {temperature:.3f} (1
-changes nothing). Label sets aim to hold the true class of {coverage:.0%} of the scans of each
-class; where a set does not hold exactly one class, the answer is called uncertain. The same
-validation part chose the weights, so that holds only nearly; the table shows what was found.
+The probabilities were calibrated on the validation part by {scaling}.
+Label sets aim to hold the true class of {coverage:.0%} of the scans of each class; where a set does
+not hold exactly one class, the answer is called uncertain. The same validation part chose the
+weights, so that holds only nearly; the table shows what was found.
 
 | | |
 |---|---|
@@ -127,7 +135,7 @@ def model_card(package: ModelPackage) -> str:
         budget=BUDGET,
         flagged=percent(metrics["out_of_distribution"]),
         coverage=package.calibration.coverage,
-        temperature=package.calibration.temperature,
+        scaling=scaling(package.calibration, package.task),
         split_rows=_lines(split_row(row) for row in provenance["split"]),
         part=_PARTS.get(metrics["split"], metrics["split"]),
         evaluated=_evaluated(metrics),
