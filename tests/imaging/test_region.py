@@ -96,7 +96,7 @@ def test_the_tones_of_the_slices_go_with_them() -> None:
 @pytest.mark.parametrize(
     ("point", "facts", "message"),
     [
-        ((60, 20, 3), {}, "outside of the scan: scan has 60 × 40 pixels in 6 slices"),
+        ((60, 20, 3), {}, "outside of the scan: it has 60 × 40 pixels in 6 slices"),
         ((30, -1, 3), {}, "outside of the scan"),
         ((30, 20), {}, "has 6 slices: the point needs its slice"),
         ((30, 20, 3), {"spacing_mm": (2.0, None, None)}, "does not say how large its pixels are"),
