@@ -58,6 +58,8 @@ WARNINGS = {
     "reduced_bits": "More bits per colour channel than can be kept; the upper ones are.",
     "index_rebuilt": "The search index was absent, stale or damaged; rebuilt from the catalogue.",
     "index_not_saved": "The rebuilt search index could not be saved; it serves this command only.",
+    "no_groups": "The gallery knows no patient, or no study, of its scans; each is its own group.",
+    "no_timeline": "Time is not known for all scans, or the patient of the query is not.",
     "fewer_hits": "The gallery holds fewer scans that may answer than were asked for.",
     "one_class": "The scans evaluated show one class only; AUROC is undefined.",
     "missing_class": "A class has no scan among those evaluated; means leave it out.",

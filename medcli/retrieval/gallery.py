@@ -6,6 +6,7 @@
     ├── catalogue.sqlite   the truth: scans, vectors, slices, thumbnails
     ├── scan.faiss         caches, rebuilt from the catalogue whenever they are
     ├── slice.faiss          absent, damaged or of another generation
+    ├── calibration.json     (what scores are usual: see `calibration`)
     ├── model/             a copy of the model package the vectors were made with
     ├── patient.key        secret of the patient hashes, readable by the owner only
     └── writer.lock        held while a batch is written
@@ -22,7 +23,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
 
@@ -55,6 +56,7 @@ from medcli.retrieval.folder import (
 )
 from medcli.retrieval.rows import State, StoredScan
 from medcli.retrieval.storage import storage_errors, writer_lock
+from medcli.retrieval.studies import study_marks
 
 if TYPE_CHECKING:  # faiss is loaded by the first search, never by `index info`
     from medcli.retrieval.vectors import Level, Stamp, VectorIndex
@@ -69,6 +71,7 @@ class Gallery:
     fingerprint : of the model all vectors were made with
     dim : D, the length of a vector
     catalogue : the rows, to be read inside `snapshot`
+    calibrated : what `medcli.retrieval.calibration` has read, by generation
     """
 
     def __init__(self, path: Path, catalogue: Catalogue, *, write: bool, lock_timeout: float):
@@ -80,6 +83,7 @@ class Gallery:
         self._file = file_identity(catalogue.path)
         self._key: bytes | None = None
         self._indexes: dict[Level, tuple[int, VectorIndex]] = {}
+        self.calibrated: dict[int, Mapping[str, Sequence[float]]] = {}
         with catalogue.reading():
             meta = catalogue.meta()
         try:
@@ -183,6 +187,11 @@ class Gallery:
         """The gallery's own copy of its model package."""
         return self.path / MODEL
 
+    @property
+    def writable(self) -> bool:
+        """Whether caches can be saved."""
+        return self._writable
+
     def check_fingerprint(self, fingerprint: str) -> None:
         """Refuse a model that is not the gallery's.
 
@@ -211,6 +220,30 @@ class Gallery:
         if self._key is None:
             self._key = self._read_key()
         return keyed_hash(self._key, patient_id.strip().encode())
+
+    def study_marks(
+        self, patient_id: str | None, study_uid: str | None, study_date: str | None
+    ) -> dict[str, str]:
+        """What the gallery keeps of a study; see `medcli.retrieval.studies.study_marks`.
+
+        Raises
+        ------
+        DamagedError : as `patient_hash`
+        """
+        if self._key is None:
+            self._key = self._read_key()
+        return study_marks(self._key, patient_id, study_uid, study_date)
+
+    def rows_of(self, entry: GalleryEntry) -> EntryRows:
+        """An entry as the catalogue takes it.
+
+        Raises
+        ------
+        MismatchError, ScanError : see `medcli.retrieval.entries.entry_rows`
+        """
+        patient = self.patient_hash(entry.patient_id)
+        marks = self.study_marks(entry.patient_id, entry.study_uid, entry.study_date)
+        return entry_rows(entry, patient, self.dim, marks)
 
     def _read_key(self) -> bytes:
         """The secret of the patient hashes, checked: a wrong one would hide same-patient hits."""
@@ -271,7 +304,7 @@ class Gallery:
         rows = []
         for entry, old in group:
             try:
-                row = entry_rows(entry, self.patient_hash(entry.patient_id), self.dim)
+                row = self.rows_of(entry)
                 _claim(entry, taken)
                 rows.append((row, old))
             except ScanError as error:
@@ -386,12 +419,14 @@ class Gallery:
 
     def refresh(self) -> tuple[ScanWarning, ...]:
         """Bring the cache files up to date; the notes say what could not be saved."""
+        from medcli.retrieval.calibration import calibration
         from medcli.retrieval.vectors import LEVELS, NOT_SAVED
 
         with storage_errors(self.path):
             sweep(self.path)
         with self.snapshot() as state:
             notes = [note for level in LEVELS for note in self.index(level, state)[1]]
+            calibration(self, state, "slices", several=True)
         return tuple(note for note in notes if note.code == NOT_SAVED)
 
     def lookup(

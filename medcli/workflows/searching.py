@@ -11,7 +11,8 @@ from medcli.errors import DamagedError
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, Prediction, Scan, SearchResult
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query
+from medcli.retrieval.search import search
 from medcli.retrieval.storage import DAMAGE_HINT
 from medcli.workflows.indexing import thumbnails
 

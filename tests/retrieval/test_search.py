@@ -16,11 +16,13 @@ from medcli.errors import MismatchError, ScanError
 from medcli.records import GalleryEntry
 from medcli.retrieval.entries import rounded_unit_vectors
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import GroupBy, Query, Wanted
+from medcli.retrieval.search import search
 from medcli.retrieval.vectors import VectorIndex
 
 Entry = Callable[..., GalleryEntry]
 Unit = Callable[..., np.ndarray]
+Groups = Callable[[int], object]
 
 
 def one_slice(vector: np.ndarray, **fields: object) -> Query:
@@ -47,19 +49,21 @@ def widened(vectors: np.ndarray) -> np.ndarray:
 
 
 def brute_force(
-    entries: dict[int, GalleryEntry], query: Query, k: int, excluded: set[int]
+    entries: dict[int, GalleryEntry], query: Query, k: int, allowed: set[int], group_of: Groups
 ) -> list[tuple[int, float]]:
-    """(id, score) of the k best by the documented rule, ties by id."""
+    """(id, score) of the best of the k best groups by the documented rule, ties by id."""
+    asked = query.slice_vectors if query.has_slices else query.vector[np.newaxis]
     scored = []
-    for scan, entry in entries.items():
-        if scan in excluded:
-            continue
-        rows = entry.embedding.vector[np.newaxis]
-        if not query.has_slices and len(entry.embedding.slice_vectors):
-            rows = np.concatenate([rows, entry.embedding.slice_vectors])
-        products = widened(rows).astype(float) @ query.vector.astype(float)
-        scored.append((scan, float(np.float32(np.clip(products.max(), -1, 1)))))
-    return sorted(scored, key=lambda pair: (-pair[1], pair[0]))[:k]
+    for scan in sorted(allowed & entries.keys()):
+        own = entries[scan].embedding
+        rows = np.concatenate([own.vector[np.newaxis], own.slice_vectors])
+        best = (widened(rows).astype(float) @ asked.astype(float).T).max(axis=0)
+        scored.append((scan, float(np.float32(np.clip(best.mean(), -1, 1)))))
+    ranked = sorted(scored, key=lambda pair: (-pair[1], pair[0]))
+    first: dict[object, tuple[int, float]] = {}
+    for scan, score in ranked:
+        first.setdefault(group_of(scan), (scan, score))
+    return list(first.values())[:k]
 
 
 @dataclass
@@ -70,6 +74,9 @@ class Case:
     query: list[int]
     patient: int | None
     exclude: set[int]
+    removed: set[int]
+    label: str | None
+    group_by: GroupBy
     k: int
 
 
@@ -89,6 +96,9 @@ cases = st.builds(
     ),
     patient=patients,
     exclude=st.sets(st.integers(1, 30), max_size=4),
+    removed=st.sets(st.integers(1, 30), max_size=4),
+    label=st.sampled_from([None, "odd", "even"]),
+    group_by=st.sampled_from(["scan", "patient", "study"]),
     k=st.integers(1, 12),
 )
 
@@ -97,7 +107,7 @@ cases = st.builds(
     max_examples=40, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture]
 )
 @given(case=cases, same_patient=st.booleans())
-def test_hits_equal_brute_force_with_ties_filters_and_groups(
+def test_hits_equal_brute_force_with_ties_filters_groups_and_removals(
     case: Case, same_patient: bool, make_entry: Entry, unit: Unit, model_dir: Path
 ) -> None:
     pool = unit(6, seed=7)
@@ -108,6 +118,8 @@ def test_hits_equal_brute_force_with_ties_filters_and_groups(
             vector=pool[whole],
             slice_vectors=pool[slices] if slices else None,
             patient_id=None if patient is None else f"P{patient}",
+            study_uid=None if patient is None else f"1.2.{patient}.{i % 2}",
+            label="even" if i % 2 else "odd",
         )
         for i, (whole, slices, patient) in enumerate(case.scans)
     ]
@@ -122,17 +134,36 @@ def test_hits_equal_brute_force_with_ties_filters_and_groups(
         ) as gallery,
     ):
         gallery.add(entries)
+        gallery.remove(case.removed)
         asked = None if case.patient is None else f"P{case.patient}"
         query = replace(query, patient=gallery.patient_hash(asked))
-        result = search(gallery, query, k=case.k, same_patient=same_patient)
+        wanted = Wanted(
+            k=case.k,
+            same_patient=same_patient,
+            where=case.label and f"label = {case.label}",
+            group_by=case.group_by,
+            contrast=True,
+        )
+        result = search(gallery, query, wanted)
     stored = dict(enumerate(entries, start=1))
-    excluded = set(case.exclude)
+    allowed = stored.keys() - case.exclude - case.removed
     if asked is not None and not same_patient:
-        excluded |= {i for i, entry in stored.items() if entry.patient_id == asked}
-    expected = brute_force(stored, query, case.k, excluded)
+        allowed = {i for i in allowed if stored[i].patient_id != asked}
+    if case.label:
+        allowed = {i for i in allowed if stored[i].label == case.label}
+    groups = {
+        "scan": lambda i: i,
+        "patient": lambda i: stored[i].patient_id or i,
+        "study": lambda i: stored[i].study_uid or i,
+    }
+    expected = brute_force(stored, query, case.k, allowed, groups[case.group_by])
     assert [hit.id for hit in result.hits] == [scan for scan, _ in expected]
-    np.testing.assert_allclose([h.score for h in result.hits], [s for _, s in expected], atol=1e-6)
+    np.testing.assert_allclose([h.score for h in result.hits], [s for _, s in expected], atol=1e-5)
     assert any(w.code == "fewer_hits" for w in result.warnings) == (len(expected) < case.k)
+    nearest = brute_force(stored, query, 9, allowed, lambda i: stored[i].label)
+    assert [(hit.id, hit.label) for hit in result.contrast] == [
+        (i, stored[i].label) for i, _ in nearest
+    ]
 
 
 def test_scores_of_random_vectors_equal_numpy_within_1e_5(
@@ -143,7 +174,7 @@ def test_scores_of_random_vectors_equal_numpy_within_1e_5(
     gallery.add(make_entry(str(i), vector=v, dim=256) for i, v in enumerate(vectors))
     query = unit(1, seed=4, dim=256)[0]
     products = widened(vectors) @ query
-    hits = search(gallery, one_slice(query), k=50).hits
+    hits = search(gallery, one_slice(query), Wanted(k=50)).hits
     assert [hit.id - 1 for hit in hits] == np.argsort(-products)[:50].tolist()
     np.testing.assert_allclose([hit.score for hit in hits], np.sort(products)[::-1][:50], atol=1e-5)
 
@@ -154,7 +185,7 @@ def test_no_score_is_above_one_though_stored_vectors_are_rounded(
     vectors = unit(20)
     assert ((widened(vectors) * vectors).sum(axis=1) > 1).any()
     gallery.add(make_entry(f"s{i}", vector=vector) for i, vector in enumerate(vectors))
-    scores = [search(gallery, one_slice(vector), k=1).hits[0].score for vector in vectors]
+    scores = [search(gallery, one_slice(vector), Wanted(k=1)).hits[0].score for vector in vectors]
     np.testing.assert_allclose(scores, 1, atol=1e-3)
     assert max(scores) <= 1
 
@@ -175,7 +206,7 @@ def test_a_series_of_many_alike_slices_does_not_crowd_out_other_scans(
             *(make_entry(f"other{i}", vector=vector) for i, vector in enumerate(others)),
         ]
     )
-    hits = search(gallery, one_slice(query), k=4).hits
+    hits = search(gallery, one_slice(query), Wanted(k=4)).hits
     assert {hit.id for hit in hits} == {1, 2, 3, 4}
     assert hits[0].id == 1
 
@@ -195,14 +226,31 @@ def test_a_scan_of_one_slice_has_no_slice_number_but_a_file(
     gallery: Gallery, make_entry: Entry, unit: Unit
 ) -> None:
     gallery.add([make_entry("radiograph", vector=unit(1)[0])])
-    hit = search(gallery, one_slice(unit(1)[0]), k=1).hits[0]
+    hit = search(gallery, one_slice(unit(1)[0]), Wanted(k=1)).hits[0]
     assert hit.slice is None
     assert hit.file == "/scans/radiograph/0.dcm"
 
 
-def test_a_query_of_several_slices_compares_whole_scans_and_names_the_nearest_slices(
+def test_a_query_of_several_slices_takes_the_best_match_of_each_and_names_the_nearest(
     gallery: Gallery, make_entry: Entry, unit: Unit
 ) -> None:
+    whole, slices = unit(3, seed=8), unit(6, seed=9)
+    gallery.add(
+        [
+            make_entry("like", n_slices=6, vector=whole[0], slice_vectors=slices),
+            make_entry("other", n_slices=6, vector=whole[1], slice_vectors=unit(6, seed=10)),
+        ]
+    )
+    query = several_slices(whole[2], np.stack([whole[2], slices[4]]))
+    result = search(gallery, query, Wanted(k=2))
+    assert [hit.id for hit in result.hits] == [1, 2]
+    assert result.hits[0].slice == 4
+    assert result.query_slice == 1
+    products = widened(np.concatenate([whole[:1], slices])) @ np.stack([whole[2], slices[4]]).T
+    assert result.hits[0].score == pytest.approx(products.max(axis=0).mean(), abs=1e-6)
+
+
+def test_scans_can_be_compared_as_wholes(gallery: Gallery, make_entry: Entry, unit: Unit) -> None:
     whole, slices = unit(2, seed=8), unit(6, seed=9)
     gallery.add(
         [
@@ -212,10 +260,9 @@ def test_a_query_of_several_slices_compares_whole_scans_and_names_the_nearest_sl
             ),
         ]
     )
-    result = search(gallery, several_slices(whole[0], np.stack([whole[1], slices[4]])), k=2)
+    query = several_slices(whole[0], np.stack([whole[1], slices[4]]))
+    result = search(gallery, query, Wanted(k=2, compare="scan"))
     assert [hit.id for hit in result.hits] == [1, 2]
-    assert result.hits[0].slice == 4
-    assert result.query_slice == 1
     assert result.hits[1].score == pytest.approx(float(widened(whole[1:])[0] @ whole[0]), abs=1e-6)
 
 
@@ -232,7 +279,12 @@ def test_the_own_patient_is_left_out_unless_asked_for(
     )
     query = one_slice(unit(1)[0], patient=gallery.patient_hash("P1"))
     assert {hit.id for hit in search(gallery, query).hits} == {2, 3, 4}
-    assert {hit.id for hit in search(gallery, query, same_patient=True).hits} == {1, 2, 3, 4}
+    assert {hit.id for hit in search(gallery, query, Wanted(same_patient=True)).hits} == {
+        1,
+        2,
+        3,
+        4,
+    }
 
 
 def test_unknown_patients_are_not_the_same_patient(
@@ -251,14 +303,14 @@ def test_a_stored_scan_does_not_return_itself_and_gives_the_query_its_patient(
     )
     query = Query.from_embedding("stored", entry.embedding, pixel_sha256=entry.pixel_sha256)
     assert [hit.id for hit in search(gallery, query).hits] == [3]
-    assert {hit.id for hit in search(gallery, query, same_patient=True).hits} == {2, 3}
+    assert {hit.id for hit in search(gallery, query, Wanted(same_patient=True)).hits} == {2, 3}
 
 
 def test_fewer_hits_than_asked_for_are_explained(gallery: Gallery, make_entry: Entry) -> None:
     entry = make_entry("stored", patient_id="P1")
     gallery.add([entry, make_entry("sibling", seed=1, patient_id="P1"), make_entry("x", seed=2)])
     query = Query.from_embedding("stored", entry.embedding, pixel_sha256=entry.pixel_sha256)
-    (note,) = search(gallery, query, k=2).warnings
+    (note,) = search(gallery, query, Wanted(k=2)).warnings
     assert note.code == "fewer_hits"
     assert "3 scans" in note.message
     assert "1 of the same patient and 1 equal to the query" in note.message
