@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from medcli.models.package import load_package
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
+    from medcli.retrieval.query import Wanted
     from medcli.training.adapting import Adaptation, adapt
     from medcli.training.folds import cross_validate
     from medcli.training.request import TrainRequest
@@ -63,6 +64,7 @@ _HOMES = {
     "Scan": "medcli.records",
     "SearchResult": "medcli.records",
     "TrainRequest": "medcli.training.request",
+    "Wanted": "medcli.retrieval.query",
     "adapt": "medcli.training.adapting",
     "add_to_gallery": "medcli.workflows.indexing",
     "audit": "medcli.workflows.auditing",
@@ -114,6 +116,7 @@ __all__ = [
     "Scan",
     "SearchResult",
     "TrainRequest",
+    "Wanted",
     "adapt",
     "add_to_gallery",
     "audit",

@@ -82,8 +82,7 @@ def calibration(gallery: Gallery, state: State, compare: str, *, several: bool) 
 
 
 def _stamp(gallery: Gallery, state: State) -> dict[str, Any]:
-    stamp = gallery.stamp("scan", state)
-    return {"format": FORMAT, "gallery": stamp.gallery, "generation": state.generation}
+    return {"format": FORMAT, "gallery": gallery.uuid, "generation": state.generation}
 
 
 def _checksum(values: Mapping[str, Any]) -> str:

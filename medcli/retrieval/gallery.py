@@ -188,6 +188,11 @@ class Gallery:
         return self.path / MODEL
 
     @property
+    def uuid(self) -> str:
+        """What this gallery is told from all others by, wherever it lies."""
+        return self._uuid
+
+    @property
     def writable(self) -> bool:
         """Whether caches can be saved."""
         return self._writable

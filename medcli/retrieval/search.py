@@ -244,13 +244,15 @@ def _candidates(
     indexes = []
     for level in levels:
         index, remarks = gallery.index(level, state)
-        notes.extend(remarks)
+        notes.extend(each for each in remarks if each not in notes)
         indexes.append(index)
     vectors, _ = query.compared(wanted.compare)
     excluded, among, groups = within.left_out.ids, within.among, within.groups
     if len(vectors) > 1:
         return best_scans(indexes, vectors, k, excluded, among, groups)
-    found = [index.candidates(vectors[0], k, excluded, among, groups) for index in indexes]
+    found = [
+        index.candidates(vectors[0], k, excluded, among=among, groups=groups) for index in indexes
+    ]
     return set().union(*found)
 
 

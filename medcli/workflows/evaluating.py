@@ -28,6 +28,7 @@ from medcli.models.package import ModelPackage, salted_patient
 from medcli.records import Case, Failure, Prediction, Scan, Task
 from medcli.report.evaluation_page import Mistake
 from medcli.report.pictures import encode_jpeg
+from medcli.retrieval.query import Wanted
 from medcli.workflows.task_choice import for_data
 
 if TYPE_CHECKING:
@@ -196,7 +197,9 @@ def evaluate_retrieval(
         gallery.check_fingerprint(predictor.package.fingerprint)
         info = gallery.info()
         notes = _absent_labels(cases, info["classes"])
-        for done, answer in enumerate(search_scans(gallery, predictor, cases, k=10), start=1):
+        for done, answer in enumerate(
+            search_scans(gallery, predictor, cases, Wanted(k=10)), start=1
+        ):
             on_scan(done, len(cases))
             if isinstance(answer, Failure):
                 failures.append(answer)
