@@ -11,6 +11,7 @@ import typer
 from medcli.cli.inputs import exit_status, found_scans
 from medcli.cli.options import (
     AsJson,
+    GalleryPath,
     HidePaths,
     Model,
     Overwrite,
@@ -32,6 +33,7 @@ from medcli.cli.output import (
     warn,
     write_csv,
 )
+from medcli.errors import UsageError
 from medcli.files import check_file
 from medcli.records import Failure, Prediction, Task, plain
 
@@ -54,13 +56,19 @@ def classify(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write a table as CSV.", show_default=False),
     ] = None,
+    evidence: Annotated[
+        bool,
+        typer.Option("--evidence", help="Also the most similar scans of the gallery (-g)."),
+    ] = False,
+    gallery: GalleryPath = None,
     overwrite: Overwrite = False,
     hide_paths: HidePaths = False,
 ) -> None:
     """Predict the class of each scan.
 
     Without --model the newest run answers. Of a model of several tasks --task picks one, else
-    its router does for each scan. A bad file is named and the others go on.
+    its router does for each scan. A bad file is named and the others go on. With --evidence the
+    gallery's own model answers, and says where the nearest labelled scans disagree with it.
 
     Example: medcli classify chest.dcm series/ --json
     """
@@ -73,7 +81,16 @@ def classify(
 
     if csv is not None:
         check_file(csv, overwrite=overwrite)
+    if gallery is not None and not evidence:
+        raise UsageError("--gallery is where --evidence comes from", "Give --evidence too")
     names = Names(hide=hide_paths)
+    if evidence:
+        from medcli.cli.evidence import classify_with_evidence
+
+        status = classify_with_evidence(
+            scans, gallery, model, task, time_point, names, as_json=as_json, csv=csv
+        )
+        raise typer.Exit(status)
     folder = find_model(model, task)
     with ThreadPoolExecutor(1) as side:  # the model's checksums are taken beside the search
         loading = side.submit(lambda: Predictor(load_package(folder)))

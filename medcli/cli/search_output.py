@@ -96,7 +96,7 @@ def show_hits(result: SearchResult, names: Names, *, first: bool) -> None:
     if contrast := _contrast(result):
         print_line(contrast)
     if result.no_good_match:
-        warn(f"{names.of(result.query)}: no good match, the query is unlike anything stored")
+        warn(f"{names.of(result.query)}: no good match, the query is unlike all that may answer")
     show_warnings(result.query, result.warnings, names)
 
 
