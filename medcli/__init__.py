@@ -36,7 +36,8 @@ if TYPE_CHECKING:
     from medcli.workflows.auditing import Audit, audit
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
-    from medcli.workflows.evaluating import evaluate, evaluate_retrieval
+    from medcli.workflows.evaluating import evaluate
+    from medcli.workflows.evaluating_retrieval import evaluate_retrieval
     from medcli.workflows.exporting import export_model
     from medcli.workflows.indexing import add_to_gallery, build_gallery
     from medcli.workflows.maintaining import repair_gallery, verify_gallery
@@ -75,7 +76,7 @@ _HOMES = {
     "demonstrate": "medcli.workflows.demonstration",
     "diagnose": "medcli.workflows.diagnosis",
     "evaluate": "medcli.workflows.evaluating",
-    "evaluate_retrieval": "medcli.workflows.evaluating",
+    "evaluate_retrieval": "medcli.workflows.evaluating_retrieval",
     "evaluated_page": "medcli.workflows.reporting",
     "export_model": "medcli.workflows.exporting",
     "find_model": "medcli.models.locate",

@@ -81,7 +81,7 @@ def evaluate(
     from medcli.models.locate import find_model
     from medcli.models.package import load_package
     from medcli.workflows.evaluating import evaluate as evaluate_classifier
-    from medcli.workflows.evaluating import evaluate_retrieval
+    from medcli.workflows.evaluating_retrieval import evaluate_retrieval
 
     names = Names(hide=hide_paths)
     if report is not None:
@@ -197,13 +197,34 @@ TITLES = {
 
 
 def retrieval_table(metrics: dict[str, Any]) -> Table:
-    """Each retrieval metric with its interval and what chance would give."""
+    """Each retrieval metric with its interval and what chance would give; then the classes,
+    the baselines, and what neighbours share.
+    """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric")
     table.add_column("value")
     table.add_column("chance", justify="right")
+    queries = f"{metrics['n_queries']} in {metrics['n_gallery']} scans"
+    table.add_row("queries", queries, "")
     for name, chance in metrics["chance"].items():
         table.add_row(name, number(metrics[name], metrics["ci"][name]), number(chance))
+    macro = metrics["macro"]
+    for name in _TOLD_BY_CLASS:
+        told = number(macro[name], macro["ci"][name])
+        table.add_row(f"{name}, macro", told, number(macro["chance"][name]))
+    for label, each in metrics["per_class"].items():
+        for name in _TOLD_BY_CLASS:
+            told = number(each[name], each["ci"][name])
+            table.add_row(f"{name}, {label}", told, number(each["chance"][name]))
+    for title, each in metrics["baselines"].items():
+        for name in _TOLD_BY_CLASS:
+            told = number(each[name], each["ci"][name])
+            table.add_row(f"{name}, {title.replace('_', ' ')}", told, "")
+    for name, each in metrics["shortcuts"].items():
+        table.add_row(f"first 5 share {name}", number(each["share"]), number(each["chance"]))
     return table
+
+
+_TOLD_BY_CLASS = ("map_at_5", "acc_at_1")

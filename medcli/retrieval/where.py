@@ -69,6 +69,7 @@ COLUMNS: Mapping[str, _Column] = {
     "sex": _tag("PatientSex"),
     "kvp": _tag("KVP", number=True),
     "slice_thickness": _tag("SliceThickness", number=True),
+    "area": _tag("area", number=True),
     "slices": _Column("n_slices", number=True),
     "patient": _Column("patient"),
     "study": _tag("study"),

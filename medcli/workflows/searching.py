@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +18,7 @@ from medcli.retrieval.query import Query, Wanted, joined
 from medcli.retrieval.search import search
 from medcli.retrieval.storage import DAMAGE_HINT
 from medcli.workflows.picturing import query_picture, stored_picture
+from medcli.workflows.sources import kept_metadata
 
 if TYPE_CHECKING:
     from medcli.config import Window
@@ -37,6 +38,7 @@ class Answer:
         that is asked for by its id
     picture : JPEG of the query, where pictures are wanted
     window : that it was drawn in, of a query in HU
+    facts, modality, format : what a gallery would keep of the scan; not of a stored one
     """
 
     result: SearchResult
@@ -47,6 +49,9 @@ class Answer:
     window: Window | None = None
     pixel_sha256: str | None = None
     patient_id: str | None = field(default=None, repr=False)
+    facts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    modality: str | None = None
+    format: str | None = None
 
 
 def search_scans(
@@ -94,6 +99,9 @@ def search_scans(
             window=window,
             pixel_sha256=query.pixel_sha256,
             patient_id=scan.patient_id,
+            facts=kept_metadata(case, scan),
+            modality=scan.modality,
+            format=scan.format,
         )
 
 

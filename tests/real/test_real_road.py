@@ -19,7 +19,8 @@ from medcli.records import Case, Failure, Scan
 from medcli.retrieval.query import Wanted
 from medcli.training.request import TrainRequest
 from medcli.training.run import train
-from medcli.workflows.evaluating import evaluate, evaluate_retrieval
+from medcli.workflows.evaluating import evaluate
+from medcli.workflows.evaluating_retrieval import evaluate_retrieval
 from medcli.workflows.indexing import build_gallery
 from medcli.workflows.searching import Answer, open_gallery, search_scans
 

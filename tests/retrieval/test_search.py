@@ -12,11 +12,12 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from medcli.errors import MismatchError, ScanError
+from medcli.errors import MismatchError, ScanError, UsageError
 from medcli.records import GalleryEntry
 from medcli.retrieval.entries import rounded_unit_vectors
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import GroupBy, Query, Wanted
+from medcli.retrieval.query import GroupBy, Query, Wanted, joined
+from medcli.retrieval.rows import ScanRow, row_checksum
 from medcli.retrieval.search import search
 from medcli.retrieval.vectors import VectorIndex
 
@@ -336,3 +337,150 @@ def test_a_query_vector_that_is_no_unit_vector_is_refused(gallery: Gallery) -> N
         search(gallery, one_slice(np.full(8, np.nan, np.float32)))
     with pytest.raises(MismatchError):
         search(gallery, one_slice(np.array([1.0, 0.0], np.float32)))
+
+
+def filled(gallery: Gallery, make_entry: Entry, vectors: np.ndarray, **fields: object) -> None:
+    gallery.add(make_entry(str(i), vector=vector, **fields) for i, vector in enumerate(vectors))
+
+
+def test_two_joined_queries_find_what_lies_between(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    first, second = unit(2, seed=1)
+    between = (first + second) / np.linalg.norm(first + second)
+    filled(gallery, make_entry, np.stack([first, second, between, -first]))
+    asked = joined(one_slice(first, pixel_sha256="pixels of 0"), [one_slice(second)])
+    assert search(gallery, asked, Wanted(k=1)).hits[0].id == 3
+    assert search(gallery, asked, Wanted(k=1)).hits[0].score == pytest.approx(1, abs=1e-3)
+    away = joined(one_slice(between), minus=[one_slice(second)])
+    ids = [hit.id for hit in search(gallery, away, Wanted(k=4)).hits]
+    assert ids.index(1) < ids.index(2)
+
+
+def test_the_patients_and_pixels_of_all_that_is_joined_are_left_out(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    gallery.add(make_entry(str(i), seed=i, patient_id=f"P{i % 3}") for i in range(6))
+    tagged = one_slice(unit(1)[0], patient=gallery.patient_hash("P0"))
+    known_by_pixels = one_slice(unit(1, seed=4)[0], pixel_sha256="pixels of 4")  # of P1
+    hits = search(gallery, joined(tagged, [known_by_pixels])).hits
+    assert {hit.id for hit in hits} == {3, 6}
+
+
+def test_a_query_that_is_cancelled_out_is_refused(gallery: Gallery, unit: Unit) -> None:
+    query = one_slice(unit(1)[0])
+    with pytest.raises(UsageError, match="nothing is left"):
+        joined(query, minus=[query])
+
+
+def test_feedback_moves_the_query_and_hides_what_was_judged(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    liked, disliked, query = unit(3, seed=2)
+    towards = query + 0.75 * liked - 0.15 * disliked
+    filled(gallery, make_entry, np.stack([liked, disliked, towards / np.linalg.norm(towards)]))
+    wanted = Wanted(more=(1,), less=(2,))
+    (hit,) = search(gallery, one_slice(query), wanted).hits
+    assert hit.id == 3
+    assert hit.score == pytest.approx(1, abs=1e-3)
+    with pytest.raises(UsageError, match="no stored scan has the id 9"):
+        search(gallery, one_slice(query), Wanted(more=(9,)))
+
+
+def test_a_part_of_a_stored_scan_finds_it_only_with_the_same_patient(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    filled(gallery, make_entry, unit(3))
+    part = one_slice(unit(3)[1], pixel_sha256="pixels of 1", is_part=True)
+    assert 2 not in {hit.id for hit in search(gallery, part).hits}
+    first = search(gallery, part, Wanted(same_patient=True)).hits[0]
+    assert (first.id, first.score) == (2, pytest.approx(1, abs=1e-3))
+
+
+def test_hits_below_the_least_score_are_left_out_and_counted(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    filled(gallery, make_entry, unit(6))
+    every = search(gallery, one_slice(unit(1)[0]), Wanted(k=6)).hits
+    result = search(gallery, one_slice(unit(1)[0]), Wanted(k=6, min_score=every[2].score))
+    assert result.hits == every[:3]
+    assert "3 with a score below" in result.warnings[0].message
+
+
+def test_a_timeline_is_the_own_patient_in_order_of_time(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    days = ["20200110", "20190110", None, "20200110"]
+    for number, day in enumerate(days):
+        patient = "P2" if number == 3 else "P1"
+        entry = make_entry(str(number), seed=number, patient_id=patient, study_date=day)
+        gallery.add([entry])
+    marks = gallery.study_marks("P1", None, "20200101")
+    query = one_slice(
+        unit(1)[0], patient=gallery.patient_hash("P1"), study_date=marks["study_date"]
+    )
+    result = search(gallery, query, Wanted(k=1, timeline=True))
+    assert [(hit.id, hit.days) for hit in result.hits] == [(2, -356), (1, 9), (3, None)]
+    assert [note.code for note in result.warnings] == ["no_timeline"]
+    stranger = search(gallery, one_slice(unit(1)[0]), Wanted(timeline=True))
+    assert stranger.hits == ()
+    assert "patient is unknown" in stranger.warnings[0].message
+
+
+def test_days_are_told_of_the_same_patient_only(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    for number, patient in enumerate(("P1", "P2")):
+        entry = make_entry(str(number), seed=number, patient_id=patient, study_date="20200110")
+        gallery.add([entry])
+    date = gallery.study_marks("P1", None, "20200101")["study_date"]
+    query = one_slice(unit(1)[0], patient=gallery.patient_hash("P1"), study_date=date)
+    hits = search(gallery, query, Wanted(same_patient=True)).hits
+    assert {hit.id: hit.days for hit in hits} == {1: 9, 2: None}
+
+
+def test_a_gallery_without_studies_says_so(gallery: Gallery, make_entry: Entry, unit: Unit) -> None:
+    filled(gallery, make_entry, unit(3))
+    result = search(gallery, one_slice(unit(1)[0]), Wanted(k=2, group_by="study"))
+    assert len(result.hits) == 2
+    assert [note.code for note in result.warnings] == ["no_groups"]
+
+
+def write_in_bulk(gallery: Gallery, vectors: np.ndarray) -> None:
+    """Store scans without slices and files, `label` the number of digits of their id."""
+    halves = rounded_unit_vectors(vectors)
+    scans, rows = [], []
+    for number, vector in enumerate(halves, start=1):
+        row = ScanRow(str(number), f"/{number}", (), 0, label=f"{len(str(number))} digits")
+        blob = vector.astype("<f2").tobytes()
+        scans.append((number, *row.columns(), row_checksum(row.columns(), [(None, "m", blob)])))
+        rows.append((number, "m", blob))
+    with gallery.writing():
+        connection = gallery.catalogue.connection
+        marks = ", ".join("?" * len(scans[0]))
+        connection.executemany(f"INSERT INTO scans VALUES ({marks})", scans)
+        connection.executemany(
+            "INSERT INTO vectors (scan, slice, view, vector) VALUES (?, NULL, ?, ?)", rows
+        )
+        gallery.catalogue.set_meta("scans", len(scans))
+
+
+@pytest.mark.parametrize("count", [3_000, pytest.param(100_000, marks=pytest.mark.slow)])
+def test_a_filter_gives_k_hits_or_the_reason_whatever_it_leaves(
+    gallery: Gallery, unit: Unit, count: int
+) -> None:
+    vectors = unit(count, seed=11)
+    write_in_bulk(gallery, vectors)
+    query = unit(1, seed=12)[0]
+    scores = widened(vectors).astype(float) @ query.astype(float)
+    for share in (3, 50, count // 2, count - 1, count):
+        result = search(gallery, one_slice(query), Wanted(k=10, where=f"id <= {share}"))
+        best = np.argsort(-scores[:share], kind="stable")[:10] + 1
+        assert [hit.id for hit in result.hits] == best.tolist()
+        np.testing.assert_allclose([h.score for h in result.hits], scores[best - 1], atol=1e-5)
+        reasons = [note.message for note in result.warnings if note.code == "fewer_hits"]
+        assert len(reasons) == (share < 10)
+        assert all(f"{share} of them meet --where" in reason for reason in reasons)
+    none = search(gallery, one_slice(query), Wanted(where="label = none"))
+    assert none.hits == ()
+    assert "0 of them meet --where" in none.warnings[0].message

@@ -21,7 +21,8 @@ from medcli.models.package import ModelPackage, load_package, salted_patient, se
 from medcli.records import Case, Failure, Scan
 from medcli.retrieval.query import Wanted
 from medcli.workflows import indexing
-from medcli.workflows.evaluating import evaluate, evaluate_retrieval, given_part
+from medcli.workflows.evaluating import evaluate, given_part
+from medcli.workflows.evaluating_retrieval import evaluate_retrieval
 from medcli.workflows.indexing import add_to_gallery, build_gallery, thumbnails
 from medcli.workflows.searching import Answer, open_gallery, search_scans
 
