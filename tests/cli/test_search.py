@@ -5,7 +5,7 @@ from __future__ import annotations
 import csv
 import io
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ SCHEMA = Path(__file__).parents[2] / "docs" / "search.schema.json"
 
 
 @pytest.fixture
-def hits(medcli: Run, archive: Path) -> Iterator[Callable[..., list[dict[str, Any]]]]:
+def hits(medcli: Run, archive: Path) -> Callable[..., list[dict[str, Any]]]:
     """Search and give the hits; every line that was printed meets the schema."""
     check = jsonschema.Draft202012Validator(json.loads(SCHEMA.read_text()))
 
@@ -31,7 +31,7 @@ def hits(medcli: Run, archive: Path) -> Iterator[Callable[..., list[dict[str, An
             check.validate(line)
         return list(done.json[0]["hits"]) if done.json and "hits" in done.json[0] else []
 
-    yield ask
+    return ask
 
 
 def named(found: list[dict[str, Any]]) -> list[str]:
