@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,7 @@ from medcli.cli.output import (
     warn,
     write_csv,
 )
+from medcli.cli.region import Crop, check_one_scan, region_of
 from medcli.cli.search_output import hit_json
 from medcli.home import default_gallery
 from medcli.records import Failure, plain
@@ -37,6 +39,7 @@ def classify_with_evidence(
     model: str | None,
     task: str | None,
     time_point: int | None,
+    crop: Crop | None,
     names: Names,
     *,
     as_json: bool,
@@ -48,8 +51,7 @@ def classify_with_evidence(
     ------
     MismatchError : `model` is not the gallery's
     """
-    from medcli.models.locate import find_model
-    from medcli.models.package import load_package
+    from medcli.models.locate import open_model
     from medcli.workflows.evidence import with_evidence
     from medcli.workflows.searching import open_gallery
 
@@ -59,13 +61,17 @@ def classify_with_evidence(
     rows: list[dict[str, Any]] = []
     with opened:
         if model is not None:
-            opened.check_fingerprint(load_package(find_model(model, task)).fingerprint)
+            opened.check_fingerprint(open_model(model, task).fingerprint)
         if task is not None:
             predictor = predictor.for_task(task)
-        describe_model(predictor.package, names)
+        describe_model(predictor.package, names, chosen=model is not None)
         cases = found_scans(scans, names, time_point)
+        cut = None
+        if crop is not None:
+            check_one_scan(cases)
+            cut = partial(region_of, crop=crop, side_mm=predictor.region_mm)
         with counting("classifying", beside_data=as_json) as on_scan:
-            for result in with_evidence(opened, predictor, cases):
+            for result in with_evidence(opened, predictor, cases, crop=cut):
                 if as_json:
                     print_json(evidence_json(result, names))
                 told = result if isinstance(result, Failure) else result.prediction

@@ -32,7 +32,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="A run folder, a model package, or 'latest'.",
+        help="A run, a model package, a bundled model (nodule, lung, gi, shared) or 'latest'.",
         show_default=False,
     ),
 ]
@@ -75,15 +75,6 @@ TimePoint = Annotated[
         show_default=False,
     ),
 ]
-Region = Annotated[
-    str | None,
-    typer.Option(
-        "--region",
-        metavar="X0,Y0,X1,Y1",
-        help="Only a rectangle of each slice, in pixels; x1 and y1 are the first outside.",
-        show_default=False,
-    ),
-]
 Labels = Annotated[
     Literal["manifest", "folder"],
     typer.Option(help="Where labels come from: the manifest, or the names of class folders."),
@@ -116,24 +107,6 @@ def parse_window(text: str | None) -> tuple[float, float] | None:
     if not (math.isfinite(center) and 1 <= width < math.inf):
         raise UsageError(f"--window {text}: no window", "Give center/width, as in -600/1500")
     return center, width
-
-
-def parse_region(text: str | None) -> tuple[int, int, int, int] | None:
-    """`10,20,74,84` as (x0, y0, x1, y1) in pixels.
-
-    Raises
-    ------
-    UsageError : anything else
-    """
-    if text is None:
-        return None
-    try:
-        x0, y0, x1, y1 = (int(part) for part in text.split(","))
-    except ValueError:
-        raise UsageError(
-            f"--region {text}: no region", "Give x0,y0,x1,y1 in pixels, as in 10,20,74,84"
-        ) from None
-    return x0, y0, x1, y1
 
 
 def parse_slices(text: str | None) -> tuple[int, int] | None:

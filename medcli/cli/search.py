@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
+from functools import partial
 from itertools import groupby
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Literal
@@ -16,12 +17,11 @@ from medcli.cli.options import (
     HidePaths,
     Model,
     Overwrite,
-    Region,
     TimePoint,
-    parse_region,
     parse_slices,
 )
 from medcli.cli.output import Names, print_json, say, show_failure, warn, write_csv
+from medcli.cli.region import box_of
 from medcli.cli.search_output import answer_json, csv_rows, show_hits
 from medcli.files import check_file, write_file
 from medcli.home import default_gallery
@@ -92,7 +92,14 @@ def search(
         list[int] | None,
         typer.Option(metavar="ID", help="A stored scan judged unlike.", show_default=False),
     ] = None,
-    region: Region = None,
+    region: Annotated[
+        str | None,
+        typer.Option(
+            metavar="X0,Y0,X1,Y1",
+            help="Only a rectangle of each slice, in pixels; ends are exclusive.",
+            show_default=False,
+        ),
+    ] = None,
     slices: Annotated[
         str | None,
         typer.Option(
@@ -156,7 +163,7 @@ def search(
             check_file(file, overwrite=overwrite)
     if where is not None:
         parse_where(where)  # before a gallery is opened
-    part = Part(parse_region(region), parse_slices(slices))
+    part = Part(None if region is None else box_of(region), parse_slices(slices))
     wanted = Wanted(
         k=k,
         same_patient=same_patient,
@@ -222,11 +229,14 @@ class _Asking:
         part: Part,
         time_point: int | None,
     ) -> None:
+        from medcli.imaging.parts import cut
+
         self._gallery = gallery
         self._predictor = predictor
         self._names = names
         self._wanted = wanted
-        self._part = part if part.region or part.slices else None
+        self._part = part
+        self._crop = partial(cut, part=part) if part.region or part.slices else None
         self._time_point = time_point
 
     def answers(
@@ -251,7 +261,8 @@ class _Asking:
                     self._predictor,
                     self._found(list(group)),
                     self._wanted,
-                    part=self._part,
+                    crop=self._crop,
+                    first_slice=self._part.slices[0] if self._part.slices else 0,
                     plus=plus,
                     minus=minus,
                     pictures=pictures,

@@ -1,12 +1,11 @@
-"""A part of a scan: some of its slices, or a rectangle of each."""
+"""A part of a scan to search with: some of its slices, or a rectangle of each."""
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
-
-import numpy as np
+from dataclasses import dataclass
 
 from medcli.errors import UsageError
+from medcli.imaging.region import Box, crop_box
 from medcli.records import Scan
 
 
@@ -16,11 +15,11 @@ class Part:
 
     Parameters
     ----------
-    region : x0, y0, x1, y1 in pixels of the original, x1 and y1 exclusive; None: all
+    region : in pixels of the original, of all slices unless it names some; None: all
     slices : the first and the last, from 0 in array order; None: all
     """
 
-    region: tuple[int, int, int, int] | None = None
+    region: Box | None = None
     slices: tuple[int, int] | None = None
 
 
@@ -31,30 +30,13 @@ def cut(scan: Scan, part: Part) -> Scan:
     ------
     UsageError : the scan has no such part
     """
-    count, rows, columns = scan.pixels.shape[:3]
-    first, last = part.slices or (0, count - 1)
-    x0, y0, x1, y1 = part.region or (0, 0, columns, rows)
-    if not 0 <= first <= last < count:
+    depth, rows, columns = scan.pixels.shape[:3]
+    box = part.region or Box(0, 0, columns, rows)
+    first, end = (0, depth) if box.z0 is None else box.slices
+    if part.slices is not None:
+        first, end = part.slices[0], part.slices[1] + 1
+    if not 0 <= first < end <= depth:
         raise UsageError(
-            f"{scan.path} has no slices {first}-{last}", f"It has the slices 0-{count - 1}"
+            f"{scan.path} has no slices {first}-{end - 1}", f"It has the slices 0-{depth - 1}"
         )
-    if not (0 <= x0 < x1 <= columns and 0 <= y0 < y1 <= rows):
-        raise UsageError(
-            f"{scan.path} has no region {x0},{y0},{x1},{y1}",
-            f"Give x0,y0,x1,y1 inside its {columns} columns and {rows} rows, x0 < x1, y0 < y1",
-        )
-    pixels = scan.pixels[first : last + 1, y0:y1, x0:x1]
-    affine = scan.affine
-    if affine is not None:
-        affine = affine.copy()
-        affine[:3, 3] += affine[:3, :3] @ np.array([first, y0, x0], dtype=float)
-    # Padding holds the smallest value of its file.
-    padded = int((pixels == pixels.min()).sum()) if scan.padded else 0
-    return replace(
-        scan,
-        pixels=pixels,
-        slice_files=scan.slice_files[first : last + 1],
-        affine=affine,
-        tones=scan.tones[first : last + 1] if len(scan.tones) == count > 1 else scan.tones,
-        padded=min(padded, scan.padded),
-    )
+    return crop_box(scan, Box(box.x0, box.y0, box.x1, box.y1, first, end))

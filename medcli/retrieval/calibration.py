@@ -3,7 +3,9 @@
 For a sample of stored scans the score of the nearest scan of another patient is kept. A new
 score then has a percentile among these, and a query whose best score is below nearly all of
 them is unlike anything stored. Derived from the catalogue, tied to its generation, written
-beside the indexes and made anew where absent, old or damaged.
+beside the indexes and made anew where absent, old or damaged. Of a gallery that is searched
+approximately it may be older, as long as the number of scans is about the same: the exact index,
+which it is made with, is not kept up to date there.
 
 Three kinds of query have a distribution each: one slice (of the sampled scan the middle
 one), several slices (eight, evenly spaced), and whole scans.
@@ -28,10 +30,12 @@ from medcli.retrieval.rows import StoredScan
 if TYPE_CHECKING:
     from medcli.retrieval.gallery import Gallery
     from medcli.retrieval.rows import State
+    from medcli.retrieval.vectors import Level
 
 FORMAT = 1
 SAMPLE = 256  # scans
 FEWEST = 20  # scores, for a percentile
+_DRIFT = 0.1  # share of the scans that may have come or gone, where search is approximate
 UNLIKE = 0.01  # share of the stored scans that are as far from all others
 _QUERY_SLICES = 8
 _MOST_PRODUCTS = 400_000_000  # of vectors, so that a large gallery costs seconds
@@ -82,7 +86,24 @@ def calibration(gallery: Gallery, state: State, compare: str, *, several: bool) 
 
 
 def _stamp(gallery: Gallery, state: State) -> dict[str, Any]:
-    return {"format": FORMAT, "gallery": gallery.uuid, "generation": state.generation}
+    return {
+        "format": FORMAT,
+        "gallery": gallery.uuid,
+        "fingerprint": gallery.fingerprint,
+        "generation": state.generation,
+        "scans": state.scans,
+    }
+
+
+def _still_holds(gallery: Gallery, made_from: Mapping[str, Any], now: Mapping[str, Any]) -> bool:
+    """Whether scores made from one state serve another."""
+    if made_from == now:
+        return True
+    own = ("format", "gallery", "fingerprint")
+    if gallery.caches.choice() is None or any(made_from[key] != now[key] for key in own):
+        return False
+    changed = abs(int(made_from["scans"]) - int(now["scans"]))
+    return changed <= _DRIFT * int(now["scans"])
 
 
 def _checksum(values: Mapping[str, Any]) -> str:
@@ -95,11 +116,13 @@ def _read(gallery: Gallery, state: State) -> Mapping[Kind, Sequence[float]] | No
         values = json.loads((gallery.path / CALIBRATION).read_bytes())
         checksum = values.pop("checksum")
         scores: dict[Kind, list[float]] = values["scores"]
-        stamp = {key: values[key] for key in ("format", "gallery", "generation")}
+        now = _stamp(gallery, state)
+        made_from = {key: values[key] for key in now}
     except (OSError, ValueError, KeyError, TypeError, AttributeError):
         return None
-    sound = _checksum(values) == checksum and stamp == _stamp(gallery, state)
-    return scores if sound else None
+    if _checksum(values) != checksum or not _still_holds(gallery, made_from, now):
+        return None
+    return scores
 
 
 def _save(gallery: Gallery, state: State, scores: Mapping[Kind, Sequence[float]]) -> None:
@@ -163,9 +186,8 @@ def _nearest(
     """For each sampled scan the score of the nearest scan of another patient."""
     from medcli.retrieval.vectors import scores_of_scans
 
-    indexes = [gallery.index("scan", state)[0]]
-    if not whole:
-        indexes.append(gallery.index("slice", state)[0])
+    levels: tuple[Level, ...] = ("scan",) if whole else ("scan", "slice")
+    indexes = [gallery.caches.exact(level, state)[0] for level in levels]
     find = gallery.catalogue.find
     for group in _batches(queries):
         vectors = np.concatenate([own for _, own in group])

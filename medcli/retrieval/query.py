@@ -159,6 +159,7 @@ class Wanted:
     more, less : ids of stored scans that were judged alike and unlike what is looked for
     timeline : all scans of the query's own patient in order of time, whatever k
     contrast : also the nearest scan of each class
+    exact : whatever approximate index the gallery has
     """
 
     k: int = 5
@@ -171,6 +172,7 @@ class Wanted:
     less: tuple[int, ...] = ()
     timeline: bool = False
     contrast: bool = False
+    exact: bool = False
 
 
 def joined(query: Query, plus: Sequence[Query] = (), minus: Sequence[Query] = ()) -> Query:

@@ -25,7 +25,7 @@ Khattab, Zaharia 2020, arXiv:2004.12832 (late interaction); Rocchio 1971 (feedba
 
 from __future__ import annotations
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -48,6 +48,7 @@ if TYPE_CHECKING:
 
 FEWER_HITS = "fewer_hits"
 NO_GROUPS = "no_groups"
+MOST_CLASSES = 20  # whose nearest scan is told
 MORE_WEIGHT, LESS_WEIGHT = 0.75, 0.15
 """Of the mean of the scans judged alike and unlike, beside the query's own 1."""
 
@@ -87,7 +88,9 @@ def search(gallery: Gallery, query: Query, wanted: Wanted | None = None) -> Sear
         search_in = _Field(left_out, among, groups)
         matches = _best(gallery, state, query, wanted, search_in, wanted.k, notes)
         found = matches if wanted.min_score is None else _above(matches, wanted.min_score)
-        contrast = _contrast(gallery, state, query, wanted, search_in) if wanted.contrast else ()
+        contrast = (
+            _contrast(gallery, state, query, wanted, search_in, matches) if wanted.contrast else ()
+        )
         known = calibration(gallery, state, wanted.compare, several=query.has_slices)
         hits = tuple(hit_of(gallery, rank, m, known) for rank, m in enumerate(found, 1))
         opposite = tuple(hit_of(gallery, rank, m, known) for rank, m in enumerate(contrast, 1))
@@ -241,32 +244,49 @@ def _candidates(
     from medcli.retrieval.vectors import best_scans
 
     levels: tuple[Level, ...] = ("scan",) if wanted.compare == "scan" else ("scan", "slice")
-    indexes = []
-    for level in levels:
-        index, remarks = gallery.index(level, state)
-        notes.extend(each for each in remarks if each not in notes)
-        indexes.append(index)
     vectors, _ = query.compared(wanted.compare)
     excluded, among, groups = within.left_out.ids, within.among, within.groups
     if len(vectors) > 1:
-        return best_scans(indexes, vectors, k, excluded, among, groups)
-    found = [
-        index.candidates(vectors[0], k, excluded, among=among, groups=groups) for index in indexes
-    ]
-    return set().union(*found)
+        exact = [gallery.caches.exact(level, state) for level in levels]
+        _note(notes, (remark for _, remarks in exact for remark in remarks))
+        return best_scans([index for index, _ in exact], vectors, k, excluded, among, groups)
+    found: set[int] = set()
+    for level in levels:
+        index, remarks = (gallery.caches.exact if wanted.exact else gallery.index)(level, state)
+        _note(notes, remarks)
+        found |= index.candidates(vectors[0], k, excluded, among=among, groups=groups)
+    return found
+
+
+def _note(notes: list[ScanWarning], remarks: Iterable[ScanWarning]) -> None:
+    notes.extend(each for each in remarks if each not in notes)
 
 
 def _contrast(
-    gallery: Gallery, state: State, query: Query, wanted: Wanted, within: _Field
+    gallery: Gallery,
+    state: State,
+    query: Query,
+    wanted: Wanted,
+    within: _Field,
+    matches: Sequence[Match],
 ) -> tuple[Match, ...]:
-    """The nearest scan of each class, best first."""
+    """The nearest scan of each of the most frequent classes, best first.
+
+    Of an approximate search among the hits.
+    """
+    if gallery.caches.choice() is not None:  # one exact search a class would cost its speed
+        first: dict[str, Match] = {}
+        for match in matches:
+            if match.scan.row.label is not None:
+                first.setdefault(match.scan.row.label, match)
+        return tuple(first.values())
     by_label: dict[str, set[int]] = {}
     for scan, label in values_of(gallery.catalogue, "label").items():
         if label is not None:
             by_label.setdefault(label, set()).add(scan)
     nearest = [
         match
-        for ids in by_label.values()
+        for ids in sorted(by_label.values(), key=len, reverse=True)[:MOST_CLASSES]
         for match in _best(gallery, state, query, wanted, within.of(ids), 1, [])
     ]
     return tuple(sorted(nearest, key=lambda match: (-match.score, match.scan.id)))

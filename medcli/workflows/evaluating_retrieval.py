@@ -17,12 +17,14 @@ from medcli.records import Case, Failure
 from medcli.retrieval.auditing import PROPERTIES
 from medcli.retrieval.query import Compare, Wanted
 from medcli.retrieval.rows import ScanRow
+from medcli.retrieval.search import search
 from medcli.workflows.evaluating import Evaluation, given_part, own_note
 from medcli.workflows.sources import AREA
 from medcli.workflows.task_choice import for_data
 
 if TYPE_CHECKING:
     from medcli.inference.predictor import Predictor
+    from medcli.retrieval.gallery import Gallery
     from medcli.workflows.searching import Answer
 
 DEPTH = 10  # hits of a query
@@ -69,6 +71,7 @@ def evaluate_retrieval(
                 failures.append(answer)
             else:
                 answers.append(answer)
+        recall = _ann_recall(gallery, answers, compare)
         with gallery.snapshot():
             stored = {scan.id: scan.row for scan in gallery.catalogue.stored()}
     if not answers:
@@ -84,11 +87,26 @@ def evaluate_retrieval(
         "task": task,
         "split": part or "all",
         "compare": compare,
+        "ann_recall_at_10": recall,
         **_measured([[hit.label for hit in a.result.hits] for a in answers], answers, counts, seed),
         "baselines": _baselines(answers, stored, counts, seed),
         "shortcuts": _shortcuts(answers, stored),
     }
     return Evaluation(metrics, tuple(failures), data.warnings, tuple(notes))
+
+
+def _ann_recall(gallery: Gallery, answers: Sequence[Answer], compare: Compare) -> float | None:
+    """Share of the hits of exact search that were found; None where the gallery is exact."""
+    with gallery.snapshot():
+        if gallery.caches.choice() is None:
+            return None
+    shares = []
+    for answer in answers:
+        exact = search(gallery, answer.asked, Wanted(k=DEPTH, compare=compare, exact=True))
+        nearest = {hit.id for hit in exact.hits}
+        found = {hit.id for hit in answer.result.hits}
+        shares.append(len(nearest & found) / max(1, len(nearest)))
+    return float(np.mean(shares)) if shares else None
 
 
 def _measured(

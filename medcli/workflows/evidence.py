@@ -2,11 +2,11 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from medcli.records import Case, Failure, Prediction, SearchResult
+from medcli.records import Case, Failure, Prediction, Scan, SearchResult
 from medcli.retrieval.query import Wanted
 from medcli.workflows.searching import search_scans
 
@@ -31,10 +31,20 @@ class Evidence:
 
 
 def with_evidence(
-    gallery: Gallery, predictor: Predictor, cases: Iterable[Case | Failure], k: int = NEIGHBOURS
+    gallery: Gallery,
+    predictor: Predictor,
+    cases: Iterable[Case | Failure],
+    k: int = NEIGHBOURS,
+    crop: Callable[[Scan], Scan] | None = None,
 ) -> Iterator[Evidence | Failure]:
-    """The prediction of each scan with its `k` nearest stored scans; failures pass through."""
-    for answer in search_scans(gallery, predictor, cases, Wanted(k=k, contrast=True)):
+    """The prediction of each scan with its `k` nearest stored scans; failures pass through.
+
+    Parameters
+    ----------
+    crop : cuts out of a scan what the model is asked about
+    """
+    wanted = Wanted(k=k, contrast=True)
+    for answer in search_scans(gallery, predictor, cases, wanted, crop=crop):
         if isinstance(answer, Failure):
             yield answer
             continue

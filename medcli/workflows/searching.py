@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -12,7 +12,6 @@ from medcli.errors import DamagedError, ScanError, UsageError
 from medcli.evaluation.intervals import wilson_interval
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
-from medcli.imaging.parts import Part, cut
 from medcli.records import Case, Embedding, Failure, Prediction, Scan, SearchResult
 from medcli.retrieval.query import Query, Wanted, joined
 from medcli.retrieval.search import search
@@ -60,7 +59,8 @@ def search_scans(
     cases: Iterable[Case | Failure],
     wanted: Wanted | None = None,
     *,
-    part: Part | None = None,
+    crop: Callable[[Scan], Scan] | None = None,
+    first_slice: int = 0,
     plus: Sequence[Query] = (),
     minus: Sequence[Query] = (),
     pictures: bool = False,
@@ -69,7 +69,8 @@ def search_scans(
 
     Parameters
     ----------
-    part : search with a part of each scan
+    crop : cuts out of each scan the part to search with
+    first_slice : of the scan, with which that part begins
     plus, minus : joined to each query; see `medcli.retrieval.query.joined`
     pictures : draw each query
 
@@ -82,14 +83,14 @@ def search_scans(
             yield scan
             continue
         assert isinstance(case, Case)
-        query, embedding, seen = scan_query(gallery, predictor, scan, part)
+        query, embedding, seen = scan_query(gallery, predictor, scan, crop)
         query = joined(query, plus, minus)
         result = searched(gallery, query, wanted)
         drawn, window = None, None
         if pictures:
             drawn, window = query_picture(seen, result.query_slice, predictor.package)
-        if part is not None and part.slices is not None and result.query_slice is not None:
-            result = replace(result, query_slice=result.query_slice + part.slices[0])
+        if result.query_slice is not None:
+            result = replace(result, query_slice=result.query_slice + first_slice)
         yield Answer(
             result=replace(result, warnings=(*scan.warnings, *result.warnings)),
             asked=query,
@@ -140,7 +141,10 @@ def searched(gallery: Gallery, query: Query, wanted: Wanted | None) -> SearchRes
 
 
 def scan_query(
-    gallery: Gallery, predictor: Predictor, scan: Scan, part: Part | None = None
+    gallery: Gallery,
+    predictor: Predictor,
+    scan: Scan,
+    crop: Callable[[Scan], Scan] | None = None,
 ) -> tuple[Query, Embedding, Scan]:
     """The query of a scan, its embedding, and the scan or its part.
 
@@ -151,7 +155,7 @@ def scan_query(
     UsageError : there is no such part
     """
     pixels = pixel_sha256(scan)
-    seen = scan if part is None else cut(scan, part)
+    seen = scan if crop is None else crop(scan)
     embedding = predictor.embed(seen)
     marks = gallery.study_marks(scan.patient_id, scan.study_uid, scan.study_date)
     query = Query.from_embedding(

@@ -17,7 +17,7 @@ from PIL import Image
 COMMON = {"path", "scan_id", "files", "status", "warnings", "error"}
 CLASSIFY = COMMON | {
     *("task", "label", "probability", "probabilities", "positive", "uncertain", "label_set"),
-    *("task_probabilities", "labels"),
+    *("task_probabilities", "task_ood_scores", "labels"),
     *("out_of_distribution", "ood_score", "synthetic", "model"),
 }
 SEARCH = COMMON | {
@@ -38,7 +38,7 @@ EVALUATE = {
 RETRIEVAL = {
     *("n_queries", "n_gallery", "map_at_5", "map_at_5_strict", "mmv_at_5", "acc_at_1"),
     *("acc_at_5", "precision_at_10", "recall_at_10", "chance", "ci", "macro", "per_class"),
-    *("baselines", "shortcuts", "compare"),
+    *("baselines", "shortcuts", "compare", "ann_recall_at_10"),
 }
 Run = Callable[..., Any]
 

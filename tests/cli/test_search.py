@@ -276,8 +276,8 @@ def test_half_blocks_hold_two_pixels_each() -> None:
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
-        (["--region", "1,2,3"], "no region"),
-        (["--region", "0,0,9999,5"], "has no region"),
+        (["--region", "1,2,3"], "not 4 or 6 numbers"),
+        (["--region", "0,0,9999,5"], "not inside of the scan"),
         (["--slices", "a-b"], "no range"),
         (["--slices", "5-2"], "has no slices"),
         (["--more", "77"], "no stored scan has the id 77"),

@@ -7,6 +7,7 @@ search, not a network.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -16,7 +17,8 @@ from PIL import Image
 from medcli.data.sources import gather_cases
 from medcli.imaging.batch import read_all
 from medcli.imaging.intensity import apply_window
-from medcli.imaging.parts import Part
+from medcli.imaging.parts import Part, cut
+from medcli.imaging.region import Box
 from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage
 from medcli.records import Hit, Scan
@@ -69,7 +71,8 @@ def first_hit(
     wanted: Wanted | None = None,
     part: Part | None = None,
 ) -> Hit:
-    (answer,) = search_scans(*archive, gather_cases([str(query)]), wanted, part=part)
+    crop = partial(cut, part=part) if part else None
+    (answer,) = search_scans(*archive, gather_cases([str(query)]), wanted, crop=crop)
     assert isinstance(answer, Answer)
     return answer.result.hits[0]
 
@@ -100,7 +103,7 @@ def test_a_region_of_a_screen_shot_finds_series_and_slice(
     screen = np.full((height + 60, width + 200), 240, np.uint8)
     screen[20 : 20 + height, 150 : 150 + width] = picture
     Image.fromarray(screen).save(tmp_path / "screen.png")
-    part = Part(region=(150, 20, 150 + width, 20 + height))
+    part = Part(region=Box(150, 20, 150 + width, 20 + height))
     assert is_slice(first_hit(archive, tmp_path / "screen.png", part=part), scan, number)
 
 
