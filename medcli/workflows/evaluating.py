@@ -13,7 +13,8 @@ from medcli.data.domains import sites_of
 from medcli.data.findings import indicator
 from medcli.data.sources import load_cases
 from medcli.errors import DamagedError, LeakageError, ScanError
-from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
+from medcli.evaluation.area import foreground_area
+from medcli.evaluation.baselines import area_baseline, majority_baseline
 from medcli.evaluation.conformal import label_set_metrics
 from medcli.evaluation.findings import finding_metrics
 from medcli.evaluation.intervals import patient_groups

@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from medcli.errors import ScanError
-from medcli.evaluation.baselines import foreground_area
+from medcli.evaluation.area import foreground_area
 from medcli.imaging.files import MEMBER
 from medcli.imaging.hashing import file_sha256, files_sha256
 from medcli.records import Case, Failure, Scan, Source
