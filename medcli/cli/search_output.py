@@ -23,6 +23,9 @@ if TYPE_CHECKING:
     from medcli.workflows.searching import Answer
 
 
+MOST_CLASSES = 3  # in a line
+
+
 def answer_json(answer: Answer | Failure, names: Names, *, synthetic: bool) -> dict[str, Any]:
     """The object of one query; docs/search.schema.json describes it."""
     if isinstance(answer, Failure):
@@ -109,11 +112,13 @@ def _shares(result: SearchResult) -> Iterator[str]:
 
 
 def _contrast(result: SearchResult) -> str:
-    """The nearest scan of each class that is no class of the first hits alone."""
+    """The nearest scan of each class, of so many classes as a line holds."""
     if len(result.contrast) < 2:
         return ""
-    nearest = (f"{hit.label} {hit.score:.4f} (id {hit.id})" for hit in result.contrast)
-    return f"nearest of each class: {', '.join(nearest)}"
+    shown = result.contrast[:MOST_CLASSES]
+    nearest = [f"{hit.label} {hit.score:.3f} id {hit.id}" for hit in shown]
+    more = ["…"] if len(result.contrast) > len(shown) else []
+    return f"nearest by class: {', '.join(nearest + more)}"
 
 
 def hit_table(result: SearchResult, names: Names) -> Table:

@@ -41,6 +41,7 @@ from medcli.retrieval.caches import Caches
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.entries import AddReport, EntryRows, entry_rows, store
 from medcli.retrieval.folder import (
+    CALIBRATION,
     CATALOGUE,
     KEY,
     KEY_CHECK,
@@ -377,8 +378,13 @@ class Gallery:
         DamagedError : a row does not match its checksum
         StorageError : they cannot be written
         """
-        with self.snapshot() as state:
+        from medcli.retrieval.calibration import calibration
+
+        self.calibrated.clear()
+        with self.snapshot() as state, storage_errors(self.path):
             self.caches.rebuild(state)
+            (self.path / CALIBRATION).unlink(missing_ok=True)
+            calibration(self, state, "slices", several=True)
 
     def refresh(self) -> tuple[ScanWarning, ...]:
         """Bring the cache files up to date; the notes say what could not be saved."""

@@ -98,7 +98,7 @@ def search(gallery: Gallery, query: Query, wanted: Wanted | None = None) -> Sear
             hits = tuple(_dated(hit, query) for hit in hits)
         if len(hits) < wanted.k:
             dropped = len(matches) - len(found)
-            notes.append(_fewer(wanted, state.scans, search_in, len(hits), dropped))
+            notes.append(_fewer(wanted, state.scans, search_in, dropped))
     best = matches[0].score if matches else None
     return SearchResult(
         query=query.name,
@@ -189,7 +189,7 @@ def _left_out(gallery: Gallery, query: Query, wanted: Wanted) -> _LeftOut:
     else:
         own = cut_from | {scan for patient in patients for scan in find("patient", patient)}
     judged = {*wanted.more, *wanted.less}
-    left = set() if wanted.same_patient else patients
+    left = set() if wanted.same_patient and not wanted.timeline else patients
     return _LeftOut(itself, own - itself, judged - own - itself, left)
 
 
@@ -303,7 +303,7 @@ def _dated(hit: Hit, query: Query) -> Hit:
     return replace(hit, days=days_between(query.study_date, hit.study_date))
 
 
-def _fewer(wanted: Wanted, scans: int, within: _Field, found: int, below: int) -> ScanWarning:
+def _fewer(wanted: Wanted, scans: int, within: _Field, below: int) -> ScanWarning:
     """Why there are fewer than `k` hits."""
     left, among = within.left_out, within.among
     unit = (

@@ -5,6 +5,8 @@ from __future__ import annotations
 import csv
 import io
 import json
+import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -326,3 +328,12 @@ def test_evidence_of_another_model_is_refused(
     scan = sample_folder / "scan.dcm"
     assert medcli("classify", scan, "--evidence", "-m", other).status == 5
     assert medcli("classify", scan, "-g", archive).status == 2
+
+
+def test_a_search_loads_nothing_that_only_training_and_pages_need() -> None:
+    program = (
+        "import sys, medcli.cli.search, medcli.workflows.searching, medcli.retrieval.search; "
+        "print({'torch', 'sklearn', 'scipy', 'matplotlib', 'jinja2', 'PIL'} & sys.modules.keys())"
+    )
+    done = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True)
+    assert done.stdout.strip() == "set()", done.stderr

@@ -419,7 +419,7 @@ def test_a_timeline_is_the_own_patient_in_order_of_time(
     query = one_slice(
         unit(1)[0], patient=gallery.patient_hash("P1"), study_date=marks["study_date"]
     )
-    result = search(gallery, query, Wanted(k=1, timeline=True))
+    result = search(gallery, query, Wanted(k=1, timeline=True, same_patient=True))
     assert [(hit.id, hit.days) for hit in result.hits] == [(2, -356), (1, 9), (3, None)]
     assert [note.code for note in result.warnings] == ["no_timeline"]
     stranger = search(gallery, one_slice(unit(1)[0]), Wanted(timeline=True))
