@@ -8,7 +8,7 @@ with a manifest.csv. MODEL is a run of the tasks nodule, lung and gi together. G
 scans that the run was trained on, queries are scans of its own test patients; of
 modality_mednist, which no task knows, both are drawn by the seed. Where there are more, --gallery
 and --queries are drawn by the seed, whole patients and classes alike. The shifted queries of the
-lung are its own seen otherwise: darker, blurred, cropped to the middle 80 %, with noise.
+lung are its own, each changed by one of the recipes of benchmarks/shifts.py in turn.
 """
 
 from __future__ import annotations
@@ -18,13 +18,14 @@ import csv
 import os
 import tempfile
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageEnhance, ImageFilter
+from PIL import Image
+from shifts import RECIPES, shifted
 
 from medcli.data.sources import load_cases
 from medcli.inference.predictor import Predictor
@@ -164,15 +165,18 @@ class _Bench:
         return path
 
     def _shifted(self, rows: Rows) -> Iterator[dict[str, str]]:
-        """The pictures of the queries, each changed in one of four ways in turn."""
+        """The pictures of the queries, each changed by one recipe of its task, in turn."""
         folder = self._folder / "shifted"
         folder.mkdir(exist_ok=True)
-        rng = np.random.default_rng(self._options.seed)
+        names = sorted(set(RECIPES["lung"]) - {"none"})
         for number, row in enumerate(rows):
             with Image.open(row["path"]) as image:
-                changed = SHIFTS[number % len(SHIFTS)](image.convert("L"), rng)
+                pixels = np.asarray(image.convert("L"))[np.newaxis, ..., np.newaxis]
+            changed = shifted(
+                "lung", names[number % len(names)], pixels, self._options.seed + number
+            )
             path = folder / f"{number}.png"
-            changed.save(path)
+            Image.fromarray(changed[0, ..., 0]).save(path)
             yield {**row, "path": str(path)}
 
     def cross(self) -> Iterator[tuple[str, ...]]:
@@ -237,34 +241,6 @@ def drawn(rows: Rows, most: int, seed: int) -> Rows:
         kept += groups[name]
         count += scans(groups[name])
     return kept
-
-
-def _darker(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return ImageEnhance.Contrast(ImageEnhance.Brightness(image).enhance(0.7)).enhance(0.8)
-
-
-def _blurred(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    return image.filter(ImageFilter.GaussianBlur(1.5))
-
-
-def _cropped(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    width, height = image.size
-    box = (width // 10, height // 10, width - width // 10, height - height // 10)
-    return image.crop(box)
-
-
-def _noisy(image: Image.Image, rng: np.random.Generator) -> Image.Image:
-    pixels = np.asarray(image, dtype=float)
-    noisy = pixels + rng.normal(0, 12, pixels.shape)
-    return Image.fromarray(np.clip(np.rint(noisy), 0, 255).astype(np.uint8))
-
-
-SHIFTS: Sequence[Callable[[Image.Image, np.random.Generator], Image.Image]] = (
-    _darker,
-    _blurred,
-    _cropped,
-    _noisy,
-)
 
 
 def _told(value: float, bounds: Sequence[float] | None) -> str:
