@@ -39,7 +39,6 @@ QUERY_HELP = (
     "Scans as in classify (files, folders, globs, a manifest, - for stdin), or the id of a "
     "stored scan."
 )
-_OUTPUT = {"metavar": "FILE", "show_default": False}
 
 
 def search(

@@ -361,14 +361,18 @@ class Gallery:
         """One generation of the gallery, whatever other processes write meanwhile."""
         return self.catalogue.reading()
 
-    def index(self, level: Level, state: State) -> tuple[Index, tuple[ScanWarning, ...]]:
+    def index(
+        self, level: Level, state: State, *, exact: bool = False
+    ) -> tuple[Index, tuple[ScanWarning, ...]]:
         """The vector index of `level` at `state`, with notes; call it inside `snapshot`.
+
+        With `exact` the exact one, whichever the gallery asks first.
 
         Raises
         ------
         DamagedError : a row it would be rebuilt from does not match its checksum
         """
-        return self.caches.index(level, state)
+        return self.caches.exact(level, state) if exact else self.caches.index(level, state)
 
     def rebuild(self) -> None:
         """Write the cache files anew from the catalogue, whatever they are now.

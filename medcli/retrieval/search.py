@@ -174,7 +174,9 @@ def _judged(gallery: Gallery, query: Query, wanted: Wanted) -> Query:
 def _left_out(gallery: Gallery, query: Query, wanted: Wanted) -> _LeftOut:
     """What must not answer `query`, by the rules above."""
     find = gallery.catalogue.find
-    itself, cut_from, patients = set(), set(), set()
+    itself: set[int] = set()
+    cut_from: set[int] = set()
+    patients: set[str] = set()
     for each in (query, *query.joined):
         itself.update(each.exclude)
         twins = find("pixel_sha256", each.pixel_sha256) if each.pixel_sha256 is not None else []
@@ -252,7 +254,7 @@ def _candidates(
         return best_scans([index for index, _ in exact], vectors, k, excluded, among, groups)
     found: set[int] = set()
     for level in levels:
-        index, remarks = (gallery.caches.exact if wanted.exact else gallery.index)(level, state)
+        index, remarks = gallery.index(level, state, exact=wanted.exact)
         _note(notes, remarks)
         found |= index.candidates(vectors[0], k, excluded, among=among, groups=groups)
     return found
