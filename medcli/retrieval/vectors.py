@@ -142,6 +142,16 @@ class VectorIndex:
         real = ids[0] >= 0  # FAISS pads with -1
         return scores[0][real], ids[0][real]
 
+    def _owners(self) -> np.ndarray:
+        """(N,) int64, the scan of each vector, in the order of FAISS's codes.
+
+        Not by `id_map`: that is a C++ vector, which SWIG takes for one of SimpleITK's where
+        that was imported. A vector of zeros is as like to all, and a range search names all.
+        """
+        nothing = np.zeros((1, self._index.d), np.float32)
+        owners: np.ndarray = self._index.range_search(nothing, -1.0)[2]
+        return owners
+
     def best_of_scans(
         self,
         queries: np.ndarray,
@@ -159,7 +169,7 @@ class VectorIndex:
         -------
         ids (M,) rising, and scores (M, S) float32
         """
-        owners = faiss.vector_to_array(self._index.id_map)
+        owners = self._owners()
         kept = np.ones(len(owners), bool) if among is None else _is_in(owners, among)
         (rows,) = (kept & ~_is_in(owners, excluded)).nonzero()
         rows = rows[np.argsort(owners[rows], kind="stable")]

@@ -484,3 +484,14 @@ def test_a_filter_gives_k_hits_or_the_reason_whatever_it_leaves(
     none = search(gallery, one_slice(query), Wanted(where="label = none"))
     assert none.hits == ()
     assert "0 of them meet --where" in none.warnings[0].message
+
+
+def test_several_slices_are_compared_where_simpleitk_was_imported(
+    gallery: Gallery, make_entry: Entry, unit: Unit
+) -> None:
+    import SimpleITK  # noqa: F401  # its C++ vectors are taken for those of FAISS
+
+    slices = unit(6, seed=3)
+    gallery.add([make_entry("a", n_slices=6, slice_vectors=slices), make_entry("b", n_slices=3)])
+    with Gallery.open(gallery.path) as again:
+        assert search(again, several_slices(slices[0], slices[:2])).hits[0].id == 1
