@@ -313,7 +313,7 @@ def test_evidence_joins_prediction_and_neighbours(
         assert 0 <= low < high <= 1
     disagree = sum(not answer["neighbours"]["agrees"] for answer in done.json[:2])
     assert done.err.count("the nearest scans disagree with the model") == disagree
-    rows = list(csv.DictReader((tmp_path / "e.csv").open()))
+    rows = list(csv.DictReader(io.StringIO((tmp_path / "e.csv").read_text())))
     assert [row["neighbours_agree"] for row in rows[:2]] == [
         str(answer["neighbours"]["agrees"]).lower() for answer in done.json[:2]
     ]
