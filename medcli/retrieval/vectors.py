@@ -175,7 +175,8 @@ class VectorIndex:
         rows = rows[np.argsort(owners[rows], kind="stable")]
         ids, places = np.unique(owners[rows], return_inverse=True)
         best = np.full((len(ids), len(queries)), -np.inf, np.float32)
-        flat = faiss.downcast_index(self._index.index)
+        mapped: Any = self._index
+        flat: Any = faiss.downcast_index(mapped.index)
         size = flat.code_size
         codes = faiss.rev_swig_ptr(flat.codes.data(), flat.ntotal * size).reshape(-1, size)
         columns = np.ascontiguousarray(queries.T, np.float32)
