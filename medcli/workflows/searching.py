@@ -157,7 +157,7 @@ def scan_query(
     pixels = pixel_sha256(scan)
     seen = scan if crop is None else crop(scan)
     embedding = predictor.embed(seen)
-    marks = gallery.study_marks(scan.patient_id, scan.study_uid, scan.study_date)
+    marks = gallery.study_marks(scan.patient_id, None, scan.study_date)
     query = Query.from_embedding(
         scan.path,
         embedding,
