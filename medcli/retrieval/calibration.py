@@ -171,13 +171,16 @@ def _slices(scan: StoredScan) -> np.ndarray:
 
 def _middle(scan: StoredScan) -> np.ndarray:
     own = _slices(scan)
-    return own[len(own) // 2][np.newaxis]
+    middle: np.ndarray = own[len(own) // 2][np.newaxis]
+    return middle
 
 
 def _spread(scan: StoredScan) -> np.ndarray:
     own = _slices(scan)
     count = min(len(own), _QUERY_SLICES)
-    return own[np.unique(np.linspace(0, len(own) - 1, count).round().astype(int))]
+    places = np.unique(np.linspace(0, len(own) - 1, count).round().astype(int))
+    spread: np.ndarray = own[places]
+    return spread
 
 
 def _nearest(

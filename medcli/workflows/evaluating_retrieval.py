@@ -78,7 +78,11 @@ def evaluate_retrieval(
         raise ScanError(failures[0].code, f"no scan could be read: {failures[0].message}")
     known = run_memory(predictor.package)
     if part is None and known and any(a.pixel_sha256 in known.by_pixels for a in answers):
-        own = [a for a in answers if known.part(a.patient_id, a.pixel_sha256, task) == "test"]
+        own = [
+            answer
+            for answer in answers
+            if known.part(answer.patient_id, answer.pixel_sha256 or "", task) == "test"
+        ]
         if own:
             answers, part = own, "held-out"
             notes.append(own_note(len(own)))
