@@ -22,8 +22,10 @@ if TYPE_CHECKING:
     from medcli.imaging.discovery import find_scans
     from medcli.imaging.inspection import Inspection, inspect_scan
     from medcli.imaging.reader import read_scan
+    from medcli.imaging.region import Box, crop_box, crop_point
     from medcli.inference.predictor import Predictor
-    from medcli.models.locate import find_model
+    from medcli.inference.routing import routed
+    from medcli.models.locate import find_model, open_model
     from medcli.models.package import load_package
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
@@ -41,6 +43,7 @@ if TYPE_CHECKING:
     from medcli.workflows.exporting import export_model
     from medcli.workflows.indexing import add_to_gallery, build_gallery
     from medcli.workflows.maintaining import repair_gallery, verify_gallery
+    from medcli.workflows.migrating import migrate_gallery
     from medcli.workflows.previewing import Preview
     from medcli.workflows.reporting import evaluated_page, run_page
     from medcli.workflows.searching import open_gallery, search_scans
@@ -49,6 +52,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Adaptation": "medcli.training.adapting",
     "Audit": "medcli.workflows.auditing",
+    "Box": "medcli.imaging.region",
     "Case": "medcli.records",
     "Check": "medcli.data.check",
     "Conversion": "medcli.data.convert",
@@ -72,6 +76,8 @@ _HOMES = {
     "build_gallery": "medcli.workflows.indexing",
     "check_scans": "medcli.data.check",
     "convert_scans": "medcli.data.convert",
+    "crop_box": "medcli.imaging.region",
+    "crop_point": "medcli.imaging.region",
     "cross_validate": "medcli.training.folds",
     "demonstrate": "medcli.workflows.demonstration",
     "diagnose": "medcli.workflows.diagnosis",
@@ -85,13 +91,16 @@ _HOMES = {
     "inspect_scan": "medcli.imaging.inspection",
     "load_cases": "medcli.data.sources",
     "load_package": "medcli.models.package",
+    "migrate_gallery": "medcli.workflows.migrating",
     "open_gallery": "medcli.workflows.searching",
+    "open_model": "medcli.models.locate",
     "read_all": "medcli.imaging.batch",
     "read_scan": "medcli.imaging.reader",
     "resplit": "medcli.data.resplit",
     "run_page": "medcli.workflows.reporting",
     "resume_training": "medcli.training.run",
     "repair_gallery": "medcli.workflows.maintaining",
+    "routed": "medcli.inference.routing",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
     "update_gallery": "medcli.workflows.updating",
@@ -101,6 +110,7 @@ _HOMES = {
 __all__ = [
     "Adaptation",
     "Audit",
+    "Box",
     "Case",
     "Check",
     "Conversion",
@@ -124,6 +134,8 @@ __all__ = [
     "build_gallery",
     "check_scans",
     "convert_scans",
+    "crop_box",
+    "crop_point",
     "cross_validate",
     "demonstrate",
     "diagnose",
@@ -137,12 +149,15 @@ __all__ = [
     "inspect_scan",
     "load_cases",
     "load_package",
+    "migrate_gallery",
     "open_gallery",
+    "open_model",
     "read_all",
     "read_scan",
     "repair_gallery",
     "resplit",
     "resume_training",
+    "routed",
     "run_page",
     "search_scans",
     "train",
