@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from medcli.models.package import load_package
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
+    from medcli.retrieval.query import Wanted
     from medcli.training.adapting import Adaptation, adapt
     from medcli.training.folds import cross_validate
     from medcli.training.request import TrainRequest
@@ -37,7 +38,8 @@ if TYPE_CHECKING:
     from medcli.workflows.auditing import Audit, audit
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
-    from medcli.workflows.evaluating import evaluate, evaluate_retrieval
+    from medcli.workflows.evaluating import evaluate
+    from medcli.workflows.evaluating_retrieval import evaluate_retrieval
     from medcli.workflows.exporting import export_model
     from medcli.workflows.indexing import add_to_gallery, build_gallery
     from medcli.workflows.maintaining import repair_gallery, verify_gallery
@@ -67,6 +69,7 @@ _HOMES = {
     "Scan": "medcli.records",
     "SearchResult": "medcli.records",
     "TrainRequest": "medcli.training.request",
+    "Wanted": "medcli.retrieval.query",
     "adapt": "medcli.training.adapting",
     "add_to_gallery": "medcli.workflows.indexing",
     "audit": "medcli.workflows.auditing",
@@ -79,7 +82,7 @@ _HOMES = {
     "demonstrate": "medcli.workflows.demonstration",
     "diagnose": "medcli.workflows.diagnosis",
     "evaluate": "medcli.workflows.evaluating",
-    "evaluate_retrieval": "medcli.workflows.evaluating",
+    "evaluate_retrieval": "medcli.workflows.evaluating_retrieval",
     "evaluated_page": "medcli.workflows.reporting",
     "export_model": "medcli.workflows.exporting",
     "find_model": "medcli.models.locate",
@@ -124,6 +127,7 @@ __all__ = [
     "Scan",
     "SearchResult",
     "TrainRequest",
+    "Wanted",
     "adapt",
     "add_to_gallery",
     "audit",
