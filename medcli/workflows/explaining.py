@@ -148,10 +148,16 @@ def write_explanation(
 
 def write_heat(path: Path, scan: Scan, explanation: Explanation) -> None:
     """Write the heat in the scan's own geometry as NIfTI, 0–1; between slices it is linear."""
-    every = np.arange(len(scan.pixels))
-    after = np.clip(np.searchsorted(explanation.slices, every), 0, len(explanation.slices) - 1)
-    before = np.clip(after - (explanation.slices[after] > every), 0, None)
-    gap = np.maximum(explanation.slices[after] - explanation.slices[before], 1)
-    share = ((every - explanation.slices[before]) / gap)[:, None, None]
-    heat = explanation.heat[before] * (1 - share) + explanation.heat[after] * share
+    heat = heat_at(explanation, np.arange(len(scan.pixels)))
     write_nifti(path, replace(scan, pixels=heat[..., None].astype(np.float32)))
+
+
+def heat_at(explanation: Explanation, numbers: np.ndarray) -> np.ndarray:
+    """(N, H, W) the heat at N slices of the scan: linear between those that the model saw."""
+    seen = explanation.slices
+    after = np.clip(np.searchsorted(seen, numbers), 0, len(seen) - 1)
+    before = np.clip(after - (seen[after] > numbers), 0, None)
+    gap = np.maximum(seen[after] - seen[before], 1)
+    share = ((numbers - seen[before]) / gap)[:, None, None]
+    heat: np.ndarray = explanation.heat[before] * (1 - share) + explanation.heat[after] * share
+    return heat
