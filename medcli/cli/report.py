@@ -54,12 +54,10 @@ def report(
 
 
 def _run_page(run: str, task: str | None, seed: int) -> str:
-    from medcli.models.locate import find_model
-    from medcli.models.package import load_package
+    from medcli.models.locate import open_model
     from medcli.workflows.reporting import run_page
 
-    package = load_package(find_model(run, task))
-    return run_page(package.only(task) if task else package, seed=seed)
+    return run_page(open_model(run, task), seed=seed)
 
 
 def _gallery_page(folder: Path, *, hide_paths: bool) -> str:
