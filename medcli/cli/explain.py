@@ -32,6 +32,7 @@ from medcli.cli.output import (
     show_failure,
     warn,
 )
+from medcli.cli.terminal import Show, show_pictures, terminal_shows
 from medcli.errors import UsageError
 from medcli.explain.methods import METHODS
 from medcli.files import check_file
@@ -39,6 +40,7 @@ from medcli.models.registry import check_name
 from medcli.records import Case, Failure, Scan
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.table import Table
 
     from medcli.explain.explainer import Explanation
@@ -70,6 +72,7 @@ def explain(
     model: Model = None,
     task: TaskName = None,
     window: WindowName = None,
+    show: Show = False,
     as_json: AsJson = False,
     overwrite: Overwrite = False,
     hide_paths: HidePaths = False,
@@ -82,7 +85,7 @@ def explain(
     """
     seen_through = parse_window(window)
     check_name(METHODS, "method", method)
-    from medcli.workflows.explaining import check_output, write_explanation
+    from medcli.workflows.explaining import check_output, hottest_pictures, write_explanation
 
     if output is not None:
         check_output(output)
@@ -105,6 +108,8 @@ def explain(
         warn("synthetic: this model knows generated pictures only")
     failures: list[Failure] = []
     rows: list[tuple[str, ...]] = []
+    shown: list[tuple[str, np.ndarray]] = []
+    shows = show and not as_json and terminal_shows()
     with counting("explaining", beside_data=as_json) as on_scan:
         for _, scan in read_all(cases):
             if isinstance(scan, Failure):
@@ -125,12 +130,15 @@ def explain(
                         window=seen_through,
                     )
                     say("wrote the heat map" if names.hide else f"wrote {output}")
+                if shows:
+                    shown += hottest_pictures(scan, explanation, names.of(scan.path), seen_through)
             if as_json:
                 print_json(answer)
             on_scan(len(failures) + len(rows), len(cases))
     if rows and not as_json:
         print_table(explanation_table(rows))
-        if output is None:
+        show_pictures(shown)
+        if output is None and not shown:
             note("--output heat.png draws it")
     raise typer.Exit(exit_status(failures, len(rows)))
 

@@ -17,9 +17,12 @@ import base64
 import os
 import sys
 from collections.abc import Iterator, Mapping, Sequence
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import numpy as np
+import typer
+
+from medcli.cli.output import note
 
 if TYPE_CHECKING:
     from rich.text import Text
@@ -30,6 +33,9 @@ _FEWEST_COLUMNS = 60
 _SIDE = 256  # pixels of a picture that a protocol carries
 _CHUNK = 4096  # bytes of one command of kitty's protocol
 Protocol = Literal["kitty", "iterm2"]
+Show = Annotated[
+    bool, typer.Option("--show", help="Also show pictures in the terminal, where it can.")
+]
 
 
 def can_show() -> bool:
@@ -41,6 +47,14 @@ def can_show() -> bool:
     console = stdout()
     coloured = console.color_system in ("256", "truecolor") or protocol(os.environ) is not None
     return coloured and console.width >= _FEWEST_COLUMNS
+
+
+def terminal_shows() -> bool:
+    """Whether the terminal can show pictures; says why where it cannot."""
+    if not can_show():
+        note("--show needs a terminal with 256 colours and 60 columns as standard output")
+        return False
+    return True
 
 
 def protocol(environment: Mapping[str, str]) -> Protocol | None:

@@ -109,6 +109,16 @@ def _drawn(
     return plain, heated
 
 
+def hottest_pictures(
+    scan: Scan, explanation: Explanation, title: str, window: Window | None = None
+) -> list[tuple[str, np.ndarray]]:
+    """The slice with the largest share without and with its heat, named, for a terminal."""
+    best = int(explanation.shares.argmax())
+    plain, heated = _drawn(scan, explanation, [best], _SLICE, window)
+    number = f"{explanation.slices[best]} " if len(explanation.slices) > 1 else ""
+    return [(f"{number}{title}", plain[0]), (f"{number}{explanation.label}", heated[0])]
+
+
 def write_explanation(
     path: Path,
     scan: Scan,

@@ -14,9 +14,11 @@ from medcli.evaluation.curves import wilson_bounds
 from medcli.imaging.display import display_slice, display_tones, tones_of
 from medcli.imaging.preprocess import sample_slices
 from medcli.imaging.resize import fitted_shape, resample
+from medcli.models.bundled import specialist
 from medcli.models.held_out import read_held_out
-from medcli.models.package import CARD, ModelPackage
-from medcli.records import Failure, Prediction, Scan
+from medcli.models.package import CARD, ModelPackage, load_package
+from medcli.records import Failure, Prediction, Scan, SearchResult
+from medcli.report.cards import PictureKey
 from medcli.report.pictures import encode_jpeg
 from medcli.report.scan_page import ScanAnswer, scan_page
 from medcli.report.viewer import ShownSlice
@@ -46,14 +48,26 @@ class ScanReport:
 
     def __init__(self, package: ModelPackage, scans: int = 1, *, heat: bool = True) -> None:
         self.package = package
+        self._answering: dict[str, ModelPackage] = {}  # by task
         self._slices = min(MOST_SLICES, max(HOTTEST + 1, SLICE_BUDGET // max(1, scans)))
         self._wants_heat = heat
-        self._explainer: Explainer | None = None
+        self._explainers: dict[str, Explainer] = {}
         self.answers: list[ScanAnswer] = []
         self._left_out = 0
 
-    def add(self, scan: Scan, prediction: Prediction) -> None:
-        """Keep what the page shows of a scan."""
+    def add(
+        self,
+        scan: Scan,
+        prediction: Prediction,
+        result: SearchResult | None = None,
+        agrees: bool | None = None,
+    ) -> None:
+        """Keep what the page shows of a scan.
+
+        Parameters
+        ----------
+        result, agrees : the nearest stored scans, and whether they agree, where asked
+        """
         if len(self.answers) == MOST_SCANS:
             self._left_out += 1
             return
@@ -72,7 +86,9 @@ class ScanReport:
                 unit=scan.unit,
                 count=len(scan.pixels),
                 heat_told=told,
-                readings=list(_readings(self.package, prediction)),
+                readings=list(_readings(self._package_of(prediction), prediction)),
+                result=result,
+                agrees=agrees,
             )
         )
 
@@ -83,25 +99,39 @@ class ScanReport:
         if prediction.label is None:
             return None, "No finding was named, so that there is none to draw a heat map for."
         try:
-            if self._explainer is None:
-                from medcli.explain.explainer import Explainer
-
-                self._explainer = Explainer(self.package)
-            explained = self._explainer.explain(scan, METHOD, prediction.label)
+            explained = self._explainer_of(prediction).explain(scan, METHOD, prediction.label)
         except MedcliError as error:
             return None, f"No heat map: {error.message}."
         if explained.empty:
             return None, f"Heat map ({METHOD}): nothing speaks for {prediction.label}."
         return explained, f"Heat map ({METHOD}): what speaks for {prediction.label}."
 
+    def _package_of(self, prediction: Prediction) -> ModelPackage:
+        """The model that answered: the one that was asked, or its specialist."""
+        task = prediction.task
+        if task not in self._answering:
+            asked, folder = self.package, specialist(task)
+            if prediction.model != asked.fingerprint and folder is not None:
+                asked = load_package(folder)
+            self._answering[task] = asked.only(task)
+        return self._answering[task]
+
+    def _explainer_of(self, prediction: Prediction) -> Explainer:
+        if prediction.task not in self._explainers:
+            from medcli.explain.explainer import Explainer
+
+            self._explainers[prediction.task] = Explainer(self._package_of(prediction))
+        return self._explainers[prediction.task]
+
     def html(
         self,
         *,
         failures: Sequence[Failure] = (),
+        pictures: Mapping[PictureKey, bytes] | None = None,
         hide_paths: bool = False,
         stand_ins: Mapping[str, str] | None = None,
     ) -> str:
-        """The page.
+        """The page; arguments as for `scan_page`.
 
         Raises
         ------
@@ -115,14 +145,20 @@ class ScanReport:
         return scan_page(
             self.answers,
             facts=_model_facts(self.package, hide_paths=hide_paths),
+            pictures=pictures,
             failures=failures,
             notes=notes,
-            model_card=(self.package.path / CARD).read_text(encoding="utf-8"),
-            synthetic=self.package.synthetic,
+            model_card=self._cards(),
+            synthetic=any(answer.prediction.synthetic for answer in self.answers),
             hide_paths=hide_paths,
             stand_ins=stand_ins,
             created=datetime.now().astimezone(),
         )
+
+    def _cards(self) -> str:
+        """The cards of all models that answered."""
+        paths = dict.fromkeys(package.path / CARD for package in self._answering.values())
+        return "\n\n".join(path.read_text(encoding="utf-8") for path in paths)
 
 
 def _chosen(count: int, most: int, explanation: Explanation | None) -> np.ndarray:
@@ -177,7 +213,7 @@ def _readings(package: ModelPackage, prediction: Prediction) -> Iterator[str]:
     """How the probability is to be read."""
     if prediction.label_set is not None:
         held = ", ".join(prediction.label_set) or "none"
-        coverage = package.only(prediction.task).heads[0].calibration.coverage
+        coverage = package.heads[0].calibration.coverage
         yield f"Label set at {100 * coverage:.0f} %: {held}."
     told = _observed_share(package, prediction)
     if told:
@@ -189,10 +225,10 @@ def _observed_share(package: ModelPackage, prediction: Prediction) -> str:
 
     Likeness is a common bin of the 15 of the calibration error; the interval is Wilson's.
     """
-    if len(package.heads) > 1 or package.task.multi_label or prediction.probability is None:
+    if prediction.probability is None or prediction.labels is not None:
         return ""
     answers = read_held_out(package)
-    if answers is None:
+    if answers is None or answers.of_findings:
         return ""
     column = package.task.classes.index(str(prediction.label))
     bins = np.ceil(answers.probabilities[:, column] * ECE_BINS)
