@@ -60,6 +60,7 @@ class ScanView:
     colour: bool
     low: float
     high: float
+    widest: float
     step: float
     presets: Mapping[str, tuple[float, float]]
     has_heat: bool
@@ -103,7 +104,7 @@ def scan_page(
     made = [("Made", created.isoformat(" ", "minutes"))] if created else []
     return render(
         "scan.html.j2",
-        title="Scan report" if len(answers) == 1 else "Scans report",
+        title="Scan report" if len(answers) == 1 else f"Report on {len(answers)} scans",
         synthetic=synthetic,
         facts=[*facts, *made],
         views=[_view(*pair, hide_paths) for pair in zip(answers, cards, strict=True)],
@@ -126,6 +127,8 @@ def _view(answer: ScanAnswer, card: QueryCard, hide_paths: bool) -> ScanView:
     )
     height, width = first.values.shape[:2]
     colour = first.values.ndim == 3
+    presets = PRESETS if answer.unit == "HU" and not colour else {}
+    windows = [*presets.values(), *(_window(each.ends) for each in answer.slices if each.ends)]
     warnings = answer.prediction.warnings
     return ScanView(
         card=card,
@@ -140,14 +143,20 @@ def _view(answer: ScanAnswer, card: QueryCard, hide_paths: bool) -> ScanView:
         height=height,
         slices=len(answer.slices),
         colour=colour,
-        low=codes.low,
-        high=codes.high,
+        low=min([codes.low, *(center for center, _ in windows)]),
+        high=max([codes.high, *(center for center, _ in windows)]),
+        widest=max([codes.high - codes.low, *(width for _, width in windows)]),
         step=codes.step,
-        presets=PRESETS if answer.unit == "HU" and not colour else {},
+        presets=presets,
         has_heat=any(each.heat is not None for each in answer.slices),
         heat_told=answer.heat_told,
         left_out=_left_out(answer),
     )
+
+
+def _window(ends: tuple[float, float]) -> tuple[float, float]:
+    """Center and width of what lies between black and white."""
+    return (ends[0] + ends[1]) / 2, ends[1] - ends[0]
 
 
 def _verdict(answer: ScanAnswer) -> str:

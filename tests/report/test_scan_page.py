@@ -148,8 +148,10 @@ def shown(browser: Any, answer: ScanAnswer, picture: ScanAnswer, tmp_path: Path)
 def level(browser: Any, viewer: int = 1, x: int = 20, y: int = 4) -> list[int]:
     """Red, green and blue of a pixel of a viewer."""
     found: list[int] = browser.run(
-        f"[...document.querySelector('#viewer-{viewer} canvas').getContext('2d')"
-        f".getImageData({x}, {y}, 1, 1).data].slice(0, 3)"
+        "(() => { const copy = document.createElement('canvas').getContext('2d', "
+        "{ willReadFrequently: true });"
+        f"copy.drawImage(document.querySelector('#viewer-{viewer} canvas'), {-x}, {-y});"
+        "return [...copy.getImageData(0, 0, 1, 1).data].slice(0, 3); })()"
     )
     return found
 
