@@ -41,6 +41,7 @@ if TYPE_CHECKING:
     from medcli.workflows.gallery_reporting import gallery_report
     from medcli.workflows.indexing import add_to_gallery, build_gallery
     from medcli.workflows.maintaining import repair_gallery, verify_gallery
+    from medcli.workflows.migrating import migrate_gallery
     from medcli.workflows.previewing import Preview
     from medcli.workflows.reporting import evaluated_page, run_page
     from medcli.workflows.scan_reporting import ScanReport
@@ -87,6 +88,7 @@ _HOMES = {
     "gallery_report": "medcli.workflows.gallery_reporting",
     "load_cases": "medcli.data.sources",
     "load_package": "medcli.models.package",
+    "migrate_gallery": "medcli.workflows.migrating",
     "open_gallery": "medcli.workflows.searching",
     "read_all": "medcli.imaging.batch",
     "read_scan": "medcli.imaging.reader",
@@ -141,6 +143,7 @@ __all__ = [
     "inspect_scan",
     "load_cases",
     "load_package",
+    "migrate_gallery",
     "open_gallery",
     "read_all",
     "read_scan",
