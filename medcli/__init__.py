@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from medcli.data.sources import gather_cases, load_cases
     from medcli.errors import MedcliError
     from medcli.imaging.batch import read_all
+    from medcli.imaging.dicom_answer import write_answer
     from medcli.imaging.discovery import find_scans
     from medcli.imaging.inspection import Inspection, inspect_scan
     from medcli.imaging.reader import read_scan
@@ -41,11 +42,13 @@ if TYPE_CHECKING:
     from medcli.workflows.evaluating import evaluate
     from medcli.workflows.evaluating_retrieval import evaluate_retrieval
     from medcli.workflows.exporting import export_model
+    from medcli.workflows.gallery_reporting import gallery_report
     from medcli.workflows.indexing import add_to_gallery, build_gallery
     from medcli.workflows.maintaining import repair_gallery, verify_gallery
     from medcli.workflows.migrating import migrate_gallery
     from medcli.workflows.previewing import Preview
     from medcli.workflows.reporting import evaluated_page, run_page
+    from medcli.workflows.scan_reporting import ScanReport
     from medcli.workflows.searching import open_gallery, search_scans
     from medcli.workflows.updating import update_gallery
 
@@ -67,6 +70,7 @@ _HOMES = {
     "Preview": "medcli.workflows.previewing",
     "Resplit": "medcli.data.resplit",
     "Scan": "medcli.records",
+    "ScanReport": "medcli.workflows.scan_reporting",
     "SearchResult": "medcli.records",
     "TrainRequest": "medcli.training.request",
     "Wanted": "medcli.retrieval.query",
@@ -89,6 +93,7 @@ _HOMES = {
     "find_scans": "medcli.imaging.discovery",
     "gather_cases": "medcli.data.sources",
     "inspect_scan": "medcli.imaging.inspection",
+    "gallery_report": "medcli.workflows.gallery_reporting",
     "load_cases": "medcli.data.sources",
     "load_package": "medcli.models.package",
     "migrate_gallery": "medcli.workflows.migrating",
@@ -105,6 +110,7 @@ _HOMES = {
     "train": "medcli.training.run",
     "update_gallery": "medcli.workflows.updating",
     "verify_gallery": "medcli.workflows.maintaining",
+    "write_answer": "medcli.imaging.dicom_answer",
 }
 
 __all__ = [
@@ -125,6 +131,7 @@ __all__ = [
     "Preview",
     "Resplit",
     "Scan",
+    "ScanReport",
     "SearchResult",
     "TrainRequest",
     "Wanted",
@@ -145,6 +152,7 @@ __all__ = [
     "export_model",
     "find_model",
     "find_scans",
+    "gallery_report",
     "gather_cases",
     "inspect_scan",
     "load_cases",
@@ -163,6 +171,7 @@ __all__ = [
     "train",
     "update_gallery",
     "verify_gallery",
+    "write_answer",
 ]
 
 

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medcli.cli.classify_outputs import Outputs, Report, StructuredReport
 from medcli.cli.inputs import exit_status, found_scans
 from medcli.cli.options import (
     AsJson,
@@ -34,6 +35,7 @@ from medcli.cli.output import (
     write_csv,
 )
 from medcli.cli.region import Point, Region, asked_crop, check_one_scan, cropped
+from medcli.cli.terminal import Show
 from medcli.errors import UsageError
 from medcli.files import check_file
 from medcli.records import Failure, Prediction, Scan, Task, plain
@@ -64,6 +66,9 @@ def classify(
         typer.Option("--evidence", help="Also the most similar scans of the gallery (-g)."),
     ] = False,
     gallery: GalleryPath = None,
+    report: Report = None,
+    sr: StructuredReport = None,
+    show: Show = False,
     overwrite: Overwrite = False,
     hide_paths: HidePaths = False,
 ) -> None:
@@ -87,9 +92,12 @@ def classify(
         check_file(csv, overwrite=overwrite)
     if gallery is not None and not evidence:
         raise UsageError("--gallery is where --evidence comes from", "Give --evidence too")
+    outputs = Outputs(report, sr, show)
+    outputs.check(overwrite=overwrite)
     crop = asked_crop(point, region)
     names = Names(hide=hide_paths)
     if evidence:
+        outputs.refuse("--evidence")
         from medcli.cli.evidence import classify_with_evidence
 
         status = classify_with_evidence(
@@ -102,13 +110,17 @@ def classify(
         cases = found_scans(scans, names, time_point)
         predictor = loading.result()
     describe_model(predictor.package, names, chosen=model is not None)
-    results = []
-    read: Iterable[Scan | Failure] = (scan for _, scan in read_all(cases))
+    outputs.check_scans(cases)
     if crop is not None:
         check_one_scan(cases)
-        read = cropped(read, crop, predictor.region_mm)
+
+    def read() -> Iterable[Scan | Failure]:
+        scans = (scan for _, scan in read_all(cases))
+        return scans if crop is None else cropped(scans, crop, predictor.region_mm)
+
+    results = []
     with counting("classifying", beside_data=as_json) as on_scan:
-        for result in predictor.predict(read):
+        for result in predictor.predict(read()):
             results.append(result)
             on_scan(len(results), len(cases))
             if as_json:
@@ -121,6 +133,7 @@ def classify(
     if csv is not None:
         write_csv(csv, [csv_row(result, predictor.package.tasks, names) for result in results])
         say("wrote the CSV" if names.hide else f"wrote {csv}")
+    outputs.make(read(), results, predictor.package, names)
     failures = [result for result in results if isinstance(result, Failure)]
     raise typer.Exit(exit_status(failures, len(predictions)))
 

@@ -28,6 +28,8 @@ from medcli.home import default_gallery
 from medcli.records import Case, Failure
 
 if TYPE_CHECKING:
+    import numpy as np
+
     from medcli.imaging.parts import Part
     from medcli.inference.predictor import Predictor
     from medcli.models.package import ModelPackage
@@ -132,10 +134,10 @@ def search(
             show_default=False,
         ),
     ] = None,
-    thumbnails: Annotated[
+    show: Annotated[
         bool | None,
         typer.Option(
-            "--thumbnails/--no-thumbnails",
+            "--show/--no-show",
             help="Pictures in the terminal; by default where it has the colours.",
             show_default=False,
         ),
@@ -149,7 +151,7 @@ def search(
 
     Example: medcli search query.png -k 10 --where "modality = CT" --html hits.html
     """
-    from medcli.cli.thumbnails import can_show, show_pictures
+    from medcli.cli.terminal import show_pictures
     from medcli.imaging.parts import Part
     from medcli.models.locate import find_model
     from medcli.models.package import load_package
@@ -178,7 +180,7 @@ def search(
     opened, predictor = open_gallery(gallery or default_gallery())
     names = Names(hide=hide_paths)
     package = predictor.package
-    drawn = not as_json and can_show(thumbnails)
+    drawn = not as_json and _shows(show)
     answers: list[Answer] = []
     failures: list[Failure] = []
     with opened:
@@ -200,7 +202,7 @@ def search(
             if not as_json:
                 show_hits(answer.result, names, first=len(answers) == 1)
                 if drawn:
-                    show_pictures(opened, answer)
+                    show_pictures(_pictures(opened, answer))
         if csv is not None:
             write_csv(csv, csv_rows(answers, failures, names))
             say("wrote the CSV" if names.hide else f"wrote {csv}")
@@ -214,6 +216,26 @@ def search(
         if receipt is not None:
             write_receipt(receipt, opened, wanted, answers, names)
     raise typer.Exit(exit_status(failures, len(answers)))
+
+
+def _shows(asked: bool | None) -> bool:
+    """Whether pictures go to the terminal: as it can where nothing was asked."""
+    from medcli.cli.terminal import can_show, terminal_shows
+
+    if asked is None:
+        return can_show()
+    return asked and terminal_shows()
+
+
+def _pictures(gallery: Gallery, answer: Answer) -> list[tuple[str, np.ndarray]]:
+    """The query and as many of the first hits as fit beside it, with their names."""
+    from medcli.cli.terminal import in_row
+    from medcli.workflows.picturing import pixels_of
+
+    named = [("query", answer.picture)]
+    for hit in answer.result.hits[: in_row() - 1]:
+        named.append((f"#{hit.rank}", gallery.thumbnail(hit.id, hit.slice)))
+    return [(name, pixels_of(picture)) for name, picture in named if picture is not None]
 
 
 class _Asking:

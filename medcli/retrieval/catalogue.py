@@ -377,6 +377,13 @@ class Catalogue:
         )
         return [scan for (scan,) in rows]
 
+    def of_label(self, label: str | None) -> list[int]:
+        """Ids of the scans with a label, None: without one; reads the whole table."""
+        rows = self._connection.execute(
+            "SELECT id FROM scans WHERE label IS ? ORDER BY id", (storable(label),)
+        )
+        return [scan for (scan,) in rows]
+
     def slice(self, scan: int, number: int) -> SliceRow | None:
         """One slice of a scan, compared with its checksum; None if it is not stored.
 

@@ -255,23 +255,9 @@ def test_a_page_draws_hits_through_the_window_of_the_query(
 
 
 def test_pictures_go_to_no_pipe(medcli: Run, archive: Path, sample_folder: Path) -> None:
-    done = medcli("search", sample_folder / "query.png", "--thumbnails")
+    done = medcli("search", sample_folder / "query.png", "--show")
     assert done.status == 0
     assert "▀" not in done.out
-
-
-def test_half_blocks_hold_two_pixels_each() -> None:
-    from medcli.cli.thumbnails import CELLS, picture_lines
-    from medcli.report.pictures import encode_png
-
-    pixels = np.zeros((CELLS, CELLS), np.uint8)
-    pixels[::2] = 200
-    lines = picture_lines(encode_png(pixels))
-    assert len(lines) == CELLS // 2
-    assert lines[0].plain == "▀" * CELLS
-    style = lines[0].spans[0].style
-    assert style.color.triplet == (200, 200, 200)  # type: ignore[union-attr]
-    assert style.bgcolor.triplet == (0, 0, 0)  # type: ignore[union-attr]
 
 
 @pytest.mark.parametrize(
