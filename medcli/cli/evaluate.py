@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -73,7 +74,8 @@ def evaluate(
     """Measure a model on labelled scans, with intervals over patients.
 
     Scans of the test part count, else the model's own held-out patients, else all. Of a model
-    of several tasks the one counts that the data are about, or that --task names.
+    of several tasks the one counts that the data are about, or that --task names. A detector is
+    measured on the boxes of a manifest: AP50, AP50-95, recall at 1, 4 and 8 false boxes a slice.
 
     Example: medcli evaluate runs/lung test.csv --report lung.html
     """
@@ -88,7 +90,13 @@ def evaluate(
         if gallery is not None:
             raise UsageError("--report is about a classifier, --gallery about retrieval")
         check_file(report, overwrite=overwrite)
-    predictor = Predictor(load_package(find_model(model, task)))
+    package = load_package(find_model(model, task, None), None)
+    if package.kind == "detection":
+        if gallery is not None or report is not None:
+            raise UsageError("--gallery and --report are about models that classify scans")
+        result = _detector_numbers(package, data, allow_overlap, seed)
+        raise typer.Exit(_show_numbers(result, box_metrics_table, names, as_json=as_json))
+    predictor = Predictor(package)
     if task is not None:
         predictor = predictor.for_task(task)
     describe_model(predictor.package, names)
@@ -104,6 +112,34 @@ def evaluate(
                 seed=seed,
                 on_scan=on_scan,
             )
+    table = metrics_table if gallery is None else retrieval_table
+    status = _show_numbers(result, table, names, as_json=as_json)
+    if report is not None:
+        write_report(report, predictor.package, result, seed)
+    raise typer.Exit(status)
+
+
+def _detector_numbers(
+    package: ModelPackage, data: list[str], allow_overlap: bool, seed: int
+) -> Evaluation:
+    """Measure a detector."""
+    from medcli.inference.detector import Detector
+    from medcli.workflows.evaluating_boxes import evaluate_boxes
+
+    with counting("evaluating") as on_scan:
+        return evaluate_boxes(
+            Detector(package), data, allow_overlap=allow_overlap, seed=seed, on_scan=on_scan
+        )
+
+
+def _show_numbers(
+    result: Evaluation,
+    table: Callable[[dict[str, Any]], Table],
+    names: Names,
+    *,
+    as_json: bool,
+) -> int:
+    """Warnings and notes on stderr, the numbers on stdout; the exit status."""
     if not names.hide:
         for message in result.warnings:
             warn(message)
@@ -117,10 +153,8 @@ def evaluate(
         told = [failure_json(failure, names) for failure in result.failures]
         print_json({**result.metrics, "failures": told})
     else:
-        print_table((metrics_table if gallery is None else retrieval_table)(result.metrics))
-    if report is not None:
-        write_report(report, predictor.package, result, seed)
-    raise typer.Exit(exit_status(result.failures, 1))
+        print_table(table(result.metrics))
+    return exit_status(result.failures, 1)
 
 
 def write_report(path: Path, package: ModelPackage, result: Evaluation, seed: int) -> None:
@@ -172,6 +206,19 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     return facts_table(rows)
 
 
+def box_metrics_table(metrics: dict[str, Any]) -> Table:
+    """The numbers of a detector, each with its interval."""
+    about = f"{metrics['n_scans']} scans, {metrics['n_patients']} patients"
+    seen = f"{metrics['n_images']} slices with {metrics['n_boxes']} boxes"
+    bounds = metrics["ci"]
+    rows = [("part", f"{metrics['split']}: {about}, {seen}")]
+    rows += [(TITLES[n], number(metrics[n], bounds[n])) for n in ("ap50", "ap50_95")]
+    for limit, recall in metrics["recall_at_fppi"].items():
+        told = number(recall, bounds["recall_at_fppi"][limit])
+        rows.append((f"recall, {limit} false", told))
+    return facts_table(rows)
+
+
 def _finding(metrics: dict[str, Any]) -> str:
     """The numbers of one of several findings."""
     told = [f"{metrics['n']} scans", f"AUROC {number(metrics['auroc'], metrics['auroc_ci'])}"]
@@ -188,6 +235,8 @@ def _site(metrics: dict[str, Any]) -> str:
 
 TITLES = {
     "auroc": "AUROC",
+    "ap50": "AP50",
+    "ap50_95": "AP50–95",
     "average_precision": "average precision",
     "ppv": "PPV",
     "npv": "NPV",

@@ -117,7 +117,7 @@ def augment(
     recipe = RECIPES[kind]
     repeats = torch.tensor(lengths)
     moved = _move(images, recipe, repeats, generator)
-    return _shade(moved, recipe, repeats, generator).clamp_(0, 1)
+    return shade(moved, recipe, repeats, generator).clamp_(0, 1)
 
 
 def _augment_each(
@@ -168,7 +168,7 @@ def _move(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Gene
     return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
 
 
-def _shade(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Generator) -> Tensor:
+def shade(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Generator) -> Tensor:
     """Change gamma, contrast and brightness; add blur and noise."""
     count = len(repeats)
 

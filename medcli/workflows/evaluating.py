@@ -109,7 +109,7 @@ def evaluate(
         own = [row for row in rows if row.known == "test"]
         if own:
             rows, part = own, "held-out"
-            notes.append(_own_note(len(own)))
+            notes.append(own_note(len(own)))
     leaked = [row for row in rows if row.known == "train"]
     if leaked and part in ("test", "val") and all(row.case.kind == "array" for row in leaked):
         # The parts of a published archive are kept whole, so that numbers stay comparable;
@@ -119,7 +119,7 @@ def evaluate(
             "of training pictures; they are evaluated too"
         )
     elif leaked and not allow_overlap:
-        raise _leakage(len(leaked), len(rows), knows)
+        raise leakage(len(leaked), len(rows), knows)
     marked = sum(row.case.split is not None for row in rows) if part is None else 0
     if marked:
         notes.append(
@@ -146,11 +146,12 @@ def evaluate(
     )
 
 
-def _own_note(count: int) -> str:
+def own_note(count: int) -> str:
+    """Says that the scans are those that the run itself held out."""
     return f"the run knows these data: its {count} held-out scans are evaluated"
 
 
-def _leakage(leaked: int, total: int, knows: bool) -> LeakageError:
+def leakage(leaked: int, total: int, knows: bool) -> LeakageError:
     """The refusal; with what speaks for another set that numbers its patients alike."""
     if knows:
         return LeakageError(
@@ -209,7 +210,7 @@ def evaluate_retrieval(
         own = [a for a in answers if known.part(a.patient_id, a.pixel_sha256, task) == "test"]
         if own:
             answers, part = own, "held-out"
-            notes.append(_own_note(len(own)))
+            notes.append(own_note(len(own)))
     metrics = retrieval_metrics(
         [[hit.label for hit in answer.result.hits] for answer in answers],
         [str(answer.case.label) for answer in answers],
