@@ -17,15 +17,17 @@ if TYPE_CHECKING:
     from medcli.data.convert import Conversion, convert_scans
     from medcli.data.resplit import Resplit, resplit
     from medcli.data.sources import gather_cases, load_cases
+    from medcli.detection.run import train_detector
     from medcli.errors import MedcliError
     from medcli.imaging.batch import read_all
     from medcli.imaging.discovery import find_scans
     from medcli.imaging.inspection import Inspection, inspect_scan
     from medcli.imaging.reader import read_scan
+    from medcli.inference.detector import Detector
     from medcli.inference.predictor import Predictor
     from medcli.models.locate import find_model
     from medcli.models.package import load_package
-    from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
+    from medcli.records import Case, Detection, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
     from medcli.training.adapting import Adaptation, adapt
     from medcli.training.folds import cross_validate
@@ -36,6 +38,7 @@ if TYPE_CHECKING:
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
     from medcli.workflows.evaluating import evaluate, evaluate_retrieval
+    from medcli.workflows.evaluating_boxes import evaluate_boxes
     from medcli.workflows.exporting import export_model
     from medcli.workflows.indexing import add_to_gallery, build_gallery
     from medcli.workflows.maintaining import repair_gallery, verify_gallery
@@ -50,6 +53,8 @@ _HOMES = {
     "Case": "medcli.records",
     "Check": "medcli.data.check",
     "Conversion": "medcli.data.convert",
+    "Detection": "medcli.records",
+    "Detector": "medcli.inference.detector",
     "Failure": "medcli.records",
     "Gallery": "medcli.retrieval.gallery",
     "Hit": "medcli.records",
@@ -73,6 +78,7 @@ _HOMES = {
     "demonstrate": "medcli.workflows.demonstration",
     "diagnose": "medcli.workflows.diagnosis",
     "evaluate": "medcli.workflows.evaluating",
+    "evaluate_boxes": "medcli.workflows.evaluating_boxes",
     "evaluate_retrieval": "medcli.workflows.evaluating",
     "evaluated_page": "medcli.workflows.reporting",
     "export_model": "medcli.workflows.exporting",
@@ -91,6 +97,7 @@ _HOMES = {
     "repair_gallery": "medcli.workflows.maintaining",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
+    "train_detector": "medcli.detection.run",
     "update_gallery": "medcli.workflows.updating",
     "verify_gallery": "medcli.workflows.maintaining",
 }
@@ -101,6 +108,8 @@ __all__ = [
     "Case",
     "Check",
     "Conversion",
+    "Detection",
+    "Detector",
     "Failure",
     "Gallery",
     "Hit",
@@ -124,6 +133,7 @@ __all__ = [
     "demonstrate",
     "diagnose",
     "evaluate",
+    "evaluate_boxes",
     "evaluate_retrieval",
     "evaluated_page",
     "export_model",
@@ -142,6 +152,7 @@ __all__ = [
     "run_page",
     "search_scans",
     "train",
+    "train_detector",
     "update_gallery",
     "verify_gallery",
 ]

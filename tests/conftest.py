@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import signal
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import pytest
@@ -25,6 +26,9 @@ from medcli.models.package import (
     seal,
 )
 from medcli.records import Task
+
+if TYPE_CHECKING:
+    from medcli.detection.arrays import BoxArrays
 
 # A shell's background job has SIGINT ignored, and so would have the tests of interruptions.
 signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -194,3 +198,68 @@ def cell_graph(weights: np.ndarray) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+DISCS = 64  # pixels
+
+
+def draw_discs(count: int, seed: int) -> BoxArrays:
+    """Noise with none, one or two bright discs in each of `count` pictures."""
+    from medcli.detection.arrays import BoxArrays
+
+    rng = np.random.default_rng(seed)
+    images = rng.normal(90, 12, (count, 1, DISCS, DISCS))
+    rows, columns = np.mgrid[:DISCS, :DISCS] + 0.5
+    boxes, labels = [], []
+    for number in range(count):
+        own = []
+        for _ in range(number % 3):
+            wide, high = rng.integers(12, 24, 2)
+            x, y = rng.integers(0, DISCS - wide), rng.integers(0, DISCS - high)
+            across = ((columns - x - wide / 2) * 2 / wide) ** 2
+            images[number, 0][across + ((rows - y - high / 2) * 2 / high) ** 2 <= 1] += 60
+            own.append([x, y, x + wide, y + high])
+        boxes.append(np.array(own, np.float32).reshape(-1, 4))
+        labels.append(np.ones(len(own), np.int64))
+    return BoxArrays(images.clip(0, 255).astype(np.uint8), tuple(boxes), tuple(labels))
+
+
+@pytest.fixture(scope="session")
+def drawn_discs() -> Callable[[int, int], BoxArrays]:
+    return draw_discs
+
+
+@pytest.fixture(scope="session")
+def disc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`boxes.csv` over 18 pictures of 18 patients, a third of them without a box."""
+    from medcli.imaging.png_writer import write_png
+
+    folder = tmp_path_factory.mktemp("discs")
+    slices = draw_discs(18, 0)
+    with (folder / "boxes.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "label", "patient_id", "x0", "y0", "x1", "y1"])
+        for number, (image, boxes) in enumerate(zip(slices.images, slices.boxes, strict=True)):
+            name = f"{number}.png"
+            write_png(folder / name, image[0])
+            for box in boxes.tolist() or [[""] * 4]:
+                writer.writerow([name, "disc", f"P{number}", *box])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def detector_run(disc_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The run folder of a detector after two epochs: it knows little, but is whole."""
+    from medcli.detection.run import train_detector
+    from medcli.training.request import TrainRequest
+
+    request = TrainRequest(
+        (str(disc_folder / "boxes.csv"),),
+        task="disc-detection",
+        output=tmp_path_factory.mktemp("runs") / "discs",
+        size=DISCS,
+        epochs=2,
+        model=ModelConfig(arch="cnn_lrn"),
+    )
+    with _one_torch_thread():
+        return train_detector(request).path

@@ -149,7 +149,7 @@ class DetectionModel(nn.Module):
         """(N, C, H, W) standardised slices → what every anchor says."""
         features = self.top_down(self.stages(images)).float()
         objectness, shifts = self.regions(features)
-        anchors = self.anchors.boxes.expand(len(images), -1, -1)
+        anchors = self.anchors.boxes.expand(images.shape[0], -1, -1)
         return Proposed(features, objectness, decode(shifts, anchors, "first", self.size), shifts)
 
     def judge(self, features: Tensor, regions: Tensor) -> Judged:

@@ -89,7 +89,7 @@ class RegionHead(nn.Module):
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Anchors in the order of `Anchors.boxes`: by row, column, then kind."""
         hidden = F.relu(self.conv(features))
-        count = len(features)
+        count = features.shape[0]  # len() would fix it in an exported graph
         scores = self.objectness(hidden).permute(0, 2, 3, 1).reshape(count, -1)
         shifts = self.shift(hidden)
         _, _, rows, columns = shifts.shape

@@ -49,9 +49,7 @@ def test_a_box_without_a_label_is_a_lesion(tmp_path: Path) -> None:
         ("nan,0,5,5", "a box of"),
     ],
 )
-def test_an_unusable_box_is_refused_with_its_line(
-    tmp_path: Path, corners: str, what: str
-) -> None:
+def test_an_unusable_box_is_refused_with_its_line(tmp_path: Path, corners: str, what: str) -> None:
     lines = f"b.png,polyp,1,0,0,5,5\na.png,polyp,1,{corners}\n"
     with pytest.raises(ManifestError, match=rf"boxes.csv, line 3: .*{what}"):
         load_boxes([write(tmp_path, lines)])

@@ -54,8 +54,10 @@ def test_pictures_without_boxes_have_a_finite_loss() -> None:
     assert torch.isfinite(loss)
 
 
-def test_a_detector_that_sees_the_same_pictures_again_gets_better_at_them(drawn: Draw) -> None:
-    train = drawn(24, 1)
+def test_a_detector_that_sees_the_same_pictures_again_gets_better_at_them(
+    drawn_discs: Draw,
+) -> None:
+    train = drawn_discs(24, 1)
     mean, std = train.statistics()
     preprocess = PreprocessConfig(size=64, mean=mean, std=std)
     config = TrainConfig(
@@ -78,8 +80,8 @@ def test_a_detector_that_sees_the_same_pictures_again_gets_better_at_them(drawn:
     assert max(looks) > 0.5 > looks[0]
 
 
-def test_the_clock_ends_a_training(drawn: Draw) -> None:
-    train = drawn(6, 1)
+def test_the_clock_ends_a_training(drawn_discs: Draw) -> None:
+    train = drawn_discs(6, 1)
     config = TrainConfig(epochs=100_000, minutes=1e-4, batch_slices=2, augmentation="ct")
     model = DetectionModel(SMALL, CONFIG, 1, 64, 1)
     fitted = fit(
@@ -96,8 +98,8 @@ def test_the_clock_ends_a_training(drawn: Draw) -> None:
     assert len(fitted.history) <= 2
 
 
-def test_anchors_are_as_large_as_the_boxes(drawn: Draw) -> None:
-    train = drawn(30, 2)
+def test_anchors_are_as_large_as_the_boxes(drawn_discs: Draw) -> None:
+    train = drawn_discs(30, 2)
     chosen = choose_detection(train)
     assert chosen.stride == 4  # the discs are small
     assert 12 <= chosen.anchor_sizes[0] < chosen.anchor_sizes[-1] <= 24
