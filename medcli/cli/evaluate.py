@@ -29,20 +29,21 @@ from medcli.files import check_file, write_file
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from medcli.models.package import ModelPackage
+    from medcli.models.package import ModelKind, ModelPackage
     from medcli.workflows.evaluating import Evaluation
 
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A run folder, a model package, or 'latest'.")
+        str,
+        typer.Argument(metavar="[MODEL]", help="As of classify --model; may be left out."),
     ],
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="DATA", help="Manifest (.csv), class folders or MedMNIST .npz, with labels."
         ),
-    ],
+    ] = None,
     gallery: Annotated[
         Path | None,
         typer.Option(
@@ -73,6 +74,7 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled scans, with intervals over patients.
 
+    Without MODEL the newest run on real data is measured, else the bundled model of the task.
     Scans of the test part count, else the model's own held-out patients, else all. Of a model
     of several tasks the one counts that the data are about, or that --task names. A detector is
     measured on the boxes of a manifest: AP50, AP50-95, recall at 1, 4 and 8 false boxes a slice.
@@ -80,33 +82,37 @@ def evaluate(
     Example: medcli evaluate runs/lung test.csv --report lung.html
     """
     from medcli.inference.predictor import Predictor
-    from medcli.models.locate import find_model
-    from medcli.models.package import load_package
+    from medcli.data.presets import is_detection
+    from medcli.models.bundled import is_shared
+    from medcli.models.locate import open_model
     from medcli.workflows.evaluating import evaluate as evaluate_classifier
     from medcli.workflows.evaluating import evaluate_retrieval
+    from medcli.workflows.task_choice import task_of_data
 
     names = Names(hide=hide_paths)
     if report is not None:
         if gallery is not None:
             raise UsageError("--report is about a classifier, --gallery about retrieval")
         check_file(report, overwrite=overwrite)
-    package = load_package(find_model(model, task, None), None)
+    named, inputs = (model, data) if data else (None, [model])
+    kind: ModelKind = "detection" if is_detection(task) else "classification"
+    package = open_model(named, task, kind if named is None else None)
     if package.kind == "detection":
         if gallery is not None or report is not None:
             raise UsageError("--gallery and --report are about models that classify scans")
-        result = _detector_numbers(package, data, allow_overlap, seed)
-        raise typer.Exit(_show_numbers(result, box_metrics_table, names, as_json=as_json))
+        numbers = _detector_numbers(package, inputs, allow_overlap, seed)
+        raise typer.Exit(_show_numbers(numbers, box_metrics_table, names, as_json=as_json))
+    if named is None and task is None and gallery is None and is_shared(package):
+        package = open_model(None, task_of_data(package, inputs))
     predictor = Predictor(package)
-    if task is not None:
-        predictor = predictor.for_task(task)
-    describe_model(predictor.package, names)
+    describe_model(predictor.package, names, chosen=named is not None)
     with counting("evaluating") as on_scan:
         if gallery is not None:
-            result = evaluate_retrieval(predictor, gallery, data, seed=seed, on_scan=on_scan)
+            result = evaluate_retrieval(predictor, gallery, inputs, seed=seed, on_scan=on_scan)
         else:
             result = evaluate_classifier(
                 predictor,
-                data,
+                inputs,
                 allow_overlap=allow_overlap,
                 pictures=report is not None,
                 seed=seed,

@@ -7,13 +7,15 @@ outside is black: a reflected picture would hold lesions without a box.
 from __future__ import annotations
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
 
 from medcli.config import Augmentation
-from medcli.data.augment import RECIPES, shade
+from medcli.data.augment import RECIPES, retake
+from medcli.data.draws import Draws
 
 SCALE = 1.35  # factor, between 1/SCALE and SCALE
 SHIFT = 0.12  # share of the side, ±
@@ -28,7 +30,7 @@ def augment(
     """(T, C, H, W) slices in 0–1 with (n, 4) boxes and (n,) labels each → changed ones."""
     if kind == "none":
         return images, list(boxes), list(labels)
-    recipe = RECIPES[kind]
+    recipe = replace(RECIPES[kind], border=0, patch=0)  # these would cover what a box is around
     theta = _moves(len(images), recipe.flip, recipe.quarter_turns, generator).to(images)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="zeros", align_corners=False)
@@ -37,8 +39,8 @@ def augment(
         where, visible = _moved(own, each, images.shape[-1])
         seen.append(where[visible])
         kept.append(marked[visible])
-    ones = torch.ones(len(images), dtype=torch.long)
-    return shade(moved, recipe, ones, generator).clamp_(0, 1), seen, kept
+    draws = Draws(torch.ones(len(images), dtype=torch.long), generator, images.device)
+    return retake(moved, recipe, draws), seen, kept
 
 
 def _moves(count: int, flip: bool, quarter_turns: bool, generator: torch.Generator) -> Tensor:

@@ -20,8 +20,13 @@ INPUTS = ("images", "mask")
 OUTPUTS = ("logits", "embedding", "slice_embeddings", "attention")
 
 
-def export_onnx(model: ScanModel, path: Path, channels: int, size: int) -> None:
+def export_onnx(
+    model: ScanModel, path: Path, channels: int, size: int, *, fold: bool = True
+) -> None:
     """Write `model` as an ONNX graph with free batch size and free number of slices.
+
+    `fold` joins normalisations into the convolutions before them; without it the graph holds
+    the weights as they are, and the engine joins them when it loads.
 
     The graph depends on the weights alone: where this program lies on the disk, which
     the exporter notes beside every node, is left out.
@@ -37,6 +42,7 @@ def export_onnx(model: ScanModel, path: Path, channels: int, size: int) -> None:
         inputs=INPUTS,
         outputs=OUTPUTS,
         dynamic=({0: scans, 1: slices}, {0: scans, 1: slices}),
+        fold=fold,
     )
 
 
@@ -48,6 +54,7 @@ def write_graph(
     inputs: Sequence[str],
     outputs: Sequence[str],
     dynamic: tuple[dict[int, Any], ...],
+    fold: bool = True,
 ) -> None:
     """Write a module as an ONNX graph in one file.
 
@@ -55,6 +62,7 @@ def write_graph(
     ----------
     examples : an input each
     dynamic : of each input the axes of free length
+    fold : as of `export_onnx`
     """
     with _quiet():
         program = torch.onnx.export(
@@ -64,6 +72,7 @@ def write_graph(
             output_names=list(outputs),
             dynamic_shapes=dynamic,
             dynamo=True,
+            optimize=fold,
             verbose=False,
         )
         assert program is not None  # it is what the dynamo exporter returns

@@ -36,9 +36,10 @@ from medcli.models.heads import Head, Router, make_heads, make_router
 from medcli.records import Task
 
 # 1 had no calibration: its probabilities are those of temperature 1. Up to 2 a model had
-# one task, in the fields `task` and `calibration`.
-FORMAT_VERSION = 3
-# A detector's package, which older readers refuse by its number; 4 is no detector's.
+# one task, in the fields `task` and `calibration`; up to 3 classes had no offsets, weights were
+# float32 and no model answered about a region.
+FORMAT_VERSION = 4
+# A detector's package, which older readers refuse by its number; no classifier has it.
 DETECTION_FORMAT = 5
 MODEL_JSON, WEIGHTS, GRAPH, CARD = (
     "model.json",
@@ -426,6 +427,7 @@ def _heads(values: Mapping[str, Any]) -> tuple[Head, ...]:
     for task, calibration in zip(tasks, calibrations, strict=True):
         each = {
             "label_set_levels": calibration.label_set_levels,
+            "offsets": calibration.offsets,
             "platt": calibration.platt,
             "thresholds": task.thresholds,
         }

@@ -67,7 +67,8 @@ def _apart(
         own = [row for row, where in zip(rows, known, strict=True) if where == "test"]
         notes.append(own_note(len(own)))
         return own, "held-out"
-    if (leaked := known.count("train")) and not allow_overlap:
+    leaked = [row.case for row, where in zip(rows, known, strict=True) if where == "train"]
+    if leaked and not allow_overlap:
         raise leakage(leaked, len(rows), knows)
     if chose := known.count("val"):
         notes.append(
