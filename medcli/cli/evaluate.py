@@ -81,8 +81,8 @@ def evaluate(
 
     Example: medcli evaluate runs/lung test.csv --report lung.html
     """
-    from medcli.inference.predictor import Predictor
     from medcli.data.presets import is_detection
+    from medcli.inference.predictor import Predictor
     from medcli.models.bundled import is_shared
     from medcli.models.locate import open_model
     from medcli.workflows.evaluating import evaluate as evaluate_classifier

@@ -116,7 +116,7 @@ def answer_json(answer: Answer | Failure, names: Names, *, synthetic: bool) -> d
     return {
         "query": names.of(result.query),
         **common_json(result.query, prediction.scan_id, prediction.files, result.warnings, names),
-        "hits": [_hit_json(hit, names) for hit in result.hits],
+        "hits": [hit_json(hit, names) for hit in result.hits],
         "vote": plain(result.vote),
         "no_good_match": result.no_good_match,
         "gallery": {**result.gallery, "path": names.shown(str(result.gallery["path"]))},
@@ -124,7 +124,7 @@ def answer_json(answer: Answer | Failure, names: Names, *, synthetic: bool) -> d
     }
 
 
-def _hit_json(hit: Hit, names: Names) -> dict[str, Any]:
+def hit_json(hit: Hit, names: Names) -> dict[str, Any]:
     """The object of one hit; hidden, its id stands for its path."""
     values: dict[str, Any] = plain(hit)
     return {**values, "path": str(hit.id), "file": None} if names.hide else values
