@@ -97,6 +97,8 @@ def train_detector(request: TrainRequest, events: TrainEvents | None = None) -> 
             "Give another --arch",
         )
     task = request.task or "lesion-detection"
+    if "," in task:
+        raise UsageError(f"{task!r} names several tasks", "A detector is trained for one")
     target = request.output or run_folder(task)
     check_target(target, overwrite=request.overwrite, replaceable=is_replaceable)
     start = find_start(request.weights, request.model.arch) if request.weights else None
