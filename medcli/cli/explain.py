@@ -34,14 +34,13 @@ from medcli.cli.output import (
 )
 from medcli.errors import UsageError
 from medcli.explain.methods import METHODS
-from medcli.files import check_file, write_file
+from medcli.files import check_file
 from medcli.models.registry import check_name
 from medcli.records import Case, Failure, Scan
 
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from medcli.config import Window
     from medcli.explain.explainer import Explanation
     from medcli.models.package import ModelPackage
 
@@ -57,7 +56,8 @@ def explain(
             "--output",
             "-o",
             metavar="FILE",
-            help="The heat over the scan as .png, or as .nii.gz in the scan's geometry.",
+            help="The heat over the scan as .png or .dcm (secondary capture), or as .nii.gz in the "
+            "scan's geometry.",
             show_default=False,
         ),
     ] = None,
@@ -82,10 +82,10 @@ def explain(
     """
     seen_through = parse_window(window)
     check_name(METHODS, "method", method)
-    from medcli.workflows.explaining import output_kind
+    from medcli.workflows.explaining import check_output, write_explanation
 
     if output is not None:
-        output_kind(output)
+        check_output(output)
         check_file(output, overwrite=overwrite)
 
     from medcli.explain.explainer import Explainer
@@ -116,7 +116,15 @@ def explain(
                 rows.append(_row(scan, explanation, names))
                 answer = explanation_json(scan, explanation, package, names)
                 if output is not None:
-                    _write(output, scan, explanation, names, seen_through)
+                    write_explanation(
+                        output,
+                        scan,
+                        explanation,
+                        title=names.of(scan.path),
+                        fingerprint=package.fingerprint,
+                        window=seen_through,
+                    )
+                    say("wrote the heat map" if names.hide else f"wrote {output}")
             if as_json:
                 print_json(answer)
             on_scan(len(failures) + len(rows), len(cases))
@@ -169,21 +177,3 @@ def explanation_table(rows: Sequence[tuple[str, ...]]) -> Table:
     for path, *cells in rows:
         table.add_row(shorten(path, max(24, stdout().width - 56)), *cells)
     return table
-
-
-def _write(
-    path: Path, scan: Scan, explanation: Explanation, names: Names, window: Window | None
-) -> None:
-    """The heat as a picture or as a volume, by the ending of `path`."""
-    from medcli.workflows.explaining import (
-        PICTURES,
-        explanation_picture,
-        output_kind,
-        write_heat,
-    )
-
-    if output_kind(path) in PICTURES:
-        write_file(path, explanation_picture(scan, explanation, names.of(scan.path), window))
-    else:
-        write_heat(path, scan, explanation)
-    say("wrote the heat map" if names.hide else f"wrote {path}")
