@@ -44,7 +44,7 @@ class _Judge(nn.Module):
 
 def export_detector(model: DetectionModel, folder: Path, channels: int) -> None:
     """Write `graph.onnx` and `regions.onnx`, for any number of slices and of regions."""
-    model = model.eval().to("cpu").to(memory_format=torch.contiguous_format)  # type: ignore[call-overload]
+    model = model.eval().to("cpu").to(memory_format=torch.contiguous_format)
     images = torch.zeros(2, channels, model.size, model.size)
     slices, count = torch.export.Dim("slices"), torch.export.Dim("regions")
     write_graph(

@@ -7,6 +7,7 @@ import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from functools import partial
+from typing import cast
 
 import numpy as np
 import torch
@@ -69,7 +70,7 @@ def fit(
     MedcliError : the loss is not a number
     """
     began = time.monotonic()
-    model.to(device, memory_format=torch.channels_last)  # type: ignore[call-overload]
+    model.to(device, memory_format=torch.channels_last)
     average = AveragedModel(model, avg_fn=partial(_averaged, config.ema))
     optimizer = make_optimizer(model, config)
     generator = torch.Generator().manual_seed(config.seed)
@@ -79,8 +80,8 @@ def fit(
     for epoch in range(1, config.epochs + 1):
         losses = []
         order = torch.randperm(len(train.images), generator=generator)
-        batches = torch.split(order, config.batch_slices)
-        batches = [batch for batch in batches if len(batch) > 1] or list(batches)
+        every = list(torch.split(order, config.batch_slices))
+        batches = [batch for batch in every if len(batch) > 1] or every  # norms need two
         model.train()
         for number, batch in enumerate(batches):
             done = number / len(batches)
@@ -173,7 +174,7 @@ def standardised(unit: Tensor, preprocess: PreprocessConfig) -> Tensor:
 
 def _with_statistics(average: AveragedModel, model: DetectionModel) -> DetectionModel:
     """The averaged weights, with the batch statistics of the model as it stands."""
-    looked_at: DetectionModel = copy.deepcopy(average.module)
+    looked_at = cast(DetectionModel, copy.deepcopy(average.module))
     for buffer, current in zip(looked_at.buffers(), model.buffers(), strict=True):
         buffer.copy_(current)
     return looked_at.eval()

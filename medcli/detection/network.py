@@ -96,11 +96,10 @@ class RegionJudge(nn.Module):
         self.dropout = nn.Dropout(dropout)
         self.scale = nn.Parameter(torch.tensor(8.0))
         self.head = nn.Linear(embedding_dim, 1 + num_classes)
-        self.shift = nn.Sequential(
-            nn.Linear(width * POOLED**2, embedding_dim), nn.ReLU(), nn.Linear(embedding_dim, 4)
-        )
-        nn.init.normal_(self.shift[2].weight, std=0.001)
-        nn.init.zeros_(self.shift[2].bias)
+        last = nn.Linear(embedding_dim, 4)
+        nn.init.normal_(last.weight, std=0.001)
+        nn.init.zeros_(last.bias)
+        self.shift = nn.Sequential(nn.Linear(width * POOLED**2, embedding_dim), nn.ReLU(), last)
 
     def forward(self, pooled: Tensor) -> tuple[Tensor, Tensor]:
         """(R, 1 + K) logits and (R, 4) shifts."""

@@ -169,7 +169,9 @@ def _probability(name: str, share: float) -> Any:
     from highdicom.sr import Measurement
     from pydicom.sr.codedict import codes
 
-    return Measurement(name=own_code(f"Probability of {name}"), value=share, unit=codes.UCUM.NoUnits)
+    return Measurement(
+        name=own_code(f"Probability of {name}"), value=share, unit=codes.UCUM.NoUnits
+    )
 
 
 def _doubt(name: str, holds: bool) -> Any:

@@ -89,8 +89,9 @@ class Detector:
             strict=True,
         ):
             places = out_of_square(each.boxes, shape, size, spacing).tolist()
-            for corners, score, k in zip(places, each.scores, each.classes, strict=True):
-                yield FoundBox(*corners, float(score), number, classes[k])
+            for place, score, k in zip(places, each.scores, each.classes, strict=True):
+                x0, y0, x1, y1 = place
+                yield FoundBox(x0, y0, x1, y1, float(score), number, classes[k])
 
 
 def _there(graph: Path) -> Path:

@@ -11,6 +11,7 @@ He et al.: Mask R-CNN, ICCV 2017 (RoIAlign).
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 
 import torch
@@ -84,7 +85,7 @@ class RegionHead(nn.Module):
         for layer in (self.conv, self.objectness, self.shift):
             nn.init.normal_(layer.weight, std=0.01)
             nn.init.zeros_(layer.bias)  # type: ignore[arg-type]
-        nn.init.constant_(self.objectness.bias, -torch.log(torch.tensor(1 / PRIOR - 1)).item())
+        nn.init.constant_(self.objectness.bias, -math.log(1 / PRIOR - 1))  # type: ignore[arg-type]
 
     def forward(self, features: Tensor) -> tuple[Tensor, Tensor]:
         """Anchors in the order of `Anchors.boxes`: by row, column, then kind."""
@@ -124,5 +125,5 @@ def box_coder(stage: str) -> BoxCoder:
 def decode(shifts: Tensor, boxes: Tensor, stage: str, side: int) -> Tensor:
     """(…, 4) shifts from (…, 4) boxes → (…, 4) boxes inside the square of `side` pixels."""
     shape = shifts.shape
-    moved = box_coder(stage).decode_single(shifts.reshape(-1, 4), boxes.reshape(-1, 4))
+    moved: Tensor = box_coder(stage).decode_single(shifts.reshape(-1, 4), boxes.reshape(-1, 4))
     return moved.reshape(shape).clamp(0, side)

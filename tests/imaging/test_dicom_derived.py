@@ -154,9 +154,7 @@ def test_a_picture_has_no_study_to_be_filed_in(
         write_answer(tmp_path / "answer.dcm", read(sample_folder / "query.png"), prediction)
 
 
-def test_an_image_that_is_gone_is_named(
-    scan: Scan, prediction: Prediction, tmp_path: Path
-) -> None:
+def test_an_image_that_is_gone_is_named(scan: Scan, prediction: Prediction, tmp_path: Path) -> None:
     Path(scan.slice_files[0]).unlink()
     with pytest.raises(ScanError) as error:
         write_answer(tmp_path / "answer.dcm", scan, prediction)
