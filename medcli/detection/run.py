@@ -9,12 +9,12 @@ from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from safetensors.torch import save
 
-from medcli.config import DetectionConfig, ModelConfig, PreprocessConfig, TrainConfig
+from medcli.config import DetectionConfig, ModelConfig, Optimizer, PreprocessConfig, TrainConfig
 from medcli.data.audit import find_copies
 from medcli.data.boxes import BoxSet, load_boxes
 from medcli.data.gate import pass_gate
@@ -51,7 +51,7 @@ from medcli.training.defaults import choose_device
 from medcli.training.gather import look_at
 from medcli.training.history import history_csv
 from medcli.training.request import TrainEvents, TrainRequest
-from medcli.training.settings import check_objective
+from medcli.training.settings import RATES, check_objective
 from medcli.training.start import warn_if_taught
 from medcli.training.writing import run_folder, versions, write_splits
 
@@ -203,17 +203,17 @@ def _prepare(request: TrainRequest, task: str, events: TrainEvents) -> _Data:
 def _asked(request: TrainRequest) -> TrainConfig:
     """What the user settled about the training."""
     check_objective(request.objective)
-    asked, config = request.objective, TrainConfig(seed=request.seed)
+    asked = request.objective
+    rate, decay = RATES[asked.optimizer]
     share = asked.backbone_rate
     if share is None:
         share = 0.1 if request.weights else 1.0
-    return replace(
-        config,
-        optimizer=asked.optimizer,
-        learning_rate=asked.learning_rate or config.learning_rate,
-        weight_decay=config.weight_decay if asked.weight_decay is None else asked.weight_decay,
+    return TrainConfig(
+        seed=request.seed,
+        optimizer=cast(Optimizer, asked.optimizer),
+        learning_rate=asked.learning_rate or rate,
+        weight_decay=decay if asked.weight_decay is None else asked.weight_decay,
         backbone_rate=share,
-        slice_loss=0.0,
     )
 
 

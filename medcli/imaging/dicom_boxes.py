@@ -101,7 +101,6 @@ def _content(headers: Sequence[Dataset], detection: Detection) -> Any:
         ]
         or None,
         title=codes.DCM.ImagingMeasurementReport,
-        referenced_images=list(headers),
     )
 
 
