@@ -51,7 +51,7 @@ from medcli.training.defaults import choose_device
 from medcli.training.gather import look_at
 from medcli.training.history import history_csv
 from medcli.training.request import TrainEvents, TrainRequest
-from medcli.training.settings import RATES, check_objective
+from medcli.training.settings import PRETRAINED_SHARE, RATES, check_objective
 from medcli.training.start import warn_if_taught
 from medcli.training.writing import run_folder, versions, write_splits
 
@@ -207,7 +207,7 @@ def _asked(request: TrainRequest) -> TrainConfig:
     rate, decay = RATES[asked.optimizer]
     share = asked.backbone_rate
     if share is None:
-        share = 0.1 if request.weights else 1.0
+        share = PRETRAINED_SHARE if request.weights else 1.0
     return TrainConfig(
         seed=request.seed,
         optimizer=cast(Optimizer, asked.optimizer),
