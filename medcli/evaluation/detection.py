@@ -201,7 +201,7 @@ def _average_precision(ranked: _Ranked, weights: np.ndarray) -> np.ndarray:
     highest = np.pad(highest, ((0, 0), (0, 1)))  # beyond the last box nothing is found
     result = np.full(len(weights), np.nan)
     for row in np.flatnonzero(truths > 0):
-        places = np.searchsorted(recall[row], _POINTS - 1e-12, side="left")
+        places = np.searchsorted(recall[row], _POINTS, side="left")
         result[row] = highest[row, places].mean()
     return result
 

@@ -31,15 +31,17 @@ def drawn_images(seed: int, count: int = 30, classes: int = 2) -> list[ImageBoxe
     images = []
     for _ in range(count):
         truths = boxes(rng.integers(0, 4))
+        kinds = rng.integers(0, classes, len(truths))
         near = truths + rng.normal(0, 3, truths.shape)
         found = np.concatenate([near, boxes(rng.integers(0, 4))])
+        others = rng.integers(0, classes, len(found) - len(near))
         images.append(
             ImageBoxes(
                 truths,
-                rng.integers(0, classes, len(truths)),
+                kinds,
                 found,
                 rng.permutation(np.linspace(0.05, 0.95, 1000))[: len(found)],
-                rng.integers(0, classes, len(found)),
+                np.concatenate([kinds, others]),
             )
         )
     return images
