@@ -23,9 +23,11 @@ if TYPE_CHECKING:
     from medcli.imaging.discovery import find_scans
     from medcli.imaging.inspection import Inspection, inspect_scan
     from medcli.imaging.reader import read_scan
+    from medcli.imaging.region import Box, crop_box, crop_point
     from medcli.inference.detector import Detector
     from medcli.inference.predictor import Predictor
-    from medcli.models.locate import find_model
+    from medcli.inference.routing import routed
+    from medcli.models.locate import find_model, open_model
     from medcli.models.package import load_package
     from medcli.records import Case, Detection, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
@@ -51,6 +53,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Adaptation": "medcli.training.adapting",
     "Audit": "medcli.workflows.auditing",
+    "Box": "medcli.imaging.region",
     "Case": "medcli.records",
     "Check": "medcli.data.check",
     "Conversion": "medcli.data.convert",
@@ -75,6 +78,8 @@ _HOMES = {
     "build_gallery": "medcli.workflows.indexing",
     "check_scans": "medcli.data.check",
     "convert_scans": "medcli.data.convert",
+    "crop_box": "medcli.imaging.region",
+    "crop_point": "medcli.imaging.region",
     "cross_validate": "medcli.training.folds",
     "demonstrate": "medcli.workflows.demonstration",
     "diagnose": "medcli.workflows.diagnosis",
@@ -91,12 +96,14 @@ _HOMES = {
     "load_package": "medcli.models.package",
     "migrate_gallery": "medcli.workflows.migrating",
     "open_gallery": "medcli.workflows.searching",
+    "open_model": "medcli.models.locate",
     "read_all": "medcli.imaging.batch",
     "read_scan": "medcli.imaging.reader",
     "resplit": "medcli.data.resplit",
     "run_page": "medcli.workflows.reporting",
     "resume_training": "medcli.training.run",
     "repair_gallery": "medcli.workflows.maintaining",
+    "routed": "medcli.inference.routing",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
     "train_detector": "medcli.detection.run",
@@ -107,6 +114,7 @@ _HOMES = {
 __all__ = [
     "Adaptation",
     "Audit",
+    "Box",
     "Case",
     "Check",
     "Conversion",
@@ -131,6 +139,8 @@ __all__ = [
     "build_gallery",
     "check_scans",
     "convert_scans",
+    "crop_box",
+    "crop_point",
     "cross_validate",
     "demonstrate",
     "diagnose",
@@ -147,11 +157,13 @@ __all__ = [
     "load_package",
     "migrate_gallery",
     "open_gallery",
+    "open_model",
     "read_all",
     "read_scan",
     "repair_gallery",
     "resplit",
     "resume_training",
+    "routed",
     "run_page",
     "search_scans",
     "train",

@@ -194,7 +194,8 @@ class Prediction:
     says, whether it or the user picked `task`; None for a model of one. Where a scan may have
     several findings `labels` are those that reach their thresholds, and `label` is the
     likeliest of these; it and its `probability` are None where there is none.
-    `task_ood_scores` is the `ood_score` towards the scans of each task of a model of several.
+    `task_ood_scores` is the `ood_score` towards the scans of each task, where the router picked
+    one of several.
     """
 
     path: str

@@ -90,6 +90,7 @@ def explain(
 
     from medcli.explain.explainer import Explainer
     from medcli.imaging.batch import read_all
+    from medcli.models.bundled import is_shared, specialist
     from medcli.models.locate import open_model
 
     names = Names(hide=hide_paths)
@@ -105,6 +106,7 @@ def explain(
         warn("synthetic: this model knows generated pictures only")
     failures: list[Failure] = []
     rows: list[tuple[str, ...]] = []
+    told: set[str] = set()
     with counting("explaining", beside_data=as_json) as on_scan:
         for _, scan in read_all(cases):
             if isinstance(scan, Failure):
@@ -114,6 +116,7 @@ def explain(
             else:
                 explanation = explainer.explain(scan, method, label)
                 rows.append(_row(scan, explanation, names))
+                told.add(explanation.task)
                 answer = explanation_json(scan, explanation, package, names)
                 if output is not None:
                     write_explanation(
@@ -132,6 +135,9 @@ def explain(
         print_table(explanation_table(rows))
         if output is None:
             note("--output heat.png draws it")
+    for name in sorted(told) if is_shared(package) else ():
+        if specialist(name) is not None and task != name:
+            note(f"classify asks the model of {name} itself: --task {name} explains that one")
     raise typer.Exit(exit_status(failures, len(rows)))
 
 

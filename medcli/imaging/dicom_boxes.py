@@ -49,7 +49,7 @@ def write_boxes(path: Path, scan: Scan, detection: Detection) -> None:
     """Write what was found in a scan as a Comprehensive SR of the scan's study.
 
     The report is complete, preliminary and not verified: a person has not seen it. Without
-    boxes it holds no measurement.
+    boxes it says that nothing was found.
 
     Raises
     ------
@@ -99,8 +99,28 @@ def _content(headers: Sequence[Dataset], detection: Detection) -> Any:
             _region(headers[box.slice], box, detection, lesions[box.lesion])
             for box in detection.boxes
         ]
-        or None,
+        or [_nothing(headers, detection)],
         title=codes.DCM.ImagingMeasurementReport,
+    )
+
+
+def _nothing(headers: Sequence[Dataset], detection: Detection) -> Any:
+    """That the images were looked at and nothing was found."""
+    import highdicom
+    from highdicom.sr import (
+        MeasurementsAndQualitativeEvaluations,
+        SourceImageForMeasurementGroup,
+        TrackingIdentifier,
+    )
+
+    return MeasurementsAndQualitativeEvaluations(
+        tracking_identifier=TrackingIdentifier(uid=highdicom.UID(), identifier=detection.task),
+        finding_type=own_code("no finding"),
+        algorithm_id=algorithm(detection.task, detection.model),
+        source_images=[
+            SourceImageForMeasurementGroup(header.SOPClassUID, header.SOPInstanceUID)
+            for header in headers
+        ],
     )
 
 

@@ -68,12 +68,15 @@ def test_every_box_points_to_its_image(scan: Scan, tmp_path: Path) -> None:
     assert first == second != other  # one lesion, and another
 
 
-def test_a_scan_without_finding_has_an_empty_report(scan: Scan, tmp_path: Path) -> None:
+def test_a_scan_without_finding_has_a_report_that_says_so(scan: Scan, tmp_path: Path) -> None:
     from highdicom.sr import srread
 
     place = tmp_path / "none.dcm"
     write_boxes(place, scan, found(scan))
-    assert srread(place).content.get_planar_roi_measurement_groups() == []
+    made = srread(place).content
+    assert made.get_planar_roi_measurement_groups() == []
+    (group,) = made.get_image_measurement_groups()
+    assert group.finding_type.meaning == "no finding"
 
 
 def test_a_picture_has_no_study_to_file_a_report_in(tmp_path: Path) -> None:
