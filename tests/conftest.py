@@ -314,6 +314,7 @@ def detector_run(disc_folder: Path, tmp_path_factory: pytest.TempPathFactory) ->
     from medcli.imaging.hashing import pixel_sha256
     from medcli.imaging.reader import read_scan
     from medcli.inference.detector import Detector
+    from medcli.models.heads import Head
     from medcli.models.package import REGIONS_GRAPH, SPLITS, salted_patient
 
     folder = tmp_path_factory.mktemp("detectors") / "discs"
