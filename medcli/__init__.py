@@ -17,6 +17,7 @@ if TYPE_CHECKING:
     from medcli.data.convert import Conversion, convert_scans
     from medcli.data.resplit import Resplit, resplit
     from medcli.data.sources import gather_cases, load_cases
+    from medcli.detection.run import train_detector
     from medcli.errors import MedcliError
     from medcli.imaging.batch import read_all
     from medcli.imaging.dicom_answer import write_answer
@@ -24,11 +25,12 @@ if TYPE_CHECKING:
     from medcli.imaging.inspection import Inspection, inspect_scan
     from medcli.imaging.reader import read_scan
     from medcli.imaging.region import Box, crop_box, crop_point
+    from medcli.inference.detector import Detector
     from medcli.inference.predictor import Predictor
     from medcli.inference.routing import routed
     from medcli.models.locate import find_model, open_model
     from medcli.models.package import load_package
-    from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
+    from medcli.records import Case, Detection, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
     from medcli.retrieval.query import Wanted
     from medcli.training.adapting import Adaptation, adapt
@@ -40,6 +42,7 @@ if TYPE_CHECKING:
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
     from medcli.workflows.evaluating import evaluate
+    from medcli.workflows.evaluating_boxes import evaluate_boxes
     from medcli.workflows.evaluating_retrieval import evaluate_retrieval
     from medcli.workflows.exporting import export_model
     from medcli.workflows.gallery_reporting import gallery_report
@@ -59,6 +62,8 @@ _HOMES = {
     "Case": "medcli.records",
     "Check": "medcli.data.check",
     "Conversion": "medcli.data.convert",
+    "Detection": "medcli.records",
+    "Detector": "medcli.inference.detector",
     "Failure": "medcli.records",
     "Gallery": "medcli.retrieval.gallery",
     "Hit": "medcli.records",
@@ -87,6 +92,7 @@ _HOMES = {
     "diagnose": "medcli.workflows.diagnosis",
     "evaluate": "medcli.workflows.evaluating",
     "evaluate_retrieval": "medcli.workflows.evaluating_retrieval",
+    "evaluate_boxes": "medcli.workflows.evaluating_boxes",
     "evaluated_page": "medcli.workflows.reporting",
     "export_model": "medcli.workflows.exporting",
     "find_model": "medcli.models.locate",
@@ -108,6 +114,7 @@ _HOMES = {
     "routed": "medcli.inference.routing",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
+    "train_detector": "medcli.detection.run",
     "update_gallery": "medcli.workflows.updating",
     "verify_gallery": "medcli.workflows.maintaining",
     "write_answer": "medcli.imaging.dicom_answer",
@@ -120,6 +127,8 @@ __all__ = [
     "Case",
     "Check",
     "Conversion",
+    "Detection",
+    "Detector",
     "Failure",
     "Gallery",
     "Hit",
@@ -147,6 +156,7 @@ __all__ = [
     "demonstrate",
     "diagnose",
     "evaluate",
+    "evaluate_boxes",
     "evaluate_retrieval",
     "evaluated_page",
     "export_model",
@@ -169,6 +179,7 @@ __all__ = [
     "run_page",
     "search_scans",
     "train",
+    "train_detector",
     "update_gallery",
     "verify_gallery",
     "write_answer",

@@ -227,6 +227,51 @@ class Prediction:
 
 
 @dataclass(frozen=True, slots=True)
+class FoundBox:
+    """A candidate lesion in one slice.
+
+    Corners in pixels of the original slice, x1 and y1 exclusive. `slice` counts from 0 in
+    array order. `lesion` is its place in `Detection.lesions`.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    score: float
+    slice: int
+    label: str
+    lesion: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lesion:
+    """Boxes of neighbouring slices that overlap, taken for one lesion; `score` is the best's."""
+
+    label: str
+    score: float
+    first_slice: int
+    last_slice: int
+    boxes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The answer of `detect` for one scan, best boxes first; empty where nothing was found."""
+
+    path: str
+    scan_id: str
+    files: tuple[str, ...]
+    task: str
+    boxes: tuple[FoundBox, ...]
+    lesions: tuple[Lesion, ...]
+    model: str
+    synthetic: bool
+    warnings: tuple[ScanWarning, ...] = ()
+    status: Literal["ok"] = "ok"
+
+
+@dataclass(frozen=True, slots=True)
 class Source:
     """How a stored scan is read again, and what tells whether its files have changed.
 

@@ -11,6 +11,7 @@ from medcli.cli.adapt import adapt
 from medcli.cli.classify import classify
 from medcli.cli.data import app as data_app
 from medcli.cli.demo import demo
+from medcli.cli.detect import detect
 from medcli.cli.doctor import doctor
 from medcli.cli.evaluate import evaluate
 from medcli.cli.explain import explain
@@ -36,6 +37,7 @@ app.command(rich_help_panel="Start")(demo)
 app.command(rich_help_panel="Models")(train)
 app.command(rich_help_panel="Models")(evaluate)
 app.command(rich_help_panel="Models")(classify)
+app.command(rich_help_panel="Models")(detect)
 app.command(rich_help_panel="Models")(explain)
 app.command(rich_help_panel="Models")(report)
 app.add_typer(models_app, name="models", rich_help_panel="Models")

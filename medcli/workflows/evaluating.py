@@ -103,7 +103,7 @@ def evaluate(
             "of training pictures; they are evaluated too"
         )
     elif leaked and not allow_overlap:
-        raise _leakage(leaked, len(rows), knows)
+        raise leakage([row.case for row in leaked], len(rows), knows)
     marked = sum(row.case.split is not None for row in rows) if part is None else 0
     if marked:
         notes.append(
@@ -134,9 +134,9 @@ def own_note(count: int) -> str:
     return f"the run knows these data: its {count} held-out scans are evaluated"
 
 
-def _leakage(leaked: Sequence[Row], total: int, knows: bool) -> LeakageError:
+def leakage(leaked: Sequence[Case], total: int, knows: bool) -> LeakageError:
     """The refusal, with the first scans; and what speaks for another set numbered alike."""
-    first = ", ".join("/".join(PurePath(row.case.path).parts[-2:]) for row in leaked[:NAMED])
+    first = ", ".join("/".join(PurePath(case.path).parts[-2:]) for case in leaked[:NAMED])
     named = f"{first} and {len(leaked) - NAMED} more" if len(leaked) > NAMED else first
     count = f"{len(leaked)} of {total} scans"
     if knows:
