@@ -70,7 +70,7 @@ def fit(
     MedcliError : the loss is not a number
     """
     began = time.monotonic()
-    model.to(device, memory_format=torch.channels_last)
+    model.to(device).to(memory_format=torch.channels_last)
     average = AveragedModel(model, avg_fn=partial(_averaged, config.ema))
     optimizer = make_optimizer(model, config)
     generator = torch.Generator().manual_seed(config.seed)

@@ -292,7 +292,8 @@ def _write(
         events.stage("exporting and checking the ONNX graphs")
         model = fitted.model.to("cpu")
         # safetensors' own writer makes a file that nobody else can read
-        (folder / WEIGHTS).write_bytes(save(model.state_dict()))
+        state = {name: tensor.contiguous() for name, tensor in model.state_dict().items()}
+        (folder / WEIGHTS).write_bytes(save(state))
         channels = data.preprocess.channels
         export_detector(model, folder, channels)
         difference = check_detector(model, folder, channels, data.detection)

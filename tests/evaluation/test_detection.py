@@ -33,6 +33,7 @@ def drawn_images(seed: int, count: int = 30, classes: int = 2) -> list[ImageBoxe
         truths = boxes(rng.integers(0, 4))
         kinds = rng.integers(0, classes, len(truths))
         near = truths + rng.normal(0, 3, truths.shape)
+        near[:, 2:] = np.maximum(near[:, 2:], near[:, :2] + 1)  # COCO leaves inverted boxes out
         found = np.concatenate([near, boxes(rng.integers(0, 4))])
         others = rng.integers(0, classes, len(found) - len(near))
         images.append(
