@@ -23,11 +23,14 @@ if TYPE_CHECKING:
     from medcli.imaging.discovery import find_scans
     from medcli.imaging.inspection import Inspection, inspect_scan
     from medcli.imaging.reader import read_scan
+    from medcli.imaging.region import Box, crop_box, crop_point
     from medcli.inference.predictor import Predictor
-    from medcli.models.locate import find_model
+    from medcli.inference.routing import routed
+    from medcli.models.locate import find_model, open_model
     from medcli.models.package import load_package
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
+    from medcli.retrieval.query import Wanted
     from medcli.training.adapting import Adaptation, adapt
     from medcli.training.folds import cross_validate
     from medcli.training.request import TrainRequest
@@ -36,7 +39,8 @@ if TYPE_CHECKING:
     from medcli.workflows.auditing import Audit, audit
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
-    from medcli.workflows.evaluating import evaluate, evaluate_retrieval
+    from medcli.workflows.evaluating import evaluate
+    from medcli.workflows.evaluating_retrieval import evaluate_retrieval
     from medcli.workflows.exporting import export_model
     from medcli.workflows.gallery_reporting import gallery_report
     from medcli.workflows.indexing import add_to_gallery, build_gallery
@@ -51,6 +55,7 @@ if TYPE_CHECKING:
 _HOMES = {
     "Adaptation": "medcli.training.adapting",
     "Audit": "medcli.workflows.auditing",
+    "Box": "medcli.imaging.region",
     "Case": "medcli.records",
     "Check": "medcli.data.check",
     "Conversion": "medcli.data.convert",
@@ -68,17 +73,20 @@ _HOMES = {
     "ScanReport": "medcli.workflows.scan_reporting",
     "SearchResult": "medcli.records",
     "TrainRequest": "medcli.training.request",
+    "Wanted": "medcli.retrieval.query",
     "adapt": "medcli.training.adapting",
     "add_to_gallery": "medcli.workflows.indexing",
     "audit": "medcli.workflows.auditing",
     "build_gallery": "medcli.workflows.indexing",
     "check_scans": "medcli.data.check",
     "convert_scans": "medcli.data.convert",
+    "crop_box": "medcli.imaging.region",
+    "crop_point": "medcli.imaging.region",
     "cross_validate": "medcli.training.folds",
     "demonstrate": "medcli.workflows.demonstration",
     "diagnose": "medcli.workflows.diagnosis",
     "evaluate": "medcli.workflows.evaluating",
-    "evaluate_retrieval": "medcli.workflows.evaluating",
+    "evaluate_retrieval": "medcli.workflows.evaluating_retrieval",
     "evaluated_page": "medcli.workflows.reporting",
     "export_model": "medcli.workflows.exporting",
     "find_model": "medcli.models.locate",
@@ -90,12 +98,14 @@ _HOMES = {
     "load_package": "medcli.models.package",
     "migrate_gallery": "medcli.workflows.migrating",
     "open_gallery": "medcli.workflows.searching",
+    "open_model": "medcli.models.locate",
     "read_all": "medcli.imaging.batch",
     "read_scan": "medcli.imaging.reader",
     "resplit": "medcli.data.resplit",
     "run_page": "medcli.workflows.reporting",
     "resume_training": "medcli.training.run",
     "repair_gallery": "medcli.workflows.maintaining",
+    "routed": "medcli.inference.routing",
     "search_scans": "medcli.workflows.searching",
     "train": "medcli.training.run",
     "update_gallery": "medcli.workflows.updating",
@@ -106,6 +116,7 @@ _HOMES = {
 __all__ = [
     "Adaptation",
     "Audit",
+    "Box",
     "Case",
     "Check",
     "Conversion",
@@ -123,12 +134,15 @@ __all__ = [
     "ScanReport",
     "SearchResult",
     "TrainRequest",
+    "Wanted",
     "adapt",
     "add_to_gallery",
     "audit",
     "build_gallery",
     "check_scans",
     "convert_scans",
+    "crop_box",
+    "crop_point",
     "cross_validate",
     "demonstrate",
     "diagnose",
@@ -145,11 +159,13 @@ __all__ = [
     "load_package",
     "migrate_gallery",
     "open_gallery",
+    "open_model",
     "read_all",
     "read_scan",
     "repair_gallery",
     "resplit",
     "resume_training",
+    "routed",
     "run_page",
     "search_scans",
     "train",

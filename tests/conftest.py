@@ -17,7 +17,7 @@ import pytest
 
 from medcli.config import Calibration, ModelConfig, PreprocessConfig
 from medcli.evaluation.out_of_distribution import Reference
-from medcli.models.heads import Head
+from medcli.models.heads import head_width, make_heads, make_router
 from medcli.models.package import (
     CARD,
     GRAPH,
@@ -147,6 +147,7 @@ def make_package() -> Callable[..., ModelPackage]:
     """Write a model package in no time: grey levels of 8 × 8 cells are its embedding.
 
     Alike pictures lie close to each other, as with a trained model; its classes are drawn.
+    All `tasks` have the same `classes`; without them there is one `task`.
     """
 
     def make(
@@ -159,17 +160,21 @@ def make_package() -> Callable[..., ModelPackage]:
         created: str = "2026-01-01T00:00:00+00:00",
         calibration: Calibration | None = None,
         reference: Reference | None = None,
+        tasks: Sequence[str] = (),
+        region_mm: float | None = None,
     ) -> ModelPackage:
         folder.mkdir(parents=True)
-        weights = np.random.default_rng(seed).normal(size=(DIM, len(classes)))
+        positive = classes[-1] if len(classes) == 2 else None
+        known = [Task(name, tuple(classes), positive, 0.5) for name in tasks or [task]]
+        weights = np.random.default_rng(seed).normal(size=(DIM, head_width(known)))
         (folder / GRAPH).write_bytes(cell_graph(weights.astype(np.float32)))
         (folder / WEIGHTS).write_bytes(weights.tobytes())
         (folder / CARD).write_text("Made for a test.\n")
-        known = Task(task, tuple(classes), classes[-1] if len(classes) == 2 else None, 0.5)
         package = finish_package(
             folder,
-            heads=[Head(known, calibration or Calibration())],
-            preprocess=PreprocessConfig(size=SIDE),
+            heads=make_heads(known, [calibration or Calibration()] * len(known)),
+            router=make_router(known),
+            preprocess=PreprocessConfig(size=SIDE, region_mm=region_mm),
             model=ModelConfig(embedding_dim=DIM, layout_grid=0),
             synthetic=synthetic,
             created=created,
@@ -178,7 +183,7 @@ def make_package() -> Callable[..., ModelPackage]:
             metrics={"split": "test", "auroc": None, "accuracy": None},
         )
         if reference is not None:
-            save_references(folder, {task: reference})
+            save_references(folder, {each.name: reference for each in known})
         seal(folder)
         return package
 

@@ -93,6 +93,7 @@ def explain(
 
     from medcli.explain.explainer import Explainer
     from medcli.imaging.batch import read_all
+    from medcli.models.bundled import is_shared, specialist
     from medcli.models.locate import open_model
 
     names = Names(hide=hide_paths)
@@ -110,6 +111,7 @@ def explain(
     rows: list[tuple[str, ...]] = []
     shown: list[tuple[str, np.ndarray]] = []
     shows = show and not as_json and terminal_shows()
+    told: set[str] = set()
     with counting("explaining", beside_data=as_json) as on_scan:
         for _, scan in read_all(cases):
             if isinstance(scan, Failure):
@@ -119,6 +121,7 @@ def explain(
             else:
                 explanation = explainer.explain(scan, method, label)
                 rows.append(_row(scan, explanation, names))
+                told.add(explanation.task)
                 answer = explanation_json(scan, explanation, package, names)
                 if output is not None:
                     write_explanation(
@@ -140,6 +143,9 @@ def explain(
         show_pictures(shown)
         if output is None and not shown:
             note("--output heat.png draws it")
+    for name in sorted(told) if is_shared(package) else ():
+        if specialist(name) is not None and task != name:
+            note(f"classify asks the model of {name} itself: --task {name} explains that one")
     raise typer.Exit(exit_status(failures, len(rows)))
 
 

@@ -79,8 +79,9 @@ class Predictor:
         """The prediction for a scan whose distance from every task's scans was measured."""
         head = self._picked(self._task_probabilities(logits))
         own = task_ood_scores.get(head.task.name)
-        every = dict(task_ood_scores) if self.package.router is not None else None
-        return replace(self.prediction(scan, logits, own), task_ood_scores=every or None)
+        several = len(self.package.heads) > 1 and task_ood_scores
+        every = dict(task_ood_scores) if several else None
+        return replace(self.prediction(scan, logits, own), task_ood_scores=every)
 
     def prediction(
         self, scan: Scan, logits: np.ndarray, ood_score: float | None = None

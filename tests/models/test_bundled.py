@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -11,7 +10,7 @@ import pytest
 from medcli.errors import UsageError
 from medcli.models.bundled import bundled_for, bundled_models, specialist
 from medcli.models.locate import find_model, passed_over
-from medcli.models.package import MODEL_JSON, ModelPackage, peek
+from medcli.models.package import ModelPackage, peek
 
 AddRun = Callable[..., Path]
 MakePackage = Callable[..., ModelPackage]
@@ -23,12 +22,7 @@ def zoo(tmp_path: Path, make_package: MakePackage, monkeypatch: pytest.MonkeyPat
     """A shared model of three tasks and a specialist for nodules."""
     folder = tmp_path / "zoo"
     make_package(folder / "nodule", task="nodule")
-    make_package(folder / "shared", task="nodule")
-    path = folder / "shared" / MODEL_JSON
-    values = json.loads(path.read_text())
-    values["tasks"] = [{**values["tasks"][0], "name": task} for task in TASKS]
-    values["router"] = {"temperature": 1.0}
-    path.write_text(json.dumps(values))
+    make_package(folder / "shared", tasks=TASKS)
     monkeypatch.setattr("medcli.home.ZOO", folder)
     return folder
 
