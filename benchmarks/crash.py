@@ -51,7 +51,8 @@ from medcli.retrieval.checking import check_rows
 from medcli.retrieval.entries import entry_rows, store
 from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query
+from medcli.retrieval.search import search
 from medcli.retrieval.upkeep import check_caches, compact
 
 DIM = 16

@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from medcli.models.package import load_package
     from medcli.records import Case, Failure, Hit, Prediction, Scan, SearchResult
     from medcli.retrieval.gallery import Gallery
+    from medcli.retrieval.query import Wanted
     from medcli.training.adapting import Adaptation, adapt
     from medcli.training.folds import cross_validate
     from medcli.training.request import TrainRequest
@@ -36,7 +37,8 @@ if TYPE_CHECKING:
     from medcli.workflows.auditing import Audit, audit
     from medcli.workflows.demonstration import demonstrate
     from medcli.workflows.diagnosis import diagnose
-    from medcli.workflows.evaluating import evaluate, evaluate_retrieval
+    from medcli.workflows.evaluating import evaluate
+    from medcli.workflows.evaluating_retrieval import evaluate_retrieval
     from medcli.workflows.exporting import export_model
     from medcli.workflows.gallery_reporting import gallery_report
     from medcli.workflows.indexing import add_to_gallery, build_gallery
@@ -67,6 +69,7 @@ _HOMES = {
     "ScanReport": "medcli.workflows.scan_reporting",
     "SearchResult": "medcli.records",
     "TrainRequest": "medcli.training.request",
+    "Wanted": "medcli.retrieval.query",
     "adapt": "medcli.training.adapting",
     "add_to_gallery": "medcli.workflows.indexing",
     "audit": "medcli.workflows.auditing",
@@ -77,7 +80,7 @@ _HOMES = {
     "demonstrate": "medcli.workflows.demonstration",
     "diagnose": "medcli.workflows.diagnosis",
     "evaluate": "medcli.workflows.evaluating",
-    "evaluate_retrieval": "medcli.workflows.evaluating",
+    "evaluate_retrieval": "medcli.workflows.evaluating_retrieval",
     "evaluated_page": "medcli.workflows.reporting",
     "export_model": "medcli.workflows.exporting",
     "find_model": "medcli.models.locate",
@@ -121,6 +124,7 @@ __all__ = [
     "ScanReport",
     "SearchResult",
     "TrainRequest",
+    "Wanted",
     "adapt",
     "add_to_gallery",
     "audit",

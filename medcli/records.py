@@ -101,6 +101,7 @@ class Scan:
         slices, or one for each; None where a slice has none. Display uses it, models do not
     slice_files : source file of each slice, length S
     metadata : tags by allow-list only
+    study_date : YYYYMMDD, for order in time; never shown or stored as it is
     padded : how many values of `pixels` are padding, which was not imaged; they hold the
         smallest value of their file and count in no statistics
     """
@@ -121,6 +122,7 @@ class Scan:
     decoder: str | None = None
     patient_id: str | None = field(default=None, repr=False)
     study_uid: str | None = field(default=None, repr=False)
+    study_date: str | None = field(default=None, repr=False)
     series_uid: str | None = field(default=None, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[ScanWarning, ...] = ()
@@ -266,14 +268,19 @@ class GalleryEntry:
     thumbnails: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     source: Source | None = None
+    study_uid: str | None = field(default=None, repr=False)
+    study_date: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A stored scan that answers a query; `score` is the cosine, higher is better.
+    """A stored scan that answers a query; `score` is a mean of cosines, higher is better.
 
-    `patient` is the gallery's keyed hash. `slice` counts from 0 in array order
-    and is None where the scan has one slice; `file` is that slice's source.
+    `patient` and `study` are the gallery's keyed hashes. `slice` counts from 0 in array order
+    and is None where the scan has one slice; `file` is that slice's source, `view` what it was
+    rendered with when it matched. `percentile` says how many of the gallery's own scans have
+    their nearest neighbour no nearer, in per cent. `days` counts from the query's study to the
+    hit's, of the same patient; `study_date` is a moved date and never shown.
     """
 
     rank: int
@@ -285,11 +292,20 @@ class Hit:
     modality: str | None
     slice: int | None
     file: str | None
+    view: str | None = None
+    percentile: float | None = None
+    study: str | None = None
+    days: int | None = None
+    study_date: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits of one query, best first, with an unweighted vote of their labels."""
+    """The hits of one query, best first, with an unweighted vote of their labels.
+
+    `vote_ci` has a 95 % interval for each share. `contrast` is the nearest scan of each
+    class. `no_good_match` is None where the gallery has too few scans to tell.
+    """
 
     query: str
     hits: tuple[Hit, ...]
@@ -298,6 +314,8 @@ class SearchResult:
     no_good_match: bool | None = None
     query_slice: int | None = None
     warnings: tuple[ScanWarning, ...] = ()
+    vote_ci: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    contrast: tuple[Hit, ...] = ()
 
 
 def plain(value: Any) -> Any:

@@ -18,6 +18,7 @@ from medcli.cli.index.app import app as index_app
 from medcli.cli.inspect import inspect
 from medcli.cli.models import app as models_app
 from medcli.cli.output import hidden_error, show_error
+from medcli.cli.replay import replay
 from medcli.cli.report import report
 from medcli.cli.search import search
 from medcli.cli.train import train
@@ -41,6 +42,7 @@ app.add_typer(models_app, name="models", rich_help_panel="Models")
 app.command(rich_help_panel="Models")(adapt)
 app.add_typer(index_app, name="index", rich_help_panel="Archive")
 app.command(rich_help_panel="Archive")(search)
+app.command(rich_help_panel="Archive")(replay)
 app.command(rich_help_panel="Data")(inspect)
 app.add_typer(data_app, name="data", rich_help_panel="Data")
 app.command(rich_help_panel="Start")(doctor)

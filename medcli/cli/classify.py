@@ -12,6 +12,7 @@ from medcli.cli.classify_outputs import Outputs, Report, StructuredReport
 from medcli.cli.inputs import exit_status, found_scans
 from medcli.cli.options import (
     AsJson,
+    GalleryPath,
     HidePaths,
     Model,
     Overwrite,
@@ -35,6 +36,7 @@ from medcli.cli.output import (
 )
 from medcli.cli.region import Point, Region, asked_crop, check_one_scan, cropped
 from medcli.cli.terminal import Show
+from medcli.errors import UsageError
 from medcli.files import check_file
 from medcli.records import Failure, Prediction, Scan, Task, plain
 
@@ -59,6 +61,11 @@ def classify(
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write a table as CSV.", show_default=False),
     ] = None,
+    evidence: Annotated[
+        bool,
+        typer.Option("--evidence", help="Also the most similar scans of the gallery (-g)."),
+    ] = False,
+    gallery: GalleryPath = None,
     report: Report = None,
     sr: StructuredReport = None,
     show: Show = False,
@@ -70,7 +77,8 @@ def classify(
     Without --model the newest run on real data answers, else the bundled model. Of a model of
     several tasks --task picks one, else its router does for each scan. A bad file is named and
     the others go on. A nodule model answers about a region: --point or --region names it in
-    a whole CT.
+    a whole CT. With --evidence the gallery's own model answers, and says where the nearest
+    labelled scans disagree with it.
 
     Example: medcli classify chest.dcm series/ --json
     """
@@ -84,8 +92,17 @@ def classify(
         check_file(csv, overwrite=overwrite)
     outputs = Outputs(report, sr, show)
     outputs.check(overwrite=overwrite)
+    if gallery is not None and not evidence:
+        raise UsageError("--gallery is where --evidence comes from", "Give --evidence too")
     crop = asked_crop(point, region)
     names = Names(hide=hide_paths)
+    if evidence:
+        from medcli.cli.evidence import classify_with_evidence
+
+        status = classify_with_evidence(
+            scans, gallery, model, task, time_point, crop, names, outputs, as_json=as_json, csv=csv
+        )
+        raise typer.Exit(status)
     find_model(model, task)  # where there is none, that is told before scans are searched for
     with ThreadPoolExecutor(1) as side:  # the model's checksums are taken beside the search
         loading = side.submit(lambda: routed(open_model(model, task)))

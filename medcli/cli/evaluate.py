@@ -83,7 +83,7 @@ def evaluate(
     from medcli.models.bundled import is_shared
     from medcli.models.locate import open_model
     from medcli.workflows.evaluating import evaluate as evaluate_classifier
-    from medcli.workflows.evaluating import evaluate_retrieval
+    from medcli.workflows.evaluating_retrieval import evaluate_retrieval
     from medcli.workflows.task_choice import task_of_data
 
     names = Names(hide=hide_paths)
@@ -202,13 +202,36 @@ TITLES = {
 
 
 def retrieval_table(metrics: dict[str, Any]) -> Table:
-    """Each retrieval metric with its interval and what chance would give."""
+    """Each retrieval metric with its interval and what chance would give; then the classes,
+    the baselines, and what neighbours share.
+    """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric")
     table.add_column("value")
     table.add_column("chance", justify="right")
+    queries = f"{metrics['n_queries']} in {metrics['n_gallery']} scans"
+    table.add_row("queries", queries, "")
     for name, chance in metrics["chance"].items():
         table.add_row(name, number(metrics[name], metrics["ci"][name]), number(chance))
+    if metrics["ann_recall_at_10"] is not None:
+        table.add_row("hits of exact search found", number(metrics["ann_recall_at_10"]), "")
+    macro = metrics["macro"]
+    for name in _TOLD_BY_CLASS:
+        told = number(macro[name], macro["ci"][name])
+        table.add_row(f"{name}, macro", told, number(macro["chance"][name]))
+    for label, each in metrics["per_class"].items():
+        for name in _TOLD_BY_CLASS:
+            told = number(each[name], each["ci"][name])
+            table.add_row(f"{name}, {label}", told, number(each["chance"][name]))
+    for title, each in metrics["baselines"].items():
+        for name in _TOLD_BY_CLASS:
+            told = number(each[name], each["ci"][name])
+            table.add_row(f"{name}, {title.replace('_', ' ')}", told, "")
+    for name, each in metrics["shortcuts"].items():
+        table.add_row(f"first 5 share {name}", number(each["share"]), number(each["chance"]))
     return table
+
+
+_TOLD_BY_CLASS = ("map_at_5", "acc_at_1")

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medcli.retrieval.likeness import Agreement, Pair, agreement, near_pairs, neighbours
-from medcli.retrieval.rows import StoredScan
+from medcli.retrieval.rows import ScanRow, StoredScan
 
 if TYPE_CHECKING:
     from medcli.retrieval.gallery import Gallery
@@ -82,7 +82,7 @@ def audit_gallery(gallery: Gallery, *, threshold: float = 0.995, most: int = 100
     nearest = neighbours(vectors, patients, NEIGHBOURS)
     follows = {}
     for name, value in PROPERTIES.items():
-        result = agreement([value(scan) for scan in scans], patients, nearest)
+        result = agreement([value(scan.row) for scan in scans], patients, nearest)
         if result is not None:
             follows[name] = result
     return Audit(
@@ -101,15 +101,15 @@ def _whole(scan: StoredScan) -> StoredScan:
     return replace(scan, vectors=vector, slice_numbers=np.array([-1]), views=("model",))
 
 
-def _metadata(name: str) -> Callable[[StoredScan], str | None]:
-    return lambda scan: scan.row.metadata.get(name)
+def _metadata(name: str) -> Callable[[ScanRow], str | None]:
+    return lambda row: row.metadata.get(name)
 
 
 CODES = ("near_duplicate", "near_label_conflict")
-PROPERTIES: Mapping[str, Callable[[StoredScan], str | None]] = {
-    "label": lambda scan: scan.row.label,
-    "modality": lambda scan: scan.row.modality,
-    "format": lambda scan: scan.row.format,
+PROPERTIES: Mapping[str, Callable[[ScanRow], str | None]] = {
+    "label": lambda row: row.label,
+    "modality": lambda row: row.modality,
+    "format": lambda row: row.format,
     "site": _metadata("site"),
     "manufacturer": _metadata("Manufacturer"),
     "scanner": _metadata("ManufacturerModelName"),

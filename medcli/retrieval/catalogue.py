@@ -395,6 +395,11 @@ class Catalogue:
         )
         return {restored(value): count for value, count in rows}
 
+    def last_id(self) -> int:
+        """The highest id that a scan has ever had; 0 without any."""
+        found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'scans'")
+        return int((found.fetchone() or (0,))[0])
+
     def total_slices(self) -> int:
         """Slices of all scans."""
         (total,) = self._connection.execute("SELECT TOTAL(n_slices) FROM scans").fetchone()

@@ -22,8 +22,9 @@ from medcli.retrieval.storage import DAMAGE_HINT, held_folder, storage_errors, w
 CATALOGUE = "catalogue.sqlite"
 KEY = "patient.key"
 MODEL = "model"
+CALIBRATION = "calibration.json"
 LOCK = "writer.lock"
-_OURS = {CATALOGUE, f"{CATALOGUE}-wal", f"{CATALOGUE}-shm", KEY, MODEL, LOCK}
+_OURS = {CATALOGUE, f"{CATALOGUE}-wal", f"{CATALOGUE}-shm", KEY, MODEL, LOCK, CALIBRATION}
 _CACHE_SUFFIXES = {".faiss", ".tmp"}
 KEY_CHECK = b"medcli patient key"
 _HASH_DIGITS = 16

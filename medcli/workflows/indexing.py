@@ -151,6 +151,8 @@ def gallery_entry(
         thumbnails=dict(enumerate(thumbnails(scan, range(len(scan.pixels)), THUMBNAIL_SIDE))),
         metadata=kept_metadata(case, scan),
         source=source,
+        study_uid=scan.study_uid,
+        study_date=scan.study_date,
     )
 
 

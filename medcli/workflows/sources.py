@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from medcli.errors import ScanError
+from medcli.evaluation.area import foreground_area
 from medcli.imaging.files import MEMBER
 from medcli.imaging.hashing import file_sha256, files_sha256
 from medcli.records import Case, Failure, Scan, Source
@@ -19,6 +20,9 @@ State = Literal["same", "same content", "changed", "gone"]
 
 SITE = "site"
 """The column of a manifest that is kept with a scan, to tell whether neighbours follow it."""
+
+AREA = "area"
+"""Pixels above zero in the slice that has most of them; kept for the same reason."""
 
 _SETTLED_NS = 2_000_000_000
 """A file changed within this time of being read may change again under the same time."""
@@ -154,9 +158,10 @@ def case_of(stored: StoredSource) -> Case | None:
 
 
 def kept_metadata(case: Case, scan: Scan) -> dict[str, str]:
-    """What a gallery keeps of a scan's tags, and its site where the manifest names one."""
+    """What a gallery keeps of a scan: its tags, its size, the site that a manifest names."""
     site = case.columns.get(SITE, "").strip()
-    return {**scan.metadata, **({SITE: site} if site else {})}
+    area = {AREA: f"{foreground_area(scan.pixels):.6g}"}
+    return {**scan.metadata, **area, **({SITE: site} if site else {})}
 
 
 def common_root(cases: Iterable[Case | Failure]) -> str | None:

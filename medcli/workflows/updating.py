@@ -22,6 +22,7 @@ from medcli.retrieval.sources import (
     touch,
     with_content,
 )
+from medcli.retrieval.studies import known_marks
 from medcli.workflows.indexing import OnFailure, OnScan, gallery_entry
 from medcli.workflows.sources import (
     SourceWatch,
@@ -319,7 +320,11 @@ class _Update:
             modality=scan.modality,
             format=scan.format,
             decoder=scan.decoder,
-            metadata=kept_metadata(job.case, scan),
+            metadata={
+                **known_marks(job.stored.row.metadata),
+                **kept_metadata(job.case, scan),
+                **self._gallery.study_marks(scan.patient_id, scan.study_uid, scan.study_date),
+            },
         )
         source = self._watch.source(job.case, scan)
         slices = dict(enumerate(map(absolute, scan.slice_files)))

@@ -21,7 +21,8 @@ from medcli.records import GalleryEntry, SearchResult
 from medcli.retrieval import folder, vectors
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query, Wanted
+from medcli.retrieval.search import search
 from medcli.retrieval.storage import storage_errors, writer_lock
 
 Entry = Callable[..., GalleryEntry]
@@ -81,7 +82,7 @@ def ask(make_entry: Entry) -> Callable[..., SearchResult]:
     def answer(path: Path) -> SearchResult:
         with Gallery.open(path) as gallery:
             embedding = make_entry("query", seed=99).embedding
-            return search(gallery, Query.from_embedding("query", embedding), k=6)
+            return search(gallery, Query.from_embedding("query", embedding), Wanted(k=6))
 
     return answer
 
@@ -205,7 +206,7 @@ def test_a_damaged_lookup_table_never_lets_the_own_patient_through(
         by_pixels = Query.from_embedding("q", embedding, pixel_sha256="pixels of s2")
         for query in (by_patient, by_pixels):
             with pytest.raises(DamagedError, match="lookup tables"):
-                search(gallery, query, k=6)
+                search(gallery, query, Wanted(k=6))
 
 
 def test_a_waiting_log_in_a_read_only_folder_is_never_ignored(

@@ -47,6 +47,7 @@ def with_canaries(file: Path, first: int) -> int:
     outer.ReferencedRequestSequence = Sequence([inner])
     dataset.RequestAttributesSequence = Sequence([outer])
     dataset.PatientID = f"PATIENT-{first}"
+    dataset.StudyDate, dataset.StudyInstanceUID = "19870623", "1.2.840.77777.1"
     with pydicom.config.disable_value_validation():
         dataset.save_as(file)
     return number + 6
@@ -76,6 +77,8 @@ def test_canaries_in_tags_are_in_no_file_and_no_output(
         ["index", "export", "-g", archive, "-o", str(tmp_path / "export")],
         ["index", "audit", "-g", archive, "--json"],
         ["search", scans, "-g", archive, "--json", "--html", str(tmp_path / "page.html")],
+        ["search", scans, "-g", archive, "--receipt", str(tmp_path / "receipt.json")],
+        ["search", scans, "-g", archive, "--timeline", "--csv", str(tmp_path / "hits.csv")],
     ]
     with redirect_stdout(said), redirect_stderr(said):
         assert [run(command) for command in commands] == [0] * len(commands)
@@ -85,8 +88,10 @@ def test_canaries_in_tags_are_in_no_file_and_no_output(
         for file in (tmp_path / folder).rglob("*")
         if file.is_file()
     )
-    written += (tmp_path / "page.html").read_bytes()
-    for secret in (b"CANARY", b"PATIENT-", b"19610412"):
+    for name in ("page.html", "receipt.json", "hits.csv"):
+        written += (tmp_path / name).read_bytes()
+    dates = (b"19610412", b"19870623", b"1987-06-23")
+    for secret in (b"CANARY", b"PATIENT-", b"1.2.840.77777", *dates):
         assert secret not in written
         assert secret.decode() not in said.getvalue()
     with Gallery.open(Path(archive)) as gallery:
