@@ -156,6 +156,15 @@ def level(browser: Any, viewer: int = 1, x: int = 20, y: int = 4) -> list[int]:
     return found
 
 
+def wait_for_slice(browser: Any, number: int) -> None:
+    """Until the first viewer shows a slice; fails after 20 seconds."""
+    assert browser.run(
+        "new Promise((done) => { let left = 1000; const ask = () => "
+        f"document.querySelector('#viewer-1').dataset.slice === '{number}' ? done(true) : "
+        "left-- ? setTimeout(ask, 20) : done(false); ask(); })"
+    )
+
+
 def test_pictures_load_and_nothing_else_is_asked_for(shown: Any) -> None:
     assert shown.errors == []
     asked = [url for url in shown.requests if not url.startswith("data:image/")]
@@ -168,13 +177,10 @@ def test_pictures_load_and_nothing_else_is_asked_for(shown: Any) -> None:
 def test_the_slider_moves_through_the_slices_by_keyboard(shown: Any) -> None:
     shown.run("document.querySelector('#viewer-1 [data-control=slice]').focus()")
     shown.press("ArrowRight", 39)
-    wait = "new Promise((done) => setTimeout(() => done(true), 100))"
-    assert shown.run(wait)
-    assert shown.run("document.querySelector('#viewer-1').dataset.slice") == "8"
+    wait_for_slice(shown, 8)
     assert level(shown) == pytest.approx([400 / 1000 * 255] * 3, abs=2)
     shown.press("Home", 36)
-    assert shown.run(wait)
-    assert shown.run("document.querySelector('#viewer-1').dataset.slice") == "0"
+    wait_for_slice(shown, 0)
     assert "0 of 0–11" in shown.run(
         "document.querySelector('#viewer-1 [data-says=slice]').textContent"
     )
