@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from medcli.errors import MedcliError, UsageError
+from medcli.errors import DamagedError, UsageError
 from medcli.evaluation.calibration import ECE_BINS
 from medcli.evaluation.curves import wilson_bounds
 from medcli.imaging.display import display_slice, display_tones, tones_of
@@ -100,8 +100,10 @@ class ScanReport:
             return None, "No finding was named, so that there is none to draw a heat map for."
         try:
             explained = self._explainer_of(prediction).explain(scan, METHOD, prediction.label)
-        except MedcliError as error:
+        except UsageError as error:
             return None, f"No heat map: {error.message}."
+        except DamagedError:  # its message names a path, and the answer stands without a map
+            return None, "No heat map: the weights are not those of the model's network."
         if explained.empty:
             return None, f"Heat map ({METHOD}): nothing speaks for {prediction.label}."
         return explained, f"Heat map ({METHOD}): what speaks for {prediction.label}."
