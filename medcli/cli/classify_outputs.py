@@ -97,7 +97,7 @@ class Outputs:
         from medcli.workflows.scan_reporting import ScanReport
 
         page = ScanReport(package, len(results)) if self.report is not None else None
-        shown = []
+        shown: list[tuple[str, Scan]] = []
         for scan, result in zip(scans, results, strict=False):
             if isinstance(scan, Failure) or isinstance(result, Failure):
                 continue

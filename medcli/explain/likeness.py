@@ -57,7 +57,8 @@ def _shares(model: ScanModel, image: Tensor, target: Tensor) -> Tensor:
     def cosine() -> Tensor:
         projected = model.projection(_scan_features(model, image.requires_grad_()))
         # Its length is that of the whole slice; no place answers for it alone.
-        return projected @ target / projected.detach().norm()
+        share: Tensor = projected @ target / projected.detach().norm()
+        return share
 
     feature_map, gradient = caught_map(model, cosine)
     return (feature_map * gradient).sum(dim=1)[0]

@@ -65,7 +65,7 @@ def write_capture(
             **made_by(fingerprint),
         )
         take_over(capture, headers[0])
-        capture.PatientOrientation = None  # a sheet of slices with words above has none
+        capture.PatientOrientation = []  # a sheet of slices with words above has none
         capture.ConversionType = "WSD"  # from a workstation
         capture.BurnedInAnnotation = "YES" if _burned_in(headers) else "NO"
         capture.DerivationDescription = f"{description}. Research use."
