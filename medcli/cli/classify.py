@@ -100,7 +100,7 @@ def classify(
         from medcli.cli.evidence import classify_with_evidence
 
         status = classify_with_evidence(
-            scans, gallery, model, task, time_point, crop, names, as_json=as_json, csv=csv
+            scans, gallery, model, task, time_point, crop, names, outputs, as_json=as_json, csv=csv
         )
         raise typer.Exit(status)
     find_model(model, task)  # where there is none, that is told before scans are searched for
