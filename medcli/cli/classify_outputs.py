@@ -113,7 +113,7 @@ class Outputs:
         if page is not None and self.report is not None:
             failures = [result for result in results if isinstance(result, Failure)]
             html = page.html(
-                pictures=dict(pictures or {}),
+                pictures={**(pictures or {})},
                 failures=failures,
                 hide_paths=names.hide,
                 stand_ins={path: names.of(path) for path in map(_path, results)},

@@ -89,7 +89,8 @@ def _heat(shares: torch.Tensor, size: int, scan: Scan) -> np.ndarray:
     """(h, w) parts of a cosine → (H, W) in 0–1: what speaks for likeness."""
     heat = in_scan(shares.relu()[None], 1, size, scan)[0]
     highest = float(heat.max())
-    return heat / highest if highest > 0 else heat
+    scaled: np.ndarray = heat / highest if highest > 0 else heat
+    return scaled
 
 
 def _heated(picture: bytes, heat: np.ndarray) -> bytes:
