@@ -116,13 +116,12 @@ def classify(
         )
     names = Names(hide=hide_paths)
     if evidence:
-        outputs.refuse("--evidence")
         if detect or detector is not None:
             raise UsageError("--evidence goes without --detect", "Classify twice")
         from medcli.cli.evidence import classify_with_evidence
 
         status = classify_with_evidence(
-            scans, gallery, model, task, time_point, crop, names, as_json=as_json, csv=csv
+            scans, gallery, model, task, time_point, crop, names, outputs, as_json=as_json, csv=csv
         )
         raise typer.Exit(status)
     find_model(model, task)  # where there is none, that is told before scans are searched for

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -17,6 +17,8 @@ from medcli.records import Case, Failure, Prediction, Scan
 
 if TYPE_CHECKING:
     from medcli.models.package import ModelPackage
+    from medcli.workflows.evidence import Evidence
+    from medcli.workflows.picturing import HitKey
 
 MOST_SHOWN = 12
 """So many scans are shown in the terminal."""
@@ -58,18 +60,6 @@ class Outputs:
 
             check_extra()
 
-    def refuse(self, option: str) -> None:
-        """Refuse what does not go with `option`.
-
-        Raises
-        ------
-        UsageError : a page, a structured report or pictures were asked for besides
-        """
-        if self.report is not None or self.structured is not None or self.show:
-            raise UsageError(
-                f"{option} goes with none of --report, --sr and --show", "Classify twice"
-            )
-
     def check_scans(self, cases: Sequence[Case | Failure]) -> None:
         """Refuse several scans where one is wanted.
 
@@ -86,17 +76,20 @@ class Outputs:
     def make(
         self,
         scans: Iterable[Scan | Failure],
-        results: Sequence[Prediction | Failure],
+        results: Sequence[Prediction | Evidence | Failure],
         package: ModelPackage,
         names: Names,
+        pictures: Mapping[HitKey, bytes] | None = None,
     ) -> None:
         """Look at the scans once more and make what was asked for.
 
         Parameters
         ----------
         scans : as they were answered, in the same order; read when they are needed
+        results : the answer about each, with its neighbours where a gallery was asked
+        pictures : of these neighbours
         """
-        if not any(isinstance(result, Prediction) for result in results):
+        if all(isinstance(result, Failure) for result in results):
             return
         show = self.show and terminal_shows()
         if self.report is None and self.structured is None and not show:
@@ -108,19 +101,30 @@ class Outputs:
         for scan, result in zip(scans, results, strict=False):
             if isinstance(scan, Failure) or isinstance(result, Failure):
                 continue
-            if page is not None:
+            prediction = result if isinstance(result, Prediction) else result.prediction
+            if page is not None and isinstance(result, Prediction):
                 page.add(scan, result)
+            elif page is not None and not isinstance(result, Prediction):
+                page.add(scan, prediction, result.result, result.agrees)
             if self.structured is not None:
-                _write_structured(self.structured, scan, result, names)
+                _write_structured(self.structured, scan, prediction, names)
             if show and len(shown) < MOST_SHOWN:
-                shown.append((f"{result.label or 'no finding'} {names.of(scan.path)}", scan))
+                shown.append((f"{prediction.label or 'no finding'} {names.of(scan.path)}", scan))
         if page is not None and self.report is not None:
             failures = [result for result in results if isinstance(result, Failure)]
-            stand_ins = {result.path: names.of(result.path) for result in results}
-            html = page.html(failures=failures, hide_paths=names.hide, stand_ins=stand_ins)
+            html = page.html(
+                pictures={**(pictures or {})},
+                failures=failures,
+                hide_paths=names.hide,
+                stand_ins={path: names.of(path) for path in map(_path, results)},
+            )
             write_file(self.report, html.encode("utf-8", "replace"))
             say("wrote the page" if names.hide else f"wrote {self.report}")
         show_scans(shown)
+
+
+def _path(result: Prediction | Evidence | Failure) -> str:
+    return result.path if isinstance(result, Prediction | Failure) else result.prediction.path
 
 
 def _write_structured(path: Path, scan: Scan, result: Prediction, names: Names) -> None:

@@ -30,7 +30,10 @@ from medcli.records import Failure, plain
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from medcli.cli.classify_outputs import Outputs
+    from medcli.retrieval.gallery import Gallery
     from medcli.workflows.evidence import Evidence
+    from medcli.workflows.picturing import HitKey
 
 
 def classify_with_evidence(
@@ -41,6 +44,7 @@ def classify_with_evidence(
     time_point: int | None,
     crop: Crop | None,
     names: Names,
+    outputs: Outputs,
     *,
     as_json: bool,
     csv: Path | None,
@@ -51,6 +55,7 @@ def classify_with_evidence(
     ------
     MismatchError : `model` is not the gallery's
     """
+    from medcli.imaging.batch import read_all
     from medcli.models.locate import open_model
     from medcli.workflows.evidence import with_evidence
     from medcli.workflows.searching import open_gallery
@@ -58,6 +63,7 @@ def classify_with_evidence(
     opened, predictor = open_gallery(gallery or default_gallery())
     found: list[Evidence] = []
     failures: list[Failure] = []
+    results: list[Evidence | Failure] = []
     rows: list[dict[str, Any]] = []
     with opened:
         if model is not None:
@@ -66,6 +72,7 @@ def classify_with_evidence(
             predictor = predictor.for_task(task)
         describe_model(predictor.package, names, chosen=model is not None)
         cases = found_scans(scans, names, time_point)
+        outputs.check_scans(cases)
         cut = None
         if crop is not None:
             check_one_scan(cases)
@@ -77,12 +84,18 @@ def classify_with_evidence(
                 told = result if isinstance(result, Failure) else result.prediction
                 row = csv_row(told, predictor.package.tasks, names)
                 rows.append({**row, **_columns(result)})
+                results.append(result)
                 if isinstance(result, Failure):
                     failures.append(result)
                     show_failure(result, names)
                 else:
                     found.append(result)
                 on_scan(len(rows), len(cases))
+        again = (
+            scan if cut is None or isinstance(scan, Failure) else cut(scan)
+            for _, scan in read_all(cases)
+        )
+        outputs.make(again, results, predictor.package, names, _thumbnails(opened, found))
     if found and not as_json:
         print_table(prediction_table([each.prediction for each in found], names))
         print_line("")
@@ -94,6 +107,17 @@ def classify_with_evidence(
         write_csv(csv, rows)
         say("wrote the CSV" if names.hide else f"wrote {csv}")
     return exit_status(failures, len(found))
+
+
+def _thumbnails(gallery: Gallery, found: Sequence[Evidence]) -> dict[HitKey, bytes]:
+    """The stored pictures of all hits, by (query, id, slice)."""
+    pictures = {}
+    for each in found:
+        for hit in each.result.hits:
+            picture = gallery.thumbnail(hit.id, hit.slice)
+            if picture is not None:
+                pictures[each.result.query, hit.id, hit.slice] = picture
+    return pictures
 
 
 def evidence_json(result: Evidence | Failure, names: Names) -> dict[str, Any]:

@@ -20,9 +20,10 @@ from medcli.cli.options import (
     TimePoint,
     parse_slices,
 )
-from medcli.cli.output import Names, print_json, say, show_failure, warn, write_csv
+from medcli.cli.output import Names, note, print_json, say, show_failure, warn, write_csv
 from medcli.cli.region import box_of
 from medcli.cli.search_output import answer_json, csv_rows, show_hits
+from medcli.errors import UsageError
 from medcli.files import check_file, write_file
 from medcli.home import default_gallery
 from medcli.records import Case, Failure
@@ -35,6 +36,7 @@ if TYPE_CHECKING:
     from medcli.models.package import ModelPackage
     from medcli.retrieval.gallery import Gallery
     from medcli.retrieval.query import Query, Wanted
+    from medcli.workflows.picturing import Pictures
     from medcli.workflows.searching import Answer
 
 QUERY_HELP = (
@@ -142,6 +144,10 @@ def search(
             show_default=False,
         ),
     ] = None,
+    explain: Annotated[
+        bool,
+        typer.Option("--explain", help="Mark in the pictures what made query and hit alike."),
+    ] = False,
     overwrite: Overwrite = False,
     hide_paths: HidePaths = False,
 ) -> None:
@@ -162,6 +168,8 @@ def search(
     for file in (csv, html, sheet, receipt):
         if file is not None:
             check_file(file, overwrite=overwrite)
+    if explain and html is None and sheet is None:
+        raise UsageError("--explain marks pictures", "Give --html or --sheet too")
     if where is not None:
         parse_where(where)  # before a gallery is opened
     part = Part(None if region is None else box_of(region), parse_slices(slices))
@@ -206,12 +214,13 @@ def search(
         if csv is not None:
             write_csv(csv, csv_rows(answers, failures, names))
             say("wrote the CSV" if names.hide else f"wrote {csv}")
+        alike = _alike(opened, package, answers, names) if explain else None
         if html is not None:
-            page = html_page(opened, package, answers, failures, names)
+            page = html_page(opened, package, answers, failures, names, alike)
             write_file(html, page.encode("utf-8", "replace"))
             say("wrote the page" if names.hide else f"wrote {html}")
         if sheet is not None and answers:
-            write_file(sheet, sheet_png(opened, package, answers, names))
+            write_file(sheet, sheet_png(opened, package, answers, names, alike))
             say("wrote the contact sheet" if names.hide else f"wrote {sheet}")
         if receipt is not None:
             write_receipt(receipt, opened, wanted, answers, names)
@@ -309,12 +318,28 @@ def _is_id(typed: str) -> bool:
     return typed.isascii() and typed.isdigit()
 
 
+def _alike(
+    gallery: Gallery, package: ModelPackage, answers: list[Answer], names: Names
+) -> Pictures:
+    """The pictures with what made query and hit alike; loads torch."""
+    from medcli.workflows.likening import alike_pictures
+
+    def missing(query: str, hits: int) -> None:
+        note(
+            f"{names.of(query)}: {hits} hits are not explained, as a file of the two is gone or "
+            "has changed, or the query is a stored scan"
+        )
+
+    return alike_pictures(gallery, package, answers, missing)
+
+
 def html_page(
     gallery: Gallery,
     package: ModelPackage,
     answers: list[Answer],
     failures: list[Failure],
     names: Names,
+    pictures: Pictures | None = None,
 ) -> str:
     """One self-contained page with every query beside its hits."""
     from datetime import datetime
@@ -323,7 +348,7 @@ def html_page(
     from medcli.workflows.picturing import page_parts
 
     return search_page(
-        **page_parts(gallery, package, answers),
+        **page_parts(gallery, package, answers, pictures),
         failures=failures,
         synthetic=package.synthetic,
         hide_paths=names.hide,
@@ -336,13 +361,17 @@ def html_page(
 
 
 def sheet_png(
-    gallery: Gallery, package: ModelPackage, answers: list[Answer], names: Names
+    gallery: Gallery,
+    package: ModelPackage,
+    answers: list[Answer],
+    names: Names,
+    pictures: Pictures | None = None,
 ) -> bytes:
     """Each query and its hits in a row of pictures."""
     from medcli.workflows.picturing import search_sheet
 
     called = {answer.result.query: names.of(answer.result.query) for answer in answers}
-    return search_sheet(gallery, package, answers, called)
+    return search_sheet(gallery, package, answers, called, pictures=pictures)
 
 
 def write_receipt(

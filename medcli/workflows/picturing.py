@@ -81,10 +81,13 @@ def stored_picture(gallery: Gallery, query: Query, number: int | None) -> bytes 
 
 
 def page_parts(
-    gallery: Gallery, package: ModelPackage, answers: Sequence[Answer]
+    gallery: Gallery,
+    package: ModelPackage,
+    answers: Sequence[Answer],
+    pictures: Pictures | None = None,
 ) -> dict[str, Any]:
     """What a page about `answers` shows: results, pictures, predictions and true labels."""
-    made = pictures_of(gallery, package, answers)
+    made = pictures or pictures_of(gallery, package, answers)
     return {
         "results": [answer.result for answer in answers],
         "pictures": {**made.queries, **made.hits},
@@ -103,6 +106,7 @@ def search_sheet(
     *,
     columns: int = 6,
     side: int = 160,
+    pictures: Pictures | None = None,
 ) -> bytes:
     """A PNG with a panel for each query: its picture, then those of its hits.
 
@@ -110,8 +114,9 @@ def search_sheet(
     ----------
     names : what each query is called
     columns, side : pictures in a row, and their side in pixels
+    pictures : in place of those that `pictures_of` draws
     """
-    made = pictures_of(gallery, package, answers)
+    made = pictures or pictures_of(gallery, package, answers)
     nothing = np.full((side, side), BACKGROUND, np.uint8)
 
     def drawn(picture: bytes | None) -> np.ndarray:
@@ -123,13 +128,13 @@ def search_sheet(
         window = made.windows.get(name)
         shares = (f"{label} {100 * share:.0f}%" for label, share in answer.result.vote.items())
         facts = [f"window {window}" if window else "", ", ".join(shares)]
-        pictures = [made.queries.get(name)]
-        pictures += [made.hits.get((name, hit.id, hit.slice)) for hit in hits]
+        drawings = [made.queries.get(name)]
+        drawings += [made.hits.get((name, hit.id, hit.slice)) for hit in hits]
         panels.append(
             Panel(
                 title=names[name],
                 facts="; ".join(filter(None, facts)) or "no hits",
-                pictures=[drawn(picture) for picture in pictures],
+                pictures=[drawn(picture) for picture in drawings],
                 captions=["query", *(_caption(hit) for hit in hits)],
             )
         )
@@ -161,6 +166,17 @@ def _view_window(hit: Hit, package: ModelPackage) -> Window | None:
 
 def _redrawn(gallery: Gallery, hit: Hit, window: Window) -> bytes | None:
     """A slice of a stored scan in HU from its file; None where that is gone or another."""
+    found = read_hit(gallery, hit)
+    if found is None or found[0].unit != "HU":
+        return None
+    return _drawn(*found, window)
+
+
+def read_hit(gallery: Gallery, hit: Hit) -> tuple[Scan, int] | None:
+    """The stored scan of a hit from its file, and the place of the slice that matched.
+
+    None where the file is gone or another. Of a series of files the slice's alone is read.
+    """
     with gallery.snapshot():
         found = list(stored_sources(gallery.catalogue, [hit.id]))
     case = case_of(found[0]) if found else None
@@ -175,9 +191,7 @@ def _redrawn(gallery: Gallery, hit: Hit, window: Window) -> bytes | None:
     except ScanError:
         return None
     ((_, scan),) = read_all([case])
-    if not isinstance(scan, Scan) or scan.unit != "HU" or number >= len(scan.pixels):
-        return None
-    return _drawn(scan, number, window)
+    return (scan, number) if isinstance(scan, Scan) and number < len(scan.pixels) else None
 
 
 def _drawn(scan: Scan, number: int, window: Window | None) -> bytes:

@@ -24,7 +24,8 @@ from medcli.records import Embedding, GalleryEntry
 from medcli.retrieval.checking import check_rows
 from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query
+from medcli.retrieval.search import search
 from medcli.retrieval.upkeep import check_caches, compact
 
 SETTINGS = {"fingerprint": "f" * 64, "dim": 8}

@@ -18,8 +18,9 @@ from medcli.retrieval import media
 from medcli.retrieval.checking import check_rows
 from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query
 from medcli.retrieval.schema import keeps_log
+from medcli.retrieval.search import search
 from medcli.retrieval.upkeep import check_caches, compact
 
 Entry = Callable[..., GalleryEntry]
