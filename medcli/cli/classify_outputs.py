@@ -17,6 +17,7 @@ from medcli.records import Case, Failure, Prediction, Scan
 
 if TYPE_CHECKING:
     from medcli.models.package import ModelPackage
+    from medcli.report.cards import PictureKey
     from medcli.workflows.evidence import Evidence
     from medcli.workflows.picturing import HitKey
 
@@ -112,8 +113,10 @@ class Outputs:
                 shown.append((f"{prediction.label or 'no finding'} {names.of(scan.path)}", scan))
         if page is not None and self.report is not None:
             failures = [result for result in results if isinstance(result, Failure)]
+            known: dict[PictureKey, bytes] = {}
+            known.update(pictures or {})
             html = page.html(
-                pictures={**(pictures or {})},
+                pictures=known,
                 failures=failures,
                 hide_paths=names.hide,
                 stand_ins={path: names.of(path) for path in map(_path, results)},
