@@ -17,8 +17,8 @@ from medcli.records import Case, Failure, Prediction, Scan
 
 if TYPE_CHECKING:
     from medcli.models.package import ModelPackage
+    from medcli.report.cards import PictureKey
     from medcli.workflows.evidence import Evidence
-    from medcli.workflows.picturing import HitKey
 
 MOST_SHOWN = 12
 """So many scans are shown in the terminal."""
@@ -79,7 +79,7 @@ class Outputs:
         results: Sequence[Prediction | Evidence | Failure],
         package: ModelPackage,
         names: Names,
-        pictures: Mapping[HitKey, bytes] | None = None,
+        pictures: Mapping[PictureKey, bytes] | None = None,
     ) -> None:
         """Look at the scans once more and make what was asked for.
 
@@ -113,7 +113,7 @@ class Outputs:
         if page is not None and self.report is not None:
             failures = [result for result in results if isinstance(result, Failure)]
             html = page.html(
-                pictures={**(pictures or {})},
+                pictures=pictures,
                 failures=failures,
                 hide_paths=names.hide,
                 stand_ins={path: names.of(path) for path in map(_path, results)},

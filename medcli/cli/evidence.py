@@ -31,9 +31,9 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from medcli.cli.classify_outputs import Outputs
+    from medcli.report.cards import PictureKey
     from medcli.retrieval.gallery import Gallery
     from medcli.workflows.evidence import Evidence
-    from medcli.workflows.picturing import HitKey
 
 
 def classify_with_evidence(
@@ -109,9 +109,9 @@ def classify_with_evidence(
     return exit_status(failures, len(found))
 
 
-def _thumbnails(gallery: Gallery, found: Sequence[Evidence]) -> dict[HitKey, bytes]:
+def _thumbnails(gallery: Gallery, found: Sequence[Evidence]) -> dict[PictureKey, bytes]:
     """The stored pictures of all hits, by (query, id, slice)."""
-    pictures = {}
+    pictures: dict[PictureKey, bytes] = {}
     for each in found:
         for hit in each.result.hits:
             picture = gallery.thumbnail(hit.id, hit.slice)
