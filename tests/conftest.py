@@ -35,6 +35,8 @@ if TYPE_CHECKING:
 
 # A shell's background job has SIGINT ignored, and so would have the tests of interruptions.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Workers of pytest-xdist have it set, and a pipe would be taken for a terminal.
+os.environ.pop("COLUMNS", None)
 
 SIDE, CELLS = 32, 8
 DIM = CELLS * CELLS

@@ -70,14 +70,15 @@ def test_predictions_are_those_of_the_torch_model(predictor: Predictor, series: 
     from medcli.models.scan_model import ScanModel
 
     package = predictor.package
-    settings = package.preprocess
+    settings, calibration = package.preprocess, package.calibration
     model = ScanModel(package.model, settings.channels, settings.size, len(package.task.classes))
     model.load_state_dict(load_file(package.path / WEIGHTS))
     for scan in (series, picture(0)):
         images = torch.from_numpy(predictor.preprocessor.model_input(scan))[None]
         with torch.inference_mode():
             output = model.eval()(images, torch.ones(images.shape[:2], dtype=torch.bool))
-        expected = torch.softmax(output.logits, dim=1).numpy()
+        moved = output.logits / calibration.temperature + torch.tensor(calibration.offsets or 0.0)
+        expected = torch.softmax(moved, dim=1).numpy()
         np.testing.assert_allclose(probabilities(predictor.predict([scan])), expected, atol=1e-4)
         embedding = predictor.embed(scan)
         np.testing.assert_allclose(embedding.vector, output.embedding[0], atol=1e-4)
