@@ -21,7 +21,6 @@ import subprocess
 import sys
 import tempfile
 from collections.abc import Mapping
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 from typing import Any
@@ -82,20 +81,10 @@ SOURCES = {
         "Another scanner or stain was not seen.",
     ),
 }
-# The nodule specialist learnt from three sets of LIDC-IDRI, which cannot be matched to each other.
-SPECIALISTS = {
-    "nodule": replace(
-        SOURCES["nodule"],
-        name="LIDC-IDRI, CT of pulmonary nodules: slices with what lies around masked out, the "
-        "same laid on other lung, volumes and crops around boxes",
-        about=SOURCES["nodule"].about + " The sets it learnt from share no identifiers, so a "
-        "person may be in two of them and in two parts; within a set parts are apart by patient.",
-    )
-}
 # What trains each model, with its settings and seed. Data and seed fix the parts; weights are the
 # same bit by bit on the same machine with the same versions only.
-RECIPES = {"shared": "zoo_recipe.py", "nodule": "zoo_recipe_nodule.py"}
-TASKS = {"shared": ("nodule", "lung", "gi"), "nodule": ("nodule",)}
+RECIPES = {"shared": "zoo_recipe.py"}
+TASKS = {"shared": ("nodule", "lung", "gi"), "nodule": ("nodule",)}  # of the short form
 # The slices of nodule_slices have 64 px a side and no spacing; the pixels of LIDC-IDRI have about
 # 0.7 mm. A run that names its own side keeps it.
 REGION_MM = 45.0
@@ -137,8 +126,6 @@ def main() -> None:
 def train_recipe(name: str, data: Path, runs: Path) -> ModelPackage:
     """The run that a recipe makes."""
     command = [sys.executable, str(Path(__file__).with_name(RECIPES[name])), str(data)]
-    if name == "nodule":
-        command += ["--work", str(runs / f"{name}-data")]
     subprocess.run([*command, "-o", str(runs / name)], check=True)
     return load_package(runs / name)
 
@@ -153,7 +140,7 @@ def into_zoo(run: ModelPackage, target: Path, data: Path | None) -> ModelPackage
     return bundle(
         run,
         target,
-        [SPECIALISTS.get(target.name, SOURCES[task.name]) for task in run.tasks],
+        [SOURCES[task.name] for task in run.tasks],
         region_mm=None if run.preprocess.region_mm or not has_nodules(run) else REGION_MM,
         measure=measured if data is not None else None,
         overwrite=True,
