@@ -25,7 +25,7 @@ def test_what_made_query_and_hit_alike_is_marked(
     medcli: Callable[..., Any], gallery: Path, sample_folder: Path
 ) -> None:
     query = sample_folder / "query.png"
-    asked = ("search", query, "-g", gallery, "-k", "2", "--no-thumbnails")
+    asked = ("search", query, "-g", gallery, "-k", "2", "--no-show")
     assert medcli(*asked, "--html", "plain.html").status == 0
     done = medcli(*asked, "--html", "alike.html", "--sheet", "alike.png", "--explain")
     assert done.status == 0, done.err
