@@ -18,7 +18,7 @@ DICOM PS3.16, TID 1500 Measurement Report; PS3.3 A.35.3 Comprehensive SR IOD
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from importlib.metadata import version
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -57,22 +57,55 @@ def write_answer(path: Path, scan: Scan, prediction: Prediction) -> None:
     """
     check_extra()
     headers = source_headers(scan)
+    write_report(
+        path,
+        scan,
+        headers,
+        lambda: _content(headers, prediction),
+        task=prediction.task,
+        model=prediction.model,
+        series_number=SERIES_NUMBER + 1,
+    )
+
+
+def write_report(
+    path: Path,
+    scan: Scan,
+    headers: Sequence[Dataset],
+    content: Callable[[], Any],
+    *,
+    task: str,
+    model: str,
+    series_number: int,
+) -> None:
+    """Write a Comprehensive SR, filed in the study of `headers`; complete and preliminary.
+
+    Parameters
+    ----------
+    headers : of the scan's files, the evidence of the report
+    content : makes the tree of the report, in highdicom's terms
+    model : fingerprint of the model that answered
+
+    Raises
+    ------
+    ScanError : as `building`
+    """
     with building(scan):
         import highdicom
         from highdicom.sr import ComprehensiveSR
 
         report = ComprehensiveSR(
             evidence=headers,
-            content=_content(headers, prediction),
+            content=content(),
             series_instance_uid=highdicom.UID(),
-            series_number=SERIES_NUMBER + 1,
+            series_number=series_number,
             sop_instance_uid=highdicom.UID(),
             instance_number=1,
             is_complete=True,
             is_final=False,
             is_verified=False,
-            series_description=f"medcli {prediction.task}, research use"[:_LONGEST],
-            **made_by(prediction.model),
+            series_description=f"medcli {task}, research use"[:_LONGEST],
+            **made_by(model),
         )
         take_over(report, headers[0])
         save(path, report)

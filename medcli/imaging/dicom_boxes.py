@@ -27,22 +27,16 @@ from typing import TYPE_CHECKING, Any
 from pydicom.dataset import Dataset
 
 from medcli.errors import UsageError
-from medcli.imaging.dicom_answer import algorithm, device_context, own_code
+from medcli.imaging.dicom_answer import algorithm, device_context, own_code, write_report
 from medcli.imaging.dicom_derived import (
     SERIES_NUMBER,
-    building,
     check_extra,
-    made_by,
-    save,
     source_headers,
-    take_over,
 )
 from medcli.records import Detection, FoundBox, Scan
 
 if TYPE_CHECKING:
     from pydicom.uid import UID
-
-_LONGEST = 64  # characters of a description (VR LO)
 
 
 def write_boxes(path: Path, scan: Scan, detection: Detection) -> None:
@@ -64,25 +58,15 @@ def write_boxes(path: Path, scan: Scan, detection: Detection) -> None:
             f"{scan.path} holds several frames in a file, to which a report cannot point here",
             "Choose another output: --json, --csv, --coco",
         )
-    with building(scan):
-        import highdicom
-        from highdicom.sr import ComprehensiveSR
-
-        report = ComprehensiveSR(
-            evidence=headers,
-            content=_content(headers, detection),
-            series_instance_uid=highdicom.UID(),
-            series_number=SERIES_NUMBER + 2,
-            sop_instance_uid=highdicom.UID(),
-            instance_number=1,
-            is_complete=True,
-            is_final=False,
-            is_verified=False,
-            series_description=f"medcli {detection.task}, research use"[:_LONGEST],
-            **made_by(detection.model),
-        )
-        take_over(report, headers[0])
-        save(path, report)
+    write_report(
+        path,
+        scan,
+        headers,
+        lambda: _content(headers, detection),
+        task=detection.task,
+        model=detection.model,
+        series_number=SERIES_NUMBER + 2,
+    )
 
 
 def _content(headers: Sequence[Dataset], detection: Detection) -> Any:
