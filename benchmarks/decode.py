@@ -3,7 +3,7 @@
     python benchmarks/decode.py [--files 40] [--runs 3] [--slices 300] [--corpus FOLDER] [FOLDER...]
 
 Each row is a batch of files of one slice, 512 × 512 with 12 bits unless the row says 8, written
-here from one synthetic slice (`encoded`); HTJ2K are files of `--corpus`, else of the folder named
+here from one synthetic slice; HTJ2K are files of `--corpus`, else of the folder named
 by MEDCLI_TEST_DATA. "pydicom" is `dcmread(path).pixel_array` in a loop, in the order of preference
 of pydicom's own plugins. The other columns are whole scans of medcli: found, header checked,
 decoded, rescaled; in this process as if it were a worker, with one and two threads, then in one
@@ -27,8 +27,8 @@ from datetime import date
 from pathlib import Path
 
 import pydicom
-from encoded import GIVEN, ROWS, write_given, write_series, write_syntax
 
+from medcli.bench.encoded import GIVEN, ROWS, write_given, write_series, write_syntax
 from medcli.imaging import batch
 from medcli.imaging.decoders import decoder_matrix
 from medcli.imaging.discovery import find_scans

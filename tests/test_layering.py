@@ -16,6 +16,7 @@ LEVELS = [
     {"data", "models", "inference"},
     {"training", "explain", "detection"},
     {"workflows"},
+    {"bench"},
     {"cli", "__init__"},
     {"__main__"},
 ]
@@ -76,6 +77,7 @@ def loaded_after(code: str) -> set[str]:
         ["data", "split", "--help"],
         ["data", "audit", "--help"],
         ["doctor", "--help"],
+        ["bench", "--help"],
         ["report", "--help"],
         ["detect", "--help"],
         ["models", "export", "--help"],
