@@ -43,7 +43,7 @@ def processor() -> str:
     return named[0] if named else platform.processor() or platform.machine()
 
 
-def bench(
+def measure_speed(
     package: ModelPackage, sizes: Sizes | None = None, groups: Collection[Group] = GROUPS
 ) -> Iterator[Measure]:
     """The measures of `groups`, as they come; about a minute with the usual sizes.

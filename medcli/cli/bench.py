@@ -78,8 +78,7 @@ def bench(
     Example: medcli bench --only search --only start
     """
     from medcli.bench.measure import Sizes
-    from medcli.bench.run import GROUPS, machine
-    from medcli.bench.run import bench as measure
+    from medcli.bench.run import GROUPS, machine, measure_speed
     from medcli.models.bundled import SHARED
     from medcli.models.locate import open_model
 
@@ -92,7 +91,7 @@ def bench(
     found: list[Measure] = []
     done = 0
     with counting("measuring", beside_data=as_json) as on_group:
-        for each in measure(package, sizes, groups):
+        for each in measure_speed(package, sizes, groups):
             found.append(each)
             done = groups.index(each.group)
             on_group(done, len(groups))
