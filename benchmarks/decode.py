@@ -11,7 +11,8 @@ and two worker processes that have started already. All five take turns, so that
 machine slow all of them down; printed are medians, and of the price of isolation (what workers
 lose against as many threads) the median of the turns. Folders named are read whole, the same ways.
 
-Then a CT series of uncompressed slices becomes one array, and a network's input, beside SimpleITK's series reader.
+Then a CT series of uncompressed slices becomes one array, and a network's input, beside
+SimpleITK's series reader.
 """
 
 from __future__ import annotations
