@@ -30,12 +30,12 @@ from machine import draw_growth, package_of, print_head, print_machine, print_ro
 from medcli.bench.embedding import Network, vectors_of
 from medcli.bench.made import write_ct_slices, write_pictures
 from medcli.bench.processes import clean_environment, run_measured
+from medcli.bench.starting import MEDCLI
 from medcli.imaging.discovery import find_scans
 from medcli.inference.engine import OnnxEngine
 from medcli.inference.predictor import Predictor
 from medcli.models.package import GRAPH, ModelPackage
 
-MEDCLI = [sys.executable, "-m", "medcli"]
 PLAIN = [sys.executable, str(Path(__file__).parent / "plain.py"), "embed"]
 GROWTH = (1, 10, 100)
 
@@ -116,29 +116,23 @@ def print_agreement(package: ModelPackage) -> None:
     settings = package.preprocess
     shape = (32, 1, settings.channels, settings.size, settings.size)
     images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
-    mask = np.ones((32, 1), bool)
-    truth = OnnxEngine(package.path / GRAPH, 1).run(images[:1], mask[:1]).embedding
-    truth = np.concatenate(
-        [truth]
-        + [
-            OnnxEngine(package.path / GRAPH, 1).run(images[n : n + 1], mask[:1]).embedding
-            for n in range(1, 32)
-        ]
-    ).astype(np.float64)
+    truth = _embedded(OnnxEngine(package.path / GRAPH, 1), images, 1)
     print("\n1 - cos, the largest of 32 noise pictures, beside one thread and batches of one:\n")
-    print_head("batch", *(f"{threads} threads" for threads in (1, 2, 4)))
+    threads = (1, 2, 4)
+    print_head("batch", *(f"{count} threads" for count in threads))
+    engines = [OnnxEngine(package.path / GRAPH, count) for count in threads]
     for batch in (1, 2, 8, 32):
-        cells: list[object] = [batch]
-        for threads in (1, 2, 4):
-            engine = OnnxEngine(package.path / GRAPH, threads)
-            parts = [
-                engine.run(images[n : n + batch], mask[:batch]).embedding
-                for n in range(0, 32, batch)
-            ]
-            cosines = (np.concatenate(parts).astype(np.float64) * truth).sum(axis=1)
-            lengths = np.linalg.norm(np.concatenate(parts).astype(np.float64), axis=1)
-            cells.append(f"{(1 - cosines / lengths / np.linalg.norm(truth, axis=1)).max():.1e}")
-        print_row(cells)
+        cosines = [(_embedded(engine, images, batch) * truth).sum(axis=1) for engine in engines]
+        print_row([batch, *(f"{1 - each.min():.1e}" for each in cosines)])
+
+
+def _embedded(engine: OnnxEngine, images: np.ndarray, batch: int) -> np.ndarray:
+    """(N, D) float64 embeddings of unit length, so many pictures at a time."""
+    mask = np.ones((batch, 1), bool)
+    starts = range(0, len(images), batch)
+    parts = [engine.run(images[start : start + batch], mask).embedding for start in starts]
+    rows: np.ndarray = np.concatenate(parts).astype(np.float64)
+    return rows / np.linalg.norm(rows, axis=1, keepdims=True)
 
 
 def print_growth(package: ModelPackage, kind: str, files: int, picture: Path | None) -> None:

@@ -22,11 +22,11 @@ from machine import package_of, print_head, print_machine, print_row
 
 from medcli.bench.processes import clean_environment, processes_in_turns
 from medcli.bench.searching import entry
+from medcli.bench.starting import MEDCLI
 from medcli.models.package import ModelPackage
 from medcli.retrieval.gallery import Gallery
 
 HERE = Path(__file__).parent
-MEDCLI = [sys.executable, "-m", "medcli"]
 PLAIN = [sys.executable, str(HERE / "plain.py")]
 
 

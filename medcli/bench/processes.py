@@ -13,6 +13,9 @@ from tempfile import TemporaryDirectory
 
 from medcli.errors import MedcliError
 
+PYTHON = (sys.executable, "-P")
+"""An interpreter that imports nothing from the current folder."""
+
 _POLL_SECONDS = 0.005
 
 
@@ -24,7 +27,7 @@ def clean_environment() -> Iterator[dict[str, str]]:
     measured ones lies in the home, too.
     """
     with TemporaryDirectory(prefix="medcli-bench-") as home:
-        environment = {**os.environ, "MEDCLI_HOME": home, "PYTHONPATH": os.pathsep.join(sys.path)}
+        environment = {**os.environ, "MEDCLI_HOME": home}
         if environment.pop("PYTHONDONTWRITEBYTECODE", None):
             environment["PYTHONPYCACHEPREFIX"] = str(Path(home) / "bytecode")
         yield environment

@@ -7,7 +7,6 @@ do: python -m medcli.bench.reading FILES TURNS prints a measure a line, as JSON.
 from __future__ import annotations
 
 import json
-import os
 import subprocess
 import sys
 from collections.abc import Iterator, Sequence
@@ -15,6 +14,7 @@ from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from medcli.bench.measure import Measure, compared, seconds_in_turns
+from medcli.bench.processes import PYTHON
 from medcli.errors import MedcliError
 from medcli.records import Failure, plain
 
@@ -26,10 +26,9 @@ def measure_reading(files: int, turns: int) -> Iterator[Measure]:
     ------
     MedcliError : it failed
     """
-    command = [sys.executable, "-m", __name__, str(files), str(turns)]
-    environment = {**os.environ, "PYTHONPATH": os.pathsep.join(sys.path)}
+    command = [*PYTHON, "-m", __name__, str(files), str(turns)]
     with subprocess.Popen(
-        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True, env=environment
+        command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
     ) as process:
         try:
             assert process.stdout is not None

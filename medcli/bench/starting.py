@@ -2,24 +2,23 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Iterator
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 from medcli.bench.made import write_ct_slices
 from medcli.bench.measure import Measure, Unit, compared
-from medcli.bench.processes import clean_environment, processes_in_turns
+from medcli.bench.processes import PYTHON, clean_environment, processes_in_turns
 from medcli.models.package import GRAPH, ModelPackage
 
-MEDCLI = (sys.executable, "-m", "medcli")
+MEDCLI = (*PYTHON, "-m", "medcli")
 
 
 def measure_start(turns: int) -> Iterator[Measure]:
     """`--help` beside an interpreter that imports what the command line is made with."""
     commands = {
         "help": [*MEDCLI, "--help"],
-        "typer": [sys.executable, "-c", "import typer"],
+        "typer": [*PYTHON, "-c", "import typer"],
     }
     with clean_environment() as environment:
         found = processes_in_turns(commands, environment, turns)
@@ -36,11 +35,14 @@ def measure_classify(package: ModelPackage, turns: int) -> Iterator[Measure]:
         graph = str(package.path / GRAPH)
         commands = {
             "ours": [*MEDCLI, "classify", scan, "--model", str(package.path), "--json"],
-            "bare": [sys.executable, "-m", "medcli.bench.bare", graph, scan, *shape],
+            "bare": [*PYTHON, "-m", "medcli.bench.bare", graph, scan, *shape],
         }
         found = processes_in_turns(commands, environment, turns)
     beside = "pydicom, ONNX Runtime"
-    told: tuple[tuple[str, Unit], ...] = (("one DICOM, cold", "s"), ("  its peak memory", "MiB"))
+    told: tuple[tuple[str, Unit], ...] = (
+        ("one DICOM, cold", "s"),
+        ("one DICOM, peak memory", "MiB"),
+    )
     for number, (name, unit) in enumerate(told):
         ours, theirs = ([each[number] for each in found[way]] for way in commands)
         if any(theirs):  # memory is told by Linux only

@@ -80,5 +80,5 @@ def test_whole_processes_are_measured(medcli: Run, model: ModelPackage) -> None:
     )
     assert done.status == 0, done.err
     assert [each["name"] for each in done.json[1:]] == [
-        *("medcli --help", "one DICOM, cold", "  its peak memory"),
+        *("medcli --help", "one DICOM, cold", "one DICOM, peak memory"),
     ]
