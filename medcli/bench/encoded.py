@@ -65,7 +65,8 @@ def slice_of_noise_and_shapes() -> np.ndarray:
         for y, x in ((0.1, 0.1), (-0.1, 0.2), (0.0, -0.2))
     )
     noise = np.random.default_rng(0).normal(0, 12, (SIDE, SIDE))
-    return np.clip(body + organs + noise, 0, 4095).astype(np.uint16)
+    made: np.ndarray = np.clip(body + organs + noise, 0, 4095).astype(np.uint16)
+    return made
 
 
 def write_syntax(folder: Path, syntax: uid.UID, bits: str, files: int) -> list[str]:
