@@ -151,7 +151,6 @@ def train_fold(
         patience=EPOCHS[name],
         batch_slices=128 if stacks else 32,
         augmentation=preset.augmentation,
-        bf16=True,
     )
     config = choose_objective(config, ObjectiveRequest(imbalance=mode), train, pretrained=False)
     torch.manual_seed(seed)

@@ -1,7 +1,7 @@
 """Detectors on polyps and nodules, from scratch unless told otherwise; prints Markdown.
 
     python benchmarks/detect.py DATA [--sets polyps,nodules] [--minutes 25] [--size PX]
-        [--weights RUN] [--seed 0] [--threads 0] [-o FOLDER]
+        [--epochs N] [--weights RUN] [--seed 0] [--threads 0] [-o FOLDER]
 
 Polyps: `gi_polyp_boxes`, parts by patient_id (groups of frames), measured on the held-out test
 part. Nodules: `nodule_boxes`, leave one patient out: six folds, in each the next patient
@@ -55,6 +55,7 @@ def main() -> None:
     parser.add_argument("--weights")
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--threads", type=int, default=0)
+    parser.add_argument("--epochs", type=int)
     parser.add_argument("-o", "--output", type=Path)
     options = parser.parse_args()
     if options.threads:
@@ -128,6 +129,7 @@ def trained(manifest: Path, output: Path, task: str, options: argparse.Namespace
         output=output,
         overwrite=True,
         size=options.size,
+        epochs=options.epochs,
         minutes=options.minutes,
         seed=options.seed,
         weights=options.weights,

@@ -17,7 +17,7 @@ import argparse
 import csv
 import os
 import tempfile
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterator, Sequence
 from datetime import date
 from pathlib import Path
@@ -74,8 +74,11 @@ def main() -> None:
             print("|---|---|---|---|---|")
             print("\n".join(told))
         if "cross" in options.sets:
-            print("\n| queries of | n | domain right | class right | first hit: domain | class |")
-            print("|---|---|---|---|---|---|")
+            print(
+                "\n| queries of | n | domain right | class right | first hit: domain | class | ",
+                end="",
+            )
+            print("wrong domain: query → hit |\n|---|---|---|---|---|---|---|")
             for row in bench.cross():
                 print(f"| {' | '.join(row)} |", flush=True)
 
@@ -196,14 +199,19 @@ class _Bench:
                 found = list(search_scans(gallery, searcher, cases, Wanted(k=5)))
                 answers = [each for each in found if isinstance(each, Answer)]
                 right, classes = [], []
+                wrong: Counter[str] = Counter()
                 for answer in answers:
                     assert answer.case is not None
                     near = [(domain[hit.path] == name, hit.label) for hit in answer.result.hits]
                     right.append([own for own, _ in near])
                     classes.append([own and label == answer.case.label for own, label in near])
+                    others = (domain[hit.path] for hit in answer.result.hits)
+                    wrong.update(f"{answer.case.label} → {each}" for each in others if each != name)
                 shares = (np.mean(right), np.mean(classes))
                 first = (np.mean([r[0] for r in right]), np.mean([c[0] for c in classes]))
-                yield (name, str(len(answers)), *(f"{each:.4f}" for each in (*shares, *first)))
+                told = "; ".join(f"{each} {count}" for each, count in wrong.most_common())
+                figures = (f"{each:.4f}" for each in (*shares, *first))
+                yield (name, str(len(answers)), *figures, told or "–")
 
 
 def _manifest_rows(folder: Path) -> Rows:

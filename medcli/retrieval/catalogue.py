@@ -99,7 +99,7 @@ class Catalogue:
         StorageError : it cannot be opened here
         """
         with storage_errors(path):
-            if not write and keeps_log(path) and journal_for(path) != "WAL":
+            if not write and journal_for(path) != "WAL" and keeps_log(path):
                 writable = False
                 if is_unfinished(path):
                     raise StorageError(

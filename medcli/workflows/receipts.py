@@ -115,7 +115,7 @@ def changes_of_gallery(gallery: Gallery, record: Mapping[str, Any]) -> list[str]
             "SELECT COUNT(*) FROM scans WHERE id > ?", (then["last_id"],)
         ).fetchone()
     if gallery.uuid != then["id"]:
-        return ["this is another gallery of the same model: ids are not comparable"]
+        return ["this is another gallery of the same model: name the one of the receipt with -g"]
     if state.generation == then["generation"]:
         return []
     removed = then["scans"] + added - state.scans

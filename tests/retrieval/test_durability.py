@@ -20,6 +20,7 @@ from medcli.errors import DamagedError, LockedError, StorageError, UsageError
 from medcli.records import GalleryEntry, SearchResult
 from medcli.retrieval import folder, vectors
 from medcli.retrieval.catalogue import Catalogue
+from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
 from medcli.retrieval.query import Query, Wanted
 from medcli.retrieval.search import search
@@ -279,6 +280,31 @@ def test_concurrent_writers_all_land(gallery: Gallery) -> None:
         assert process.returncode == 0
     info = gallery.info()
     assert (info["scans"], info["vectors"], info["generation"]) == (80, 240, 80)
+
+
+def read_elsewhere(folder: Path) -> None:
+    """Open and close the gallery in another process, which may find itself alone."""
+    read = "from pathlib import Path; from medcli.retrieval.gallery import Gallery\n"
+    read += f"with Gallery.open(Path({str(folder)!r})) as gallery: gallery.info()"
+    subprocess.run([sys.executable, "-c", read], check=True)
+
+
+def test_a_reader_that_leaves_never_takes_the_log_from_under_a_writer(
+    gallery: Gallery, make_entry: Entry
+) -> None:
+    gallery.add([make_entry("a", patient_id="P")])
+    with Gallery.open(gallery.path, write=True), Gallery.open(gallery.path):
+        pass  # opened and closed beside `gallery`, as a search within `update` would
+    log = gallery.path / "catalogue.sqlite-wal"
+    read_elsewhere(gallery.path)
+    assert log.exists()
+    gallery.add([make_entry("b", seed=1)])
+    assert forget_patient(gallery, "P").found_after == 0  # it reads the files beside SQLite
+    read_elsewhere(gallery.path)
+    assert log.exists()
+    gallery.add([make_entry("c", seed=2)])
+    with Gallery.open(gallery.path) as reader:
+        assert reader.info()["scans"] == 2
 
 
 def test_a_reader_sees_one_generation_while_another_writes(
