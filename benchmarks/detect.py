@@ -70,6 +70,7 @@ def main() -> None:
     for name in options.sets.split(","):
         with tempfile.TemporaryDirectory(prefix="medcli-") as scratch:
             folder = options.output or Path(scratch)
+            folder.mkdir(parents=True, exist_ok=True)
             manifest = options.data / SETS[name] / "manifest.csv"
             measure = polyps if name == "polyps" else nodules
             measure(manifest, folder, options)

@@ -94,7 +94,7 @@ def detect(
         typer.Option(
             "--sr",
             metavar="FILE.dcm",
-            help="A DICOM structured report of a DICOM scan (needs medcli[highdicom]).",
+            help="A DICOM structured report of a DICOM scan (needs medcli\\[highdicom]).",
             show_default=False,
         ),
     ] = None,

@@ -11,6 +11,7 @@ import typer
 
 from medcli.cli.options import AsJson, HidePaths, Overwrite
 from medcli.cli.output import Names, note, number, print_json, print_line, print_table, warn
+from medcli.cli.streams import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -227,11 +228,13 @@ def print_card(text: str) -> None:
     """A card on stdout: laid out on a terminal, else as the Markdown it is."""
     import sys
 
+    lines = [visible(line) for line in text.rstrip("\n").split("\n")]
     if not sys.stdout.isatty():
-        print_line(text.rstrip("\n"))
+        for line in lines:
+            print_line(line)
         return
     from rich.markdown import Markdown
 
     from medcli.cli.console import stdout
 
-    stdout().print(Markdown(text))
+    stdout().print(Markdown("\n".join(lines)))

@@ -13,7 +13,7 @@ from medcli.data.presets import DETECTION
 from medcli.detection.arrays import BoxArrays
 from medcli.training.defaults import CPU_MINUTES, DataFacts, choose_augmentation
 
-SIDES = 128, 256  # of the input, pixels
+SIDES = 96, 256  # of the input, pixels
 WANTED = 14.0  # side of the median lesion in the input, pixels
 SMALL = 24.0  # a median lesion below it asks for a finer map
 STRIDES = 8, 4  # of the map for others and for small lesions

@@ -9,6 +9,7 @@ from typing import cast
 import torch
 from torch import Tensor
 
+from medcli.errors import UsageError
 from medcli.models.scan_model import ScanModel, ScanOutput
 
 
@@ -53,7 +54,12 @@ def telling(subject: Subject) -> tuple[Tensor, Tensor]:
 
 
 def caught_map(model: ScanModel, value: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
-    """The last feature map while `value` is computed, and the gradient of () `value` at it."""
+    """The last feature map while `value` is computed, and the gradient of () `value` at it.
+
+    Raises
+    ------
+    UsageError : the map is a single field, which says nothing of where
+    """
     caught: list[Tensor] = []
 
     def keep(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
@@ -63,7 +69,13 @@ def caught_map(model: ScanModel, value: Callable[[], Tensor]) -> tuple[Tensor, T
     handle = model.backbone.register_forward_hook(keep)
     try:
         with torch.enable_grad():
-            (gradient,) = torch.autograd.grad(value(), caught[0])
+            result = value()
+            if caught[0].shape[-2:] == (1, 1):
+                raise UsageError(
+                    "this model's last feature map is a single field, which says nothing of where",
+                    "Give --method occlusion",
+                )
+            (gradient,) = torch.autograd.grad(result, caught[0])
     finally:
         handle.remove()
     return caught[0].detach(), gradient.detach()

@@ -133,6 +133,11 @@ def test_a_method_that_a_model_cannot_give_says_which_can() -> None:
         attention(Subject(plain, images, 0))
     with pytest.raises(UsageError, match="has one"):
         attention(Subject(plain, images[:1], 0))
+    linear = build_model(ModelConfig(arch="perceptron"), 1, SIZE, 2).eval()
+    with pytest.raises(UsageError, match="nothing of where") as error:
+        gradcam(Subject(linear, images, 0))
+    assert "occlusion" in error.value.hint
+    assert occlusion(Subject(linear, images, 0)).isfinite().all()
 
 
 def test_a_3d_network_is_explained_over_its_own_slices() -> None:
