@@ -22,7 +22,7 @@ LEVELS = [
 ]
 # Siblings of one level that may meet.
 ALLOWED = {("inference", "models"), ("files", "errors"), ("detection", "training")}
-HEAVY = {"torch", "faiss", "SimpleITK", "pydicom", "onnxruntime"}
+HEAVY = {"torch", "faiss", "SimpleITK", "pydicom", "onnxruntime", "numpy"}
 
 
 def room_of(module: str) -> str:

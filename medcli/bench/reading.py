@@ -47,11 +47,11 @@ def measure_syntaxes(files: int, turns: int) -> Iterator[Measure]:
     from medcli.imaging.decoders import decoder_matrix
     from medcli.imaging.isolation.pool import close_workers
 
-    names = {row.syntax: row.name.partition(",")[0] for row in decoder_matrix() if row.decoder}
+    names = {row.syntax: row.name for row in decoder_matrix() if row.decoder}
     for syntax, bits in ROWS:
         if syntax not in names:
             continue
-        name = f"{names[syntax]}, {bits}" if bits else names[syntax]
+        name = f"{names[syntax].partition(',')[0]}, {bits}" if bits else names[syntax]
         with TemporaryDirectory(prefix="medcli-bench-") as scratch:
             paths = write_syntax(Path(scratch), syntax, bits, files)
             yield measured(name, paths, turns)

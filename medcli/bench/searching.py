@@ -53,7 +53,7 @@ def measure_search(vectors: int, queries: int, turns: int) -> Iterator[Measure]:
         "bandwidth": lambda: read_bytes(stored * queries),
     }
     seconds = seconds_in_turns(one, turns)
-    name = f"one query, {vectors:,} × {DIM}"
+    name = f"one of {vectors:,} × {DIM}"
     pairs = (("faiss", "FAISS alone"), ("bandwidth", "bytes over bandwidth"))
     for way, beside in pairs:
         yield compared("search", name, "ms", seconds["ours"], beside, seconds[way], queries)

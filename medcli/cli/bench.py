@@ -39,10 +39,10 @@ class Part(StrEnum):
 _TOLD = {
     "start": "start",
     "classify": "one answer",
-    "embed": "folders, 512 × 512 (CT slices as DICOM)",
-    "search": "search, in memory",
-    "gallery": "gallery, on disk",
-    "read": "reading, 512 × 512",
+    "embed": "folders",
+    "search": "search",
+    "gallery": "gallery",
+    "read": "reading",
 }
 
 
@@ -120,7 +120,7 @@ def measure_table(found: Sequence[Measure]) -> Table:
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
-    table.add_column("measured", overflow="fold")
+    table.add_column("measured", overflow="fold", min_width=27)
     table.add_column("medcli", justify="right", no_wrap=True)
     table.add_column("", no_wrap=True)
     table.add_column("beside it", overflow="fold")
