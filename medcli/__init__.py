@@ -13,6 +13,8 @@ from typing import TYPE_CHECKING, Any
 os.environ.setdefault("ORT_DISABLE_TELEMETRY", "1")
 
 if TYPE_CHECKING:
+    from medcli.bench.measure import Measure, Sizes
+    from medcli.bench.run import measure_speed
     from medcli.data.check import Check, check_scans
     from medcli.data.convert import Conversion, convert_scans
     from medcli.data.resplit import Resplit, resplit
@@ -68,6 +70,7 @@ _HOMES = {
     "Gallery": "medcli.retrieval.gallery",
     "Hit": "medcli.records",
     "Inspection": "medcli.imaging.inspection",
+    "Measure": "medcli.bench.measure",
     "MedcliError": "medcli.errors",
     "ObjectiveRequest": "medcli.training.settings",
     "Prediction": "medcli.records",
@@ -77,6 +80,7 @@ _HOMES = {
     "Scan": "medcli.records",
     "ScanReport": "medcli.workflows.scan_reporting",
     "SearchResult": "medcli.records",
+    "Sizes": "medcli.bench.measure",
     "TrainRequest": "medcli.training.request",
     "Wanted": "medcli.retrieval.query",
     "adapt": "medcli.training.adapting",
@@ -102,6 +106,7 @@ _HOMES = {
     "gallery_report": "medcli.workflows.gallery_reporting",
     "load_cases": "medcli.data.sources",
     "load_package": "medcli.models.package",
+    "measure_speed": "medcli.bench.run",
     "migrate_gallery": "medcli.workflows.migrating",
     "open_gallery": "medcli.workflows.searching",
     "open_model": "medcli.models.locate",
@@ -133,6 +138,7 @@ __all__ = [
     "Gallery",
     "Hit",
     "Inspection",
+    "Measure",
     "MedcliError",
     "ObjectiveRequest",
     "Prediction",
@@ -142,6 +148,7 @@ __all__ = [
     "Scan",
     "ScanReport",
     "SearchResult",
+    "Sizes",
     "TrainRequest",
     "Wanted",
     "adapt",
@@ -167,6 +174,7 @@ __all__ = [
     "inspect_scan",
     "load_cases",
     "load_package",
+    "measure_speed",
     "migrate_gallery",
     "open_gallery",
     "open_model",

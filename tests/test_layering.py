@@ -16,12 +16,13 @@ LEVELS = [
     {"data", "models", "inference"},
     {"training", "explain", "detection"},
     {"workflows"},
+    {"bench"},
     {"cli", "__init__"},
     {"__main__"},
 ]
 # Siblings of one level that may meet.
 ALLOWED = {("inference", "models"), ("files", "errors"), ("detection", "training")}
-HEAVY = {"torch", "faiss", "SimpleITK", "pydicom", "onnxruntime"}
+HEAVY = {"torch", "faiss", "SimpleITK", "pydicom", "onnxruntime", "numpy"}
 
 
 def room_of(module: str) -> str:
@@ -76,6 +77,7 @@ def loaded_after(code: str) -> set[str]:
         ["data", "split", "--help"],
         ["data", "audit", "--help"],
         ["doctor", "--help"],
+        ["bench", "--help"],
         ["report", "--help"],
         ["detect", "--help"],
         ["models", "export", "--help"],

@@ -8,6 +8,7 @@ from typing import Annotated
 import typer
 
 from medcli.cli.adapt import adapt
+from medcli.cli.bench import bench
 from medcli.cli.classify import classify
 from medcli.cli.data import app as data_app
 from medcli.cli.demo import demo
@@ -48,6 +49,7 @@ app.command(rich_help_panel="Archive")(replay)
 app.command(rich_help_panel="Data")(inspect)
 app.add_typer(data_app, name="data", rich_help_panel="Data")
 app.command(rich_help_panel="Start")(doctor)
+app.command(rich_help_panel="Start")(bench)
 
 
 def _version(value: bool) -> None:

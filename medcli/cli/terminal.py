@@ -19,12 +19,12 @@ import sys
 from collections.abc import Iterator, Mapping, Sequence
 from typing import TYPE_CHECKING, Annotated, Literal
 
-import numpy as np
 import typer
 
 from medcli.cli.output import note
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.text import Text
 
 CELLS = 22  # columns of a picture

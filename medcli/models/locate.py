@@ -112,7 +112,8 @@ def _named(name: str, task: str | None, kind: ModelKind | None) -> Path:
 
 def _is_task_of_shared(name: str, folder: Path) -> bool:
     """Whether `name` is a task, and `folder` the bundled model of several that answers it."""
-    return folder == bundled_folder(SHARED) and name != SHARED and folder == bundled_for(name)
+    is_word = Path(name).name == name
+    return is_word and name != SHARED and folder == bundled_folder(SHARED) == bundled_for(name)
 
 
 def _known_names() -> str:

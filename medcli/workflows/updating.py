@@ -307,7 +307,7 @@ class _Update:
                 self._fail(scan)
             elif not self._is_stored(job, scan):
                 source = self._watch.source(job.case, scan)
-                entry = gallery_entry(job.case, scan, self._predictor, source)
+                entry = gallery_entry(job.case, scan, self._predictor.embed(scan), source)
                 yield entry, job.stored.id if job.stored else None
             if len(self._plan.rewritten) + len(self._plan.noted) >= BATCH:
                 self._commit_rewrites()

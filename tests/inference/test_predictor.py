@@ -231,6 +231,46 @@ def test_slice_vectors_are_those_of_the_slices_alone(predictor: Predictor) -> No
         )
 
 
+def test_scans_that_share_a_batch_have_the_vectors_they_have_alone(
+    predictor: Predictor, series: Scan, sample_folder: Path
+) -> None:
+    (case,) = gather_cases([str(sample_folder / "scan.dcm")])
+    assert isinstance(case, Case)
+    slice_of_ct = read_case(case)
+    assert isinstance(slice_of_ct, Scan)
+    scans = [picture(1), slice_of_ct, picture(2), series, *map(picture, range(3, BATCH + 5))]
+    together = list(predictor.embed_all(iter(scans)))
+    assert len(together) == len(scans)
+    for scan, embedding in zip(scans, together, strict=True):
+        alone = predictor.embed(scan)
+        assert embedding.slice_views == alone.slice_views
+        assert embedding.slice_numbers.tolist() == alone.slice_numbers.tolist()
+        assert embedding.ood_score == alone.ood_score
+        rows = np.vstack([embedding.vector, embedding.slice_vectors])
+        cosines = (rows * np.vstack([alone.vector, alone.slice_vectors])).sum(axis=1, dtype=float)
+        assert (1 - cosines <= 1e-6).all()
+        np.testing.assert_allclose(embedding.logits, alone.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("ask", ["predict", "embed_all"])
+def test_large_pictures_do_not_wait_for_a_full_batch(
+    predictor: Predictor, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def scans() -> Iterator[Scan]:
+        for number in range(BATCH):
+            drawn.append(picture(number))
+            yield drawn[-1]
+
+    size = picture(0).pixels.nbytes
+    monkeypatch.setattr("medcli.inference.predictor.WAITING_BYTES", 3 * size)
+    answers = getattr(predictor, ask)(scans())
+    next(answers)
+    assert len(drawn) == 3
+    assert len(list(answers)) == BATCH - 1
+
+
 def test_a_single_picture_is_its_own_slice(predictor: Predictor) -> None:
     embedding = predictor.embed(picture(0))
     assert embedding.slice_vectors.shape == (0, len(embedding.vector))

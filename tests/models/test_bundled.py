@@ -9,7 +9,7 @@ import pytest
 
 from medcli.errors import UsageError
 from medcli.models.bundled import bundled_for, bundled_models, specialist
-from medcli.models.locate import find_model, passed_over
+from medcli.models.locate import find_model, open_model, passed_over
 from medcli.models.package import ModelPackage, peek
 
 AddRun = Callable[..., Path]
@@ -44,6 +44,12 @@ def test_a_name_is_a_bundled_model_or_the_task_of_one(
 ) -> None:
     assert find_model(name) == zoo / folder
     assert bundled_for(name) == zoo / folder
+
+
+def test_a_bundled_model_may_be_named_by_its_folder(zoo: Path, home: Path) -> None:
+    package = open_model(str(zoo / "shared"))
+    assert package.path == zoo / "shared"
+    assert len(package.heads) == len(TASKS)
 
 
 def test_a_specialist_answers_one_task_and_the_shared_model_the_others(zoo: Path) -> None:

@@ -127,11 +127,13 @@ CRASH = """
 import sys
 from medcli.inference.predictor import Predictor
 
-def embed(self, scan):
-    name = scan.patient_id
-    raise RuntimeError("not foreseen")
+def embed_all(self, scans):
+    for scan in scans:
+        name = scan.patient_id
+        raise RuntimeError("not foreseen")
+        yield
 
-Predictor.embed = embed
+Predictor.embed_all = embed_all
 from medcli.cli.app import run
 sys.exit(run(sys.argv[1:]))
 """

@@ -7,8 +7,6 @@ Rosenblatt: The perceptron, Psychological Review 1958.
 
 from __future__ import annotations
 
-from typing import cast
-
 from torch import Tensor, nn
 
 from medcli.layers.layout import overlap
@@ -27,7 +25,7 @@ class Fields(nn.Module):
     def forward(self, images: Tensor) -> Tensor:
         """Average and flatten."""
         weights = self.get_buffer("weights").to(images.dtype)
-        fields = cast(Tensor, weights @ images @ weights.T)
+        fields = weights @ images @ weights.T
         return fields.flatten(1)[..., None, None]
 
 
