@@ -1,16 +1,18 @@
-"""Make the bundled models of medcli/zoo: train, bundle in float16, measure, write the card.
+"""Make the bundled models of medcli/zoo: train, bundle in float16, calibrate, measure, tell.
 
     python benchmarks/build_zoo.py train NAME... --data DATA     train with the recorded settings,
-                                                                 bundle, measure
-    python benchmarks/build_zoo.py bundle RUN NAME --data DATA   bundle and measure a run
+                                                                 then as `bundle`
+    python benchmarks/build_zoo.py bundle RUN NAME --data DATA   bundle a run, calibrated anew on
+                                                                 its validation patients, measure
     python benchmarks/build_zoo.py answers                       what they say of sample_data, for
                                                                  tests/bundled_answers.json
     python benchmarks/build_zoo.py short                         both on generated scans, quickly
 
 DATA holds nodule_slices/, lung_cxr/ and gi_colon_histology/, each with a manifest.csv; without
-it nothing is measured again. NAME is a folder of the zoo: a task has its specialist there under
-its own name, the shared model is called so. --zoo names another folder to write to; `short`
-writes to one that goes away. The last lines say what the files take and who they are.
+it calibration and numbers are the run's own. NAME is a folder of the zoo: a task has its
+specialist there under its own name, the shared model is called so. --zoo names another folder to
+write to; `short` writes to one that goes away. A table puts the held-out numbers with the run's
+own calibration beside those of the files. The last lines say what these take and who they are.
 """
 
 from __future__ import annotations
@@ -20,8 +22,7 @@ import json
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping
-from datetime import date
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -34,10 +35,11 @@ from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage, load_package
 from medcli.records import Prediction
 from medcli.training.card_bundled import Source
+from medcli.training.card_cells import of
 from medcli.training.request import TrainRequest
 from medcli.training.run import train
 from medcli.workflows.bundling import bundle
-from medcli.workflows.evaluating import evaluate
+from medcli.workflows.recalibrating import recalibrate
 
 MOST_BYTES = 20_000_000  # of the whole zoo
 SETS = {"nodule": "nodule_slices", "lung": "lung_cxr", "gi": "gi_colon_histology"}
@@ -131,20 +133,18 @@ def train_recipe(name: str, data: Path, runs: Path) -> ModelPackage:
 
 
 def into_zoo(run: ModelPackage, target: Path, data: Path | None) -> ModelPackage:
-    """Bundle a run; measured where the data are at hand."""
-
-    def measured(package: ModelPackage) -> Mapping[str, Any]:
-        assert data is not None
-        return measure(package, {t.name: data / SETS[t.name] for t in package.tasks})
-
-    return bundle(
+    """Bundle a run; calibrated and measured where the data are at hand."""
+    known = {task.name: str(data / SETS[task.name]) for task in run.tasks} if data else {}
+    package = bundle(
         run,
         target,
         [SOURCES[task.name] for task in run.tasks],
         region_mm=None if run.preprocess.region_mm or not has_nodules(run) else REGION_MM,
-        measure=measured if data is not None else None,
+        settle=partial(recalibrate, data=known) if known else None,
         overwrite=True,
     )
+    compare(run, package)
+    return package
 
 
 def has_nodules(run: ModelPackage) -> bool:
@@ -152,15 +152,21 @@ def has_nodules(run: ModelPackage) -> bool:
     return any(task.name == "nodule" for task in run.tasks)
 
 
-def measure(package: ModelPackage, data: Mapping[str, Path]) -> dict[str, Any]:
-    """AUROC and accuracy of each task on the patients that the run kept apart."""
-    predictor, tasks = Predictor(package), {}
-    for task, manifest in data.items():
-        metrics = evaluate(predictor.for_task(task), [str(manifest)]).metrics
-        wanted = ("split", "n", "n_patients", "auroc", "auroc_ci", "accuracy", "accuracy_ci")
-        tasks[task] = {name: metrics[name] for name in wanted}
-        print(f"{task}: {tasks[task]}")
-    return {"date": date.today().isoformat(), "tasks": tasks}
+def compare(run: ModelPackage, package: ModelPackage) -> None:
+    """Print the held-out numbers of the run and of the package made from it, task by task."""
+    names = ("auroc", "accuracy", "sensitivity", "specificity", "threshold", "ece", "ece_by_chance")
+    print(f"| task | calibrated | {' | '.join(names)} | brier | sets hold the class | flagged |")
+    print(f"|---|---|{'---|' * len(names)}---|---|---|")
+    for task in run.tasks:
+        for when, model in (("in training", run), ("anew", package)):
+            own: dict[str, Any] = dict(model.only(task.name).metrics)
+            cells = [of(own, name) if name in own else "–" for name in (*names, "brier")]
+            sets = ", ".join(f"{k} {p:.3f}" for k, p in own["label_sets"]["per_class"].items())
+            cells += [
+                f"{of(own['label_sets'], 'coverage')}: {sets}",
+                f"{own['out_of_distribution']:.3f}",
+            ]
+            print(f"| {task.name} | {when} | {' | '.join(cells)} |")
 
 
 def show(zoo: Path) -> None:
@@ -216,14 +222,16 @@ def short() -> None:
                 Source(task, "generated scans", "Apache-2.0", "medcli.data.synthetic", "no patient")
                 for task in tasks
             ]
-            manifests = {task: data / f"{task}.csv" for task in tasks}
-            bundle(
-                train(asked),
+            manifests = {task: str(data / f"{task}.csv") for task in tasks}
+            run = train(asked)
+            package = bundle(
+                run,
                 zoo / name,
                 drawn,
                 region_mm=REGION_MM,
-                measure=lambda package, manifests=manifests: measure(package, manifests),
+                settle=partial(recalibrate, data=manifests),
             )
+            compare(run, package)
         show(zoo)
 
 

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import csv
 import json
+from collections.abc import Callable
+from functools import partial
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import onnx
@@ -33,21 +34,24 @@ from medcli.models.weights import find_start, load_model, start_from
 from medcli.training.card_bundled import Source
 from medcli.workflows import bundling
 from medcli.workflows.evaluating import evaluate
+from medcli.workflows.recalibrating import recalibrate
 
 SOURCE = Source("nodule", "drawn nodules", "CC BY 3.0", "Who drew them, 2026", "nobody at all")
 
 
-def measured(package: ModelPackage) -> dict[str, Any]:
-    own = {"split": "held-out", "n": 4, "n_patients": 3, "auroc": 0.75, "accuracy": 0.5}
-    return {"date": "2026-01-01", "tasks": {package.task.name: own}}
+@pytest.fixture(scope="module")
+def settle(sample_folder: Path) -> Callable[[ModelPackage], ModelPackage]:
+    return partial(recalibrate, data={"nodule": str(sample_folder / "nodule.csv")})
 
 
 @pytest.fixture(scope="module")
-def bundled(tiny_run: Path, tmp_path_factory: pytest.TempPathFactory) -> ModelPackage:
+def bundled(
+    tiny_run: Path,
+    settle: Callable[[ModelPackage], ModelPackage],
+    tmp_path_factory: pytest.TempPathFactory,
+) -> ModelPackage:
     target = tmp_path_factory.mktemp("zoo") / "nodule"
-    return bundling.bundle(
-        load_package(tiny_run), target, [SOURCE], region_mm=50.0, measure=measured
-    )
+    return bundling.bundle(load_package(tiny_run), target, [SOURCE], region_mm=50.0, settle=settle)
 
 
 def test_it_holds_what_a_bundled_package_holds(bundled: ModelPackage, tiny_run: Path) -> None:
@@ -109,13 +113,17 @@ def test_the_graph_answers_in_float32_as_torch_does(bundled: ModelPackage, tiny_
 
 def test_the_card_says_whose_data_they_are(bundled: ModelPackage) -> None:
     card = (bundled.path / CARD).read_text()
+    own = bundled.metrics
+    error = f"{own['ece']:.3f} ({own['ece_by_chance']:.3f})"
     for words in (
         "# nodule: a bundled model of medcli",
         "Research use, not a medical device",
         "CC BY 3.0",
         "Who drew them, 2026",
         "nobody at all",
-        "| nodule | held-out | 4 | 3 | 0.750 | 0.500 |",
+        "the run. Measured with them",
+        f"| nodule | {own['n']} | {own['n_patients']} | {own['auroc']:.3f} ",
+        f" | {error} |",
         "| licence of this model | Apache-2.0",
     ):
         assert words in card
@@ -195,10 +203,13 @@ def test_a_file_that_is_too_large_is_refused(
 
 @pytest.mark.slow
 def test_the_same_run_gives_the_same_files(
-    bundled: ModelPackage, tiny_run: Path, tmp_path: Path
+    bundled: ModelPackage,
+    tiny_run: Path,
+    settle: Callable[[ModelPackage], ModelPackage],
+    tmp_path: Path,
 ) -> None:
     again = bundling.bundle(
-        load_package(tiny_run), tmp_path / "nodule", [SOURCE], region_mm=50.0, measure=measured
+        load_package(tiny_run), tmp_path / "nodule", [SOURCE], region_mm=50.0, settle=settle
     )
     assert again.fingerprint == bundled.fingerprint
     files = (json.loads((p.path / "manifest.json").read_text())["files"] for p in (again, bundled))
