@@ -218,7 +218,7 @@ def print_way(way: str, lines: list[Any], images: int, wanted: float) -> None:
     """One row."""
     ends = [0.0, *(line["seconds"] for line in lines)]
     epochs = [later - earlier for earlier, later in pairwise(ends[1:])]
-    rate = images / statistics.median(epochs) if epochs else float("nan")
+    rate = images / statistics.median(epochs) if epochs else "–"
     reached = [line["seconds"] for line in lines if (line["auroc"] or 0) >= wanted]
     best = max((line["auroc"] or 0 for line in lines), default=0.0)
     print_row(
