@@ -6,6 +6,7 @@ import hashlib
 import sqlite3
 import time
 from collections.abc import Iterator
+from functools import cache
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from typing import Any
@@ -79,13 +80,9 @@ def read_bytes(count: int) -> float:
     return total
 
 
-_words: list[np.ndarray] = []
-
-
+@cache
 def _memory() -> np.ndarray:
-    if not _words:
-        _words.append(np.ones(_BANDWIDTH_BYTES // 4, np.float32))
-    return _words[0]
+    return np.ones(_BANDWIDTH_BYTES // 4, np.float32)
 
 
 def measure_gallery(rows: int, queries: int, turns: int) -> Iterator[Measure]:

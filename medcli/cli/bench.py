@@ -89,12 +89,10 @@ def bench(
     if as_json:
         print_json({"kind": "machine", **told})
     found: list[Measure] = []
-    done = 0
     with counting("measuring", beside_data=as_json) as on_group:
         for each in measure_speed(package, sizes, groups):
             found.append(each)
-            done = groups.index(each.group)
-            on_group(done, len(groups))
+            on_group(groups.index(each.group), len(groups))
             if as_json:
                 print_json({"kind": "measure", **plain(each)})
     if not as_json:

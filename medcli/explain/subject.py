@@ -73,7 +73,7 @@ def caught_map(model: ScanModel, value: Callable[[], Tensor]) -> tuple[Tensor, T
             if caught[0].shape[-2:] == (1, 1):
                 raise UsageError(
                     "this model's last feature map is a single field, which says nothing of where",
-                    "Give --method occlusion",
+                    "medcli explain --method occlusion needs no map",
                 )
             (gradient,) = torch.autograd.grad(result, caught[0])
     finally:

@@ -194,8 +194,7 @@ def _file_chunks(folder: Path) -> Iterator[bytes]:
     overlap = 1 << 16
     locked = {folder / CATALOGUE, folder / f"{CATALOGUE}-shm"}
     for file in _searched(folder):
-        opened = peeking(file) if file in locked else file.open("rb")
-        with storage_errors(file), opened as stream:
+        with storage_errors(file), peeking(file) if file in locked else file.open("rb") as stream:
             tail = b""
             while part := stream.read(_CHUNK):
                 yield tail + part
