@@ -240,7 +240,8 @@ def show_answers(answers: Sequence[Answer], names: Names) -> None:
     print_table(box_table(answers))
     for path, _, _, hits in answers:
         for number, result in enumerate(hits or ()):
-            print_line(f"\nlesion {number} of {path}")
+            print_line("")
+            print_line(f"lesion {number} of {path}")
             if result.hits:
                 print_table(hit_table(result, names))
             else:

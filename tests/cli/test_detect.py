@@ -36,6 +36,20 @@ def test_boxes_are_in_pixels_of_the_original(
     assert scores == sorted(scores, reverse=True)
 
 
+def test_each_lesion_has_its_hits_below_the_boxes(
+    medcli: Run, detector_run: Path, disc_folder: Path, archive: Path
+) -> None:
+    command = ("detect", disc_folder / "2.png", "-m", detector_run, "--search", archive)
+    done = medcli(*command, "--score", "0")
+    assert done.status == 0, done.err
+    lesions = [line for line in done.out.splitlines() if "lesion " in line and " of " in line]
+    assert lesions
+    assert all(line.startswith("lesion ") for line in lesions)
+    found = medcli(*command, "--score", "0", "--json").json[0]["lesions"]
+    assert len(found) == len(lesions)
+    assert all(lesion["hits"] for lesion in found)
+
+
 def test_nothing_found_is_an_answer(medcli: Run, detector_run: Path, disc_folder: Path) -> None:
     command = ("detect", disc_folder / "0.png", "-m", detector_run, "--score", "1")
     done = medcli(*command, "--json")
