@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medcli.records import ScanWarning
+from medcli.retrieval.cache_files import LEVELS, NOT_SAVED, CacheUnusableError, Level, Stamp
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.choice import APPROXIMATE, SETTING, Choice
 from medcli.retrieval.rows import State
@@ -20,7 +21,7 @@ from medcli.retrieval.storage import storage_errors
 
 if TYPE_CHECKING:  # faiss is loaded by the first search, never by `index info`
     from medcli.retrieval.approximate import ApproximateIndex
-    from medcli.retrieval.vectors import CacheUnusableError, Level, Stamp, VectorIndex
+    from medcli.retrieval.vectors import VectorIndex
 
     Index = VectorIndex | ApproximateIndex
 
@@ -128,8 +129,6 @@ class Caches:
 
     def stamp(self, level: Level, state: State) -> Stamp:
         """What the index of `level` at `state` is made from."""
-        from medcli.retrieval.vectors import Stamp
-
         return Stamp(
             gallery=self._uuid,
             level=level,
@@ -160,7 +159,7 @@ class Caches:
         DamagedError : a row does not match its checksum
         StorageError : they cannot be written
         """
-        from medcli.retrieval.vectors import LEVELS, VectorIndex, write_index
+        from medcli.retrieval.vectors import VectorIndex
 
         self.clear()
         with storage_errors(self._folder):
@@ -169,21 +168,17 @@ class Caches:
             for level in LEVELS:
                 stamp = self.stamp(level, state)
                 if stamp.count:
-                    write_index(self.file(level), VectorIndex.build(*self.rows(stamp)), stamp)
+                    VectorIndex.build(*self.rows(stamp)).save(self.file(level), stamp)
         if self.choice() is not None:
             self.refresh(state)
 
     def refresh(self, state: State) -> tuple[ScanWarning, ...]:
         """Bring the cache files up to date; the notes say what could not be saved."""
-        from medcli.retrieval.vectors import LEVELS, NOT_SAVED
-
         notes = [note for level in LEVELS for note in self.index(level, state)[1]]
         return tuple(note for note in notes if note.code == NOT_SAVED)
 
     def unusable(self, state: State) -> Iterator[tuple[Path, CacheUnusableError]]:
         """The cache files that are not those of `state`, and why; absent ones are not meant."""
-        from medcli.retrieval.vectors import LEVELS, CacheUnusableError
-
         for stamp in (self.stamp(level, state) for level in LEVELS):
             for choice in {None, self.choice()} if stamp.count else ():
                 file = self.file(stamp.level, choice)

@@ -391,17 +391,27 @@ class Catalogue:
         ------
         DamagedError : the row does not match its checksum
         """
+        return self.slices([(scan, number)]).get((scan, number))
+
+    def slices(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], SliceRow]:
+        """Those of the slices (scan, number) that are stored, compared with their checksums.
+
+        Raises
+        ------
+        DamagedError : a row does not match its checksum
+        """
         found = self._connection.execute(
-            "SELECT file, thumbnail, checksum FROM slices WHERE scan = ? AND slice = ?",
-            (scan, number),
-        ).fetchone()
-        if found is None:
-            return None
-        file, thumbnail, checksum = found
-        row = SliceRow(number, restored(file), thumbnail)
-        if row.checksum(scan) != checksum:
-            raise self.damaged(f"slice {number} of scan {scan} does not match its checksum")
-        return row.under(self._root)
+            "SELECT scan, slice, file, thumbnail, slices.checksum FROM json_each(?) AS place "
+            "CROSS JOIN slices ON scan = place.value ->> 0 AND slice = place.value ->> 1",
+            (json.dumps(places),),
+        )
+        rows = {}
+        for scan, number, file, thumbnail, checksum in found:
+            row = SliceRow(number, restored(file), thumbnail)
+            if row.checksum(scan) != checksum:
+                raise self.damaged(f"slice {number} of scan {scan} does not match its checksum")
+            rows[scan, number] = row.under(self._root)
+        return rows
 
     def tally(self, column: str) -> dict[str | None, int]:
         """How many scans have each value of `column` ("label", "modality", "patient")."""
