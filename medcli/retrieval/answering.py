@@ -49,7 +49,7 @@ def exact_match(
     stored, places = scan.vectors.astype(np.float64), scan.slice_numbers
     likeness = stored @ vectors.astype(np.float64).T  # (V, S)
     counted = likeness[places < 0] if compare == "scan" else likeness
-    score = float(np.mean(counted.max(axis=0)))
+    score = float(counted.max(axis=0).mean())
     best, view, nearest = None, None, None
     (slices,) = (places >= 0).nonzero()
     if len(slices) and scan.row.n_slices > 0:
@@ -58,7 +58,7 @@ def exact_match(
         view = scan.views[slices[row]]
         nearest = int(numbers[column]) if numbers[column] >= 0 else None
     # Stored vectors are rounded, so the product of two may leave the range of a cosine.
-    return Match(scan, float(np.float32(np.clip(score, -1, 1))), best, view, nearest)
+    return Match(scan, float(np.float32(min(max(score, -1.0), 1.0))), best, view, nearest)
 
 
 def best_of_groups(matches: Sequence[Match], groups: Column | None) -> list[Match]:
@@ -71,14 +71,19 @@ def best_of_groups(matches: Sequence[Match], groups: Column | None) -> list[Matc
     return list(first.values())
 
 
-def hits_of(gallery: Gallery, matches: Sequence[Match], known: Calibrated) -> tuple[Hit, ...]:
-    """The records of matches, in their order, the first of rank 1."""
-    places = [(match.scan.id, match.slice or 0) for match in matches]
+def hits_of(
+    gallery: Gallery, known: Calibrated, *answers: Sequence[Match]
+) -> list[tuple[Hit, ...]]:
+    """The records of the matches of each of `answers`, in their order, the first of rank 1."""
+    places = {(match.scan.id, match.slice or 0) for matches in answers for match in matches}
     slices = gallery.catalogue.slices(places)
-    return tuple(
-        _hit_of(gallery, rank, match, known, slices.get(place))
-        for rank, (match, place) in enumerate(zip(matches, places, strict=True), start=1)
-    )
+    return [
+        tuple(
+            _hit_of(gallery, rank, match, known, slices.get((match.scan.id, match.slice or 0)))
+            for rank, match in enumerate(matches, start=1)
+        )
+        for matches in answers
+    ]
 
 
 def _hit_of(

@@ -13,6 +13,7 @@ import dataclasses
 import hashlib
 import json
 from collections.abc import Callable, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal
@@ -27,7 +28,7 @@ LEVELS: tuple[Level, ...] = ("scan", "slice")
 REBUILT = "index_rebuilt"
 NOT_SAVED = "index_not_saved"
 
-_CHUNK_BYTES = 1 << 20
+_CHUNK_BYTES = 1 << 22
 _MAX_HEADER_BYTES = 4096
 
 
@@ -145,11 +146,12 @@ def _checked_payload(file: BinaryIO) -> tuple[np.ndarray, dict[str, Any]]:
     file.seek(len(head) + len(checksum))
     payload = np.empty(size, np.uint8)
     digest = hashlib.sha256(head)
-    for start in range(0, size, _CHUNK_BYTES):
-        part = payload.data[start : start + _CHUNK_BYTES]
-        if file.readinto(part) != part.nbytes:  # type: ignore[attr-defined]
-            raise CacheUnusableError("damaged")
-        digest.update(part)
+    with ThreadPoolExecutor(1) as hashing:  # one part, while the next is read
+        for start in range(0, size, _CHUNK_BYTES):
+            part = payload.data[start : start + _CHUNK_BYTES]
+            if file.readinto(part) != part.nbytes:  # type: ignore[attr-defined]
+                raise CacheUnusableError("damaged")
+            hashing.submit(digest.update, part)
     if checksum != digest.hexdigest().encode() + b"\n":
         raise CacheUnusableError("damaged")
     return payload, values

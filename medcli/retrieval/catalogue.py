@@ -306,7 +306,7 @@ class Catalogue:
             numbers, views, blobs = zip(*vectors, strict=True)
             yield StoredScan(
                 id=scan,
-                row=ScanRow.from_columns(columns).under(self._root),
+                row=ScanRow.from_columns(columns, self._root),
                 vectors=np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), -1),
                 slice_numbers=np.array([-1 if n is None else n for n in numbers]),
                 views=views,
@@ -393,7 +393,7 @@ class Catalogue:
         """
         return self.slices([(scan, number)]).get((scan, number))
 
-    def slices(self, places: Sequence[tuple[int, int]]) -> dict[tuple[int, int], SliceRow]:
+    def slices(self, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], SliceRow]:
         """Those of the slices (scan, number) that are stored, compared with their checksums.
 
         Raises
@@ -403,7 +403,7 @@ class Catalogue:
         found = self._connection.execute(
             "SELECT scan, slice, file, thumbnail, slices.checksum FROM json_each(?) AS place "
             "CROSS JOIN slices ON scan = place.value ->> 0 AND slice = place.value ->> 1",
-            (json.dumps(places),),
+            (json.dumps(list(places)),),
         )
         rows = {}
         for scan, number, file, thumbnail, checksum in found:

@@ -56,8 +56,8 @@ class Column:
 
     Parameters
     ----------
-    numbers : (last id + 1,) int32 by id; equal values have one number, counted from 1 in the order
-        of their first ids; 0: not known, or no such scan
+    numbers : (last id + 1,) int by id; equal values have one number, counted from 1 in the order of
+        their first ids; 0: not known, or no such scan
     """
 
     def __init__(self, numbers: np.ndarray) -> None:
@@ -68,13 +68,11 @@ class Column:
     def read(cls, catalogue: Catalogue, sql: str) -> Column:
         """The column that `sql` names, inside `reading`."""
         numbers = np.zeros(catalogue.last_id() + 1, np.int32)
-        known: dict[Any, int] = {}
+        known: dict[Any, int] = {None: 0}
         rows = catalogue.connection.execute(f"SELECT id, {sql} FROM scans ORDER BY id")
         while part := rows.fetchmany(_ROWS_AT_ONCE):
             ids, values = zip(*part, strict=True)
-            numbers[list(ids)] = [
-                0 if value is None else known.setdefault(value, len(known) + 1) for value in values
-            ]
+            numbers[list(ids)] = [known.setdefault(value, len(known)) for value in values]
         return cls(numbers)
 
     def groups(self, scans: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@
     ├── catalogue.sqlite   the truth: scans, vectors, slices, thumbnails
     ├── scan.faiss         caches, rebuilt from the catalogue whenever they are
     ├── slice.faiss          absent, damaged or of another generation
+    ├── labels.numbers       (which scans have the same label)
     ├── calibration.json     (what scores are usual: see `calibration`)
     ├── model/             a copy of the model package the vectors were made with
     ├── patient.key        secret of the patient hashes, readable by the owner only
@@ -391,7 +392,10 @@ class Gallery:
             self._columns = (state.generation, {})
         columns = self._columns[1]
         if name not in columns:
-            columns[name] = column_of(self.catalogue, name)
+            if name == "label":
+                columns[name] = self.caches.labels(state)
+            else:
+                columns[name] = column_of(self.catalogue, name)
         return columns[name]
 
     def rebuild(self) -> None:

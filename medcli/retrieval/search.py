@@ -178,7 +178,7 @@ class _Searching:
         matches, contrast, notes = self._matches(query, left_out, first)
         found = matches if wanted.min_score is None else _above(matches, wanted.min_score)
         known = calibration(gallery, state, wanted.compare, several=query.has_slices)
-        hits = hits_of(gallery, found, known)
+        hits, opposite = hits_of(gallery, known, found, contrast)
         if wanted.same_patient:
             hits = tuple(_dated(hit, query) for hit in hits)
         warnings = [*self._notes, *notes]
@@ -192,7 +192,7 @@ class _Searching:
             gallery=told(gallery, state),
             no_good_match=known.is_unlike(matches[0].score if matches else None),
             query_slice=matches[0].query_slice if matches else None,
-            contrast=hits_of(gallery, contrast, known),
+            contrast=opposite,
             warnings=tuple(warnings),
         )
 

@@ -47,10 +47,8 @@ def timeline(
     matches.sort(key=lambda m: (dates[m.scan.id] is None, dates[m.scan.id] or "", m.scan.id))
     known = calibration(gallery, state, wanted.compare, several=query.has_slices)
     first = query.study_date or min((date for date in dates.values() if date), default=None)
-    hits = tuple(
-        replace(hit, days=days_between(first, dates[hit.id]))
-        for hit in hits_of(gallery, matches, known)
-    )
+    (found,) = hits_of(gallery, known, matches)
+    hits = tuple(replace(hit, days=days_between(first, dates[hit.id])) for hit in found)
     return SearchResult(
         query=query.name,
         hits=hits,

@@ -10,10 +10,12 @@ many together share one, in which blocks of vectors are widened once and multipl
 
 from __future__ import annotations
 
+import contextlib
 import itertools
 from collections.abc import Callable, Collection, Iterator, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
 from typing import Any, Self
 
@@ -38,7 +40,7 @@ _CHUNK_ROWS = 1 << 16
 _PASS_ROWS = 1 << 13  # decoded at a time
 _TOGETHER_ROWS = 1 << 15  # decoded at a time for many queries
 _FEWEST_TOGETHER = 8  # queries that cost less together than one by one
-_ROWS_A_THREAD = 50_000  # below twice that, a second thread gains nothing
+_ROWS_A_THREAD = 250_000  # of one query; fewer are not worth waking a thread
 _LEAST_DEPTH = 64
 _MOST_DROPPED = 256  # of those left out, that are looked for and dropped
 
@@ -60,9 +62,8 @@ class Nearest:
 
     @classmethod
     def found(cls, scores: np.ndarray, ids: np.ndarray, depth: int) -> Nearest:
-        """What came of asking for `depth` vectors."""
-        full = len(ids) == depth and depth > 0
-        return cls(scores, ids, float(scores[-1]) if full else -np.inf)
+        """What came of asking for `depth` vectors, at least one."""
+        return cls(scores, ids, float(scores[-1]) if len(ids) == depth else -np.inf)
 
     def of(self, excluded: Collection[int], among: Members | None) -> Iterator[tuple[int, float]]:
         """Scan and score of each vector whose scan may answer."""
@@ -136,24 +137,25 @@ class VectorIndex:
         each time twice as deep, until `k` groups are found and the next one is worse by
         more than rounding can explain; then exact scores can decide, ties included.
         """
-        margin = rounding(query)
         left_out = set(excluded)
-        found: dict[int, float] = {}  # best first
-        best: dict[int, float] = {}  # of each group; that of a lone scan has a negative number
+        found: set[int] = set()
+        best: set[int] = set()  # groups; that of a lone scan has a negative number
+        bound = -np.inf  # no scan with a lower score is among the best
         depth = depth_for(k)
         if first is None and (among is None or 2 * len(among) > len(self)):
             first = self.nearest(query, depth + min(len(left_out), _MOST_DROPPED))
         near = first or self.nearest(query, depth, left_out, among)
         while True:
             for scan, score in near.of(left_out, among):
-                found.setdefault(scan, score)
-                group = scan if groups is None else groups.group(scan)
-                best[group] = max(best.get(group, -np.inf), score)
-            ranked = sorted(best.values(), reverse=True)
-            bound = ranked[k - 1] - margin if len(ranked) >= k else -np.inf
+                if score < bound:
+                    break
+                found.add(scan)
+                best.add(scan if groups is None else groups.group(scan))
+                if len(best) == k and bound == -np.inf:
+                    bound = score - rounding(query)
             if near.rest < bound or near.rest == -np.inf:
-                return {scan for scan, score in found.items() if score >= bound}
-            near = self.nearest(query, depth, left_out | found.keys(), among)
+                return found
+            near = self.nearest(query, depth, left_out | found, among)
             depth *= 2
 
     def nearest(
@@ -168,10 +170,9 @@ class VectorIndex:
         if excluded:
             others = ~_is_in(self._ids, excluded)
             allowed = others if allowed is None else allowed & others
-        depth = min(depth, len(self))
-        if depth == 0:
-            return Nearest.found(np.empty(0, np.float32), np.empty(0, np.int64), 0)
-        scores, rows = self._pass(query[np.newaxis], depth, allowed)
+        if len(self) == 0:
+            return Nearest.found(np.empty(0, np.float32), np.empty(0, np.int64), depth)
+        scores, rows = self._pass(query[np.newaxis], min(depth, len(self)), allowed)
         return Nearest.found(scores, self._ids[rows], depth)
 
     def _pass(
@@ -179,23 +180,31 @@ class VectorIndex:
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scores (M,) and rows (M,) of the best vectors for (1, D) `query`, best first.
 
-        FAISS gives one query one thread; here each thread looks at rows of its own.
+        FAISS gives one query one thread, while others wait for it at full speed. Here of a large
+        index each thread looks at rows of its own.
         """
-        threads = min(faiss.omp_get_max_threads(), len(self) // _ROWS_A_THREAD)
-        if threads < 2:
-            return self._found(query, depth, allowed, None)
-        cuts = np.linspace(0, len(self), threads + 1).astype(int).tolist()
-        # FAISS's number of threads is that of the calling one: these bring up no others
-        with ThreadPoolExecutor(
-            threads, initializer=faiss.omp_set_num_threads, initargs=(1,)
-        ) as pool:
-            parts = pool.map(
-                lambda rows: self._found(query, depth, allowed, rows),
-                itertools.pairwise(cuts),
-            )
-            scores, rows = map(np.concatenate, zip(*parts, strict=True))
+        if self._threads < 2:
+            with _one_thread():
+                return self._found(query, depth, allowed, None)
+        cuts = np.linspace(0, len(self), self._threads + 1).astype(int).tolist()
+        parts = self._pool.map(
+            lambda rows: self._found(query, depth, allowed, rows), itertools.pairwise(cuts)
+        )
+        scores, rows = map(np.concatenate, zip(*parts, strict=True))
         order = np.argsort(-scores, kind="stable")[:depth]
         return scores[order], rows[order]
+
+    @property
+    def _threads(self) -> int:
+        """For one query."""
+        return min(faiss.omp_get_max_threads(), len(self) // _ROWS_A_THREAD)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        # FAISS's number of threads is that of the calling one: these bring up no others
+        return ThreadPoolExecutor(
+            self._threads, initializer=faiss.omp_set_num_threads, initargs=(1,)
+        )
 
     def _found(
         self,
@@ -222,8 +231,7 @@ class VectorIndex:
 
     def nearest_of_each(self, queries: np.ndarray, depth: int) -> list[Nearest]:
         """The `depth` vectors most like each of (Q, D) `queries`."""
-        depth = min(depth, len(self))
-        if len(queries) < _FEWEST_TOGETHER or depth == 0:
+        if len(queries) < _FEWEST_TOGETHER or len(self) == 0:
             return [self.nearest(query, depth) for query in queries]
         scores = np.empty((len(queries), 0), np.float32)
         found = np.empty((len(queries), 0), np.int64)
@@ -276,6 +284,17 @@ class VectorIndex:
             scans = places[part][first]
             best[scans] = np.maximum(best[scans], np.maximum.reduceat(products, first))
         return ids, best
+
+
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let FAISS use no other thread than this one meanwhile."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
 
 
 def depth_for(k: int) -> int:
