@@ -13,6 +13,7 @@ from __future__ import annotations
 
 import statistics
 import time
+from collections.abc import Mapping
 from dataclasses import dataclass
 from importlib.util import find_spec
 from pathlib import Path
@@ -149,10 +150,10 @@ class FastestEngine:
             self._tell(f"OpenVINO is not used: its vectors differ by {apart:.1e} (1 - cos)")
             return self._engine
         if known is None:
-            ways = {"onnxruntime": self._engine, "openvino": exact}
+            ways: dict[str, Engine] = {"onnxruntime": self._engine, "openvino": exact}
             if has_bfloat16():
                 ways["openvino-bf16"] = OpenVinoEngine(self._graph, bfloat16=True)
-            seconds = _seconds(ways, images, mask)
+            seconds = seconds_of(ways, images, mask)
             known = min(seconds, key=seconds.__getitem__)
             remember(self._key, known, self._tell)
             ratios = ", ".join(
@@ -199,10 +200,12 @@ def _distance(output: EngineOutput, reference: EngineOutput) -> float:
     return float(1 - cosines.min())
 
 
-def _seconds(engines: dict[str, Engine], images: np.ndarray, mask: np.ndarray) -> dict[str, float]:
+def seconds_of(
+    engines: Mapping[str, Engine], images: np.ndarray, mask: np.ndarray, turns: int = TURNS
+) -> dict[str, float]:
     """The median seconds of each engine for a batch, in turns after one that warms up."""
     taken: dict[str, list[float]] = {name: [] for name in engines}
-    for _ in range(TURNS + 1):
+    for _ in range(turns + 1):
         for name, engine in engines.items():
             start = time.perf_counter()
             engine.run(images, mask)

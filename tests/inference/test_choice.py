@@ -113,7 +113,7 @@ def speeds(monkeypatch: pytest.MonkeyPatch) -> dict[str, float]:
         assert given, "engines were measured"
         return {name: given[name] for name in engines}
 
-    monkeypatch.setattr(choice, "_seconds", seconds)
+    monkeypatch.setattr(choice, "seconds_of", seconds)
     monkeypatch.setattr("medcli.inference.openvino.has_bfloat16", lambda: False)
     return given
 
