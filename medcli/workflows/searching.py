@@ -96,7 +96,7 @@ def search_scans(
             result=replace(result, warnings=(*scan.warnings, *result.warnings)),
             asked=query,
             case=case,
-            prediction=predictor.prediction(seen, embedding.logits, embedding.ood_score),
+            prediction=predictor.prediction(seen, embedding.logits, embedding.task_ood_scores),
             picture=drawn,
             window=window,
             pixel_sha256=query.pixel_sha256,
