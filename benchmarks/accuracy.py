@@ -21,6 +21,8 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+from machine import device_name
+
 from medcli.config import NO_AGGREGATOR, ModelConfig
 from medcli.models.registry import VOLUMES
 from medcli.training.folds import cross_validate
@@ -46,6 +48,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--size", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     folder, task = SETS[asked.set]
     base = TrainRequest(
@@ -56,9 +59,11 @@ def main() -> None:
         epochs=asked.epochs,
         minutes=600.0,  # epochs decide, not the clock
         seed=asked.seed,
+        device=asked.device,
     )
     print(
-        f"{date.today()}, {asked.folds} folds, seed {asked.seed}, epochs {asked.epochs or 'auto'}"
+        f"{date.today()}, {device_name(asked.device)}, {asked.set}, {asked.folds} folds, "
+        f"seed {asked.seed}, epochs {asked.epochs or 'auto'}, {asked.size or 'auto'} px"
     )
     print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     baselines: dict[str, Any] = {}

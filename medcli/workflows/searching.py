@@ -147,7 +147,7 @@ def _answer(
         result=replace(result, warnings=(*scan.warnings, *result.warnings)),
         asked=query,
         case=asked.case,
-        prediction=predictor.prediction(asked.seen, embedding.logits, embedding.ood_score),
+        prediction=predictor.prediction(asked.seen, embedding.logits, embedding.task_ood_scores),
         picture=drawn,
         window=window,
         pixel_sha256=query.pixel_sha256,
