@@ -67,7 +67,7 @@ def train(
     domain: Domain = None,
     allow_overlap: AllowOverlap = False,
     folds: Folds = None,
-    arch: Arch = "resnet18_half",
+    arch: Arch = None,
     aggregator: Aggregator = None,
     weights: Weights = None,
     size: Size = None,
@@ -105,8 +105,12 @@ def train(
         return
     from medcli.config import ModelConfig
 
-    aggregator = aggregator or (NO_AGGREGATOR if arch in VOLUMES else "attention")
-    check_network(arch, aggregator)
+    model = None
+    if arch or aggregator:
+        arch = arch or ModelConfig().arch
+        aggregator = aggregator or (NO_AGGREGATOR if arch in VOLUMES else "attention")
+        check_network(arch, aggregator)
+        model = ModelConfig(arch=arch, aggregator=aggregator)
     check_parent(output or runs_folder() / "run")
 
     from medcli.training.request import TrainRequest
@@ -143,7 +147,7 @@ def train(
         sensitivity=sensitivity,
         cache=not no_cache,
         tensorboard=tensorboard,
-        model=ModelConfig(arch=arch, aggregator=aggregator),
+        model=model,
         objective=objective,
     )
     with _ending_like_ctrl_c():

@@ -33,6 +33,7 @@ class Recipe:
     gamma : exponent, between 1/gamma and gamma
     noise : highest standard deviation of white noise
     blur : share of scans smoothed by a 3 × 3 binomial filter
+    masked : black is a background of its own, and does not run into what it borders on
     """
 
     rotation: float = 0.0
@@ -45,6 +46,7 @@ class Recipe:
     gamma: float = 1.0
     noise: float = 0.0
     blur: float = 0.0
+    masked: bool = False
 
 
 # The size and density of a nodule are findings, so CT is hardly scaled or brightened, and not
@@ -56,7 +58,7 @@ class Recipe:
 # stronger or weaker, as between laboratories, and keeps its colour.
 RECIPES: Mapping[str, Recipe] = {
     "ct": Recipe(
-        rotation=15,
+        rotation=45,
         quarter_turns=True,
         scale=1.05,
         shift=0.05,
@@ -64,6 +66,7 @@ RECIPES: Mapping[str, Recipe] = {
         brightness=0.02,
         contrast=1.05,
         noise=0.01,
+        masked=True,
     ),
     "radiograph": Recipe(
         rotation=12,
@@ -165,7 +168,14 @@ def _move(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Gene
     rows.append(torch.stack([sin * mirror, cos, shift[:, 1]], 1))
     theta = torch.stack(rows, 1).repeat_interleave(repeats, dim=0).to(images)  # (T, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    if not recipe.masked:
+        return moved
+    # Between a masked background and the finding nothing lies: the rim keeps its own values.
+    share = F.grid_sample(
+        (images > 0).to(images), grid, padding_mode="reflection", align_corners=False
+    )
+    return torch.where(share > 0.5, moved / share.clamp(min=0.5), 0)
 
 
 def _shade(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Generator) -> Tensor:
