@@ -9,6 +9,7 @@ size, shape, intensity, histogram and texture. Lengths are in pixels, slices cou
 from __future__ import annotations
 
 import math
+
 import torch
 from torch import Tensor
 from torch.nn import functional as F
