@@ -30,6 +30,7 @@ ERRORS = {
     "mixed_sizes": "The pictures of one scan differ in size.",
     "bad_vector": "The model gave a vector that is NaN, zero or not of unit length.",
     "bad_name": "A name or path that a gallery cannot store.",
+    "source_changed": "The files of a stored scan have other pixels now, or are not known.",
     "duplicate_scan_id": "Another scan of the same command has this identifier, with other pixels.",
 }
 
@@ -56,8 +57,10 @@ WARNINGS = {
     "first_channel": "A file with several values per voxel that are no colour; the first was read.",
     "first_frame": "An animated or multi-page picture; the first frame was read.",
     "reduced_bits": "More bits per colour channel than can be kept; the upper ones are.",
+    "whole_ct": "A CT larger than the region that the model answers about; name the region.",
     "index_rebuilt": "The search index was absent, stale or damaged; rebuilt from the catalogue.",
     "index_not_saved": "The rebuilt search index could not be saved; it serves this command only.",
+    "approximate_search": "The search may have missed scans; its recall was measured (index tune).",
     "fewer_hits": "The gallery holds fewer scans that may answer than were asked for.",
     "one_class": "The scans evaluated show one class only; AUROC is undefined.",
     "missing_class": "A class has no scan among those evaluated; means leave it out.",

@@ -85,6 +85,8 @@ class PreprocessConfig(JsonConfig):
         0–1 (they were windowed by who saved them), "percentiles" treats them like X-rays
     slice_budget : longer series are sampled evenly to this many slices
     mean, std : per channel, of the training part, after scaling to 0–1
+    region_mm : side of the region that the model answers about, in mm; None: it answers
+        about the scan as it is
     """
 
     size: int = 64
@@ -96,6 +98,22 @@ class PreprocessConfig(JsonConfig):
     slice_budget: int = 32
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
+    region_mm: float | None = None
+
+    def __post_init__(self) -> None:
+        if self.region_mm is not None and not 0 < self.region_mm < math.inf:
+            raise ValueError(f"region_mm: {self.region_mm} is no length")
+
+    def to_json(self) -> dict[str, Any]:
+        """As of every config; without `region_mm` where there is none.
+
+        The fingerprint of a model hangs on these lines, and models from before there were
+        regions keep theirs.
+        """
+        values = JsonConfig.to_json(self)
+        if self.region_mm is None:
+            del values["region_mm"]
+        return values
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,6 +159,9 @@ class TrainConfig(JsonConfig):
         is ahead of the epochs, so that a short budget ends at a low rate too
     patience : epochs without a better validation AUROC before stopping
     batch_slices : slices in a batch (a batch holds whole scans)
+    step_slices : slices of a stack that one step sees, drawn anew each time; None: all
+    task_shares : how often scans of each of several tasks are drawn, relatively, where
+        `imbalance` is "sampler"; empty: of each task alike
     learning_rate : peak of the cosine schedule
     backbone_rate : share of the learning rate that the backbone gets
     slice_loss : weight of the loss that asks each slice alone for the scan's class
@@ -160,6 +181,8 @@ class TrainConfig(JsonConfig):
     seed: int = 0
     patience: int = 6
     batch_slices: int = 64
+    step_slices: int | None = None
+    task_shares: tuple[float, ...] = ()
     learning_rate: float = 1e-3
     weight_decay: float = 0.05
     warmup: float = 0.1
@@ -189,7 +212,8 @@ class Calibration(JsonConfig):
 
     Attributes
     ----------
-    temperature : probabilities are softmax(logits / temperature)
+    temperature : probabilities are softmax(logits / temperature + offsets)
+    offsets : of each class; None: 0 for all, as in packages up to format 3
     coverage : share of the scans of each class whose label set is to hold it
     label_set_levels : per class, the probability from which it stands in a label set;
         None: no label sets
@@ -198,6 +222,7 @@ class Calibration(JsonConfig):
     """
 
     temperature: float = 1.0
+    offsets: tuple[float, ...] | None = None
     coverage: float = 0.9
     label_set_levels: tuple[float, ...] | None = None
     platt: tuple[tuple[float, float], ...] | None = None
@@ -205,6 +230,8 @@ class Calibration(JsonConfig):
     def __post_init__(self) -> None:
         if not 0 < self.temperature < math.inf:
             raise ValueError(f"temperature: {self.temperature} is not above 0")
+        if not all(map(math.isfinite, self.offsets or ())):
+            raise ValueError("offsets: one is not finite")
         if not all(0 <= level <= 1 for level in self.label_set_levels or ()):
             raise ValueError("label_set_levels: a level is no probability")
         for pair in self.platt or ():

@@ -5,6 +5,9 @@ from __future__ import annotations
 import os
 from pathlib import Path
 
+ZOO = Path(__file__).parent / "zoo"
+"""The bundled models, a package a folder."""
+
 
 def medcli_home() -> Path:
     """`MEDCLI_HOME`, else the platform's folder for user data."""

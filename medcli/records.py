@@ -194,6 +194,7 @@ class Prediction:
     says, whether it or the user picked `task`; None for a model of one. Where a scan may have
     several findings `labels` are those that reach their thresholds, and `label` is the
     likeliest of these; it and its `probability` are None where there is none.
+    `task_ood_scores` is the `ood_score` towards the scans of each task of a model of several.
     """
 
     path: str
@@ -214,6 +215,12 @@ class Prediction:
     label_set: tuple[str, ...] | None = None
     task_probabilities: Mapping[str, float] | None = None
     labels: tuple[str, ...] | None = None
+    task_ood_scores: Mapping[str, float] | None = None
+
+    @property
+    def like_no_task(self) -> bool:
+        """Whether a model of several tasks knows of none whose scans look like this one."""
+        return bool(self.task_ood_scores) and min((self.task_ood_scores or {}).values()) > 1
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import os
+import re
+import shutil
 import signal
+import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
@@ -50,6 +53,16 @@ def _home_of_the_tests(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Non
         yield
 
 
+@pytest.fixture(autouse=True)
+def zoo(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyPatch) -> Path:
+    """An empty folder in the place of the bundled models, so that no test hangs on them."""
+    from medcli import home
+
+    folder = tmp_path_factory.getbasetemp() / "no-bundled-models"
+    monkeypatch.setattr(home, "ZOO", folder)
+    return folder
+
+
 @contextmanager
 def _one_torch_thread() -> Iterator[None]:
     """Tiny tensors are several times faster on one thread where cores are shared."""
@@ -90,6 +103,43 @@ def tiny_run(sample_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> P
     request = TrainRequest((str(sample_folder / "nodule.csv"),), output=output, size=32, epochs=1)
     with _one_torch_thread():
         return train(request).path
+
+
+@pytest.fixture
+def open_in_browser(tmp_path: Path) -> Callable[[str], str]:
+    """Open a page in headless Chromium, which may log no error and ask for nothing → its DOM.
+
+    The test skips where there is no Chromium.
+    """
+    names = ("chromium", "chromium-browser", "google-chrome")
+    chromium = next(filter(None, map(shutil.which, names)), None)
+    if chromium is None:
+        pytest.skip("no Chromium here to open the page with")
+
+    def opened(html: str) -> str:
+        (tmp_path / "page.html").write_text(html, encoding="utf-8")
+        log = tmp_path / "net.json"
+        arguments = ["--headless", "--no-sandbox", "--disable-gpu", "--enable-logging=stderr"]
+        places = [f"--user-data-dir={tmp_path / 'profile'}", f"--log-net-log={log}"]
+        page = (tmp_path / "page.html").as_uri()
+        done = subprocess.run(
+            [chromium, *arguments, "--v=0", *places, "--dump-dom", page],
+            capture_output=True,
+            text=True,
+            timeout=120,
+            check=True,
+        )
+        assert "CONSOLE" not in done.stderr
+        requested = re.findall(r'"url":"([^"]+)"', log.read_text())
+        assert [url for url in requested if not _own_traffic(url)] == []
+        return done.stdout
+
+    return opened
+
+
+def _own_traffic(url: str) -> bool:
+    """Whether the browser asks this of its maker for itself, whatever page it shows."""
+    return any(name in url for name in ("google", "gvt1.com", "chrome:", "devtools:", "data:"))
 
 
 @pytest.fixture(scope="session")

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -32,8 +32,9 @@ from medcli.cli.output import (
     warn,
     write_csv,
 )
+from medcli.cli.region import Point, Region, asked_crop, check_one_scan, cropped
 from medcli.files import check_file
-from medcli.records import Failure, Prediction, Task, plain
+from medcli.records import Failure, Prediction, Scan, Task, plain
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -48,6 +49,8 @@ def classify(
     scans: Scans,
     model: Model = None,
     task: TaskName = None,
+    point: Point = None,
+    region: Region = None,
     time_point: TimePoint = None,
     as_json: AsJson = False,
     csv: Annotated[
@@ -59,32 +62,36 @@ def classify(
 ) -> None:
     """Predict the class of each scan.
 
-    Without --model the newest run answers. Of a model of several tasks --task picks one, else
-    its router does for each scan. A bad file is named and the others go on.
+    Without --model the newest run on real data answers, else the bundled model. Of a model of
+    several tasks --task picks one, else its router does for each scan. A bad file is named and
+    the others go on. A nodule model answers about a region: --point or --region names it in
+    a whole CT.
 
     Example: medcli classify chest.dcm series/ --json
     """
     from concurrent.futures import ThreadPoolExecutor
 
     from medcli.imaging.batch import read_all
-    from medcli.inference.predictor import Predictor
-    from medcli.models.locate import find_model
-    from medcli.models.package import load_package
+    from medcli.inference.routing import routed
+    from medcli.models.locate import find_model, open_model
 
     if csv is not None:
         check_file(csv, overwrite=overwrite)
+    crop = asked_crop(point, region)
     names = Names(hide=hide_paths)
-    folder = find_model(model, task)
+    find_model(model, task)  # where there is none, that is told before scans are searched for
     with ThreadPoolExecutor(1) as side:  # the model's checksums are taken beside the search
-        loading = side.submit(lambda: Predictor(load_package(folder)))
+        loading = side.submit(lambda: routed(open_model(model, task)))
         cases = found_scans(scans, names, time_point)
         predictor = loading.result()
-    if task is not None:
-        predictor = predictor.for_task(task)
-    describe_model(predictor.package, names)
+    describe_model(predictor.package, names, chosen=model is not None)
     results = []
+    read: Iterable[Scan | Failure] = (scan for _, scan in read_all(cases))
+    if crop is not None:
+        check_one_scan(cases)
+        read = cropped(read, crop, predictor.region_mm)
     with counting("classifying", beside_data=as_json) as on_scan:
-        for result in predictor.predict(scan for _, scan in read_all(cases)):
+        for result in predictor.predict(read):
             results.append(result)
             on_scan(len(results), len(cases))
             if as_json:
@@ -101,13 +108,25 @@ def classify(
     raise typer.Exit(exit_status(failures, len(predictions)))
 
 
-def describe_model(package: ModelPackage, names: Names) -> None:
-    """Say which model answers, and whether it knows generated pictures only."""
+def describe_model(package: ModelPackage, names: Names, *, chosen: bool = True) -> None:
+    """Say which model answers, and whether it knows generated pictures only.
+
+    Where it was not `chosen` by its name, say too which run it kept from answering.
+    """
+    from medcli.models.bundled import is_bundled
+    from medcli.models.locate import passed_over
+
     name = "" if names.hide else f"{package.path.absolute().name}, "
+    if is_bundled(package):
+        name = f"{package.path.name} (bundled), "
     tasks = f"task {package.task_names}"
     if len(package.heads) > 1:
         tasks = f"tasks {package.task_names} (the router picks; --task names one)"
     note(f"model {name}{tasks}, fingerprint {package.fingerprint}")
+    run = None if chosen else passed_over(package)
+    if run is not None:
+        named = "latest" if names.hide else run.name
+        note(f"a run on generated data answers only where it is named: --model {named}")
     if package.synthetic:
         warn("synthetic: this model knows generated pictures only")
     if package.provenance.get("adaptations"):
@@ -122,6 +141,7 @@ def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any
         **common_json(result.path, result.scan_id, result.files, result.warnings, names),
         "task": result.task,
         "task_probabilities": plain(result.task_probabilities),
+        "task_ood_scores": plain(result.task_ood_scores),
         "label": result.label,
         "labels": plain(result.labels),
         "probability": result.probability,
@@ -234,7 +254,8 @@ def _was_routed(predictions: Sequence[Prediction]) -> bool:
 def _notes(result: Prediction) -> str:
     """What sets the answer in doubt, and the codes of the warnings."""
     codes = sorted({warning.code for warning in result.warnings})
-    doubts = {"uncertain": result.uncertain, "out of distribution": result.out_of_distribution}
+    foreign = "like no task's scans" if result.like_no_task else "out of distribution"
+    doubts = {"uncertain": result.uncertain, foreign: result.out_of_distribution}
     return ", ".join([*(name for name, holds in doubts.items() if holds), *codes])
 
 

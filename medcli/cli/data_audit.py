@@ -107,10 +107,9 @@ def _predictor(model: str | None) -> Any:
     if model is None:
         return None
     from medcli.inference.predictor import Predictor
-    from medcli.models.locate import find_model
-    from medcli.models.package import load_package
+    from medcli.models.locate import open_model
 
-    return Predictor(load_package(find_model(model)))
+    return Predictor(open_model(model))
 
 
 def audit_json(found: Audit, names: Names) -> list[dict[str, Any]]:

@@ -23,7 +23,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from medcli.imaging.decoders import DecoderRow
-    from medcli.workflows.diagnosis import Diagnosis, Engine
+    from medcli.workflows.diagnosis import Bundled, Diagnosis, Engine
 
 EXIT_PROBLEM = 1
 DICOM_ROOT = "1.2.840.10008."  # what the UID of every transfer syntax begins with
@@ -67,6 +67,7 @@ def diagnosis_json(found: Diagnosis, names: Names) -> dict[str, Any]:
         "home": {"path": names.shown(found.home.path), "writable": found.home.writable},
         "engines": plain(found.engines),
         "decoders": plain(found.decoders),
+        "bundled": plain(found.bundled),
     }
 
 
@@ -79,7 +80,15 @@ def _machine(found: Diagnosis, names: Names) -> list[tuple[str, str]]:
         ("system", found.platform),
         ("cores", str(found.cores)),
         ("home", f"{home}, {writable}" if home else writable),
+        ("bundled", ", ".join(map(_bundled, found.bundled)) or "no models"),
     ]
+
+
+def _bundled(model: Bundled) -> str:
+    """`shared (nodule, lung, gi)`; a specialist is called after its one task."""
+    if model.problem or model.tasks == (model.name,):
+        return f"{model.name} (damaged)" if model.problem else model.name
+    return f"{model.name} ({', '.join(model.tasks)})"
 
 
 def engine_table(engines: Sequence[Engine]) -> Table:

@@ -34,14 +34,15 @@ if TYPE_CHECKING:
 
 def evaluate(
     model: Annotated[
-        str, typer.Argument(metavar="MODEL", help="A run folder, a model package, or 'latest'.")
+        str,
+        typer.Argument(metavar="[MODEL]", help="As of classify --model; may be left out."),
     ],
     data: Annotated[
-        list[str],
+        list[str] | None,
         typer.Argument(
             metavar="DATA", help="Manifest (.csv), class folders or MedMNIST .npz, with labels."
         ),
-    ],
+    ] = None,
     gallery: Annotated[
         Path | None,
         typer.Option(
@@ -72,33 +73,37 @@ def evaluate(
 ) -> None:
     """Measure a model on labelled scans, with intervals over patients.
 
+    Without MODEL the newest run on real data is measured, else the bundled model of the task.
     Scans of the test part count, else the model's own held-out patients, else all. Of a model
     of several tasks the one counts that the data are about, or that --task names.
 
     Example: medcli evaluate runs/lung test.csv --report lung.html
     """
     from medcli.inference.predictor import Predictor
-    from medcli.models.locate import find_model
-    from medcli.models.package import load_package
+    from medcli.models.bundled import is_shared
+    from medcli.models.locate import open_model
     from medcli.workflows.evaluating import evaluate as evaluate_classifier
     from medcli.workflows.evaluating import evaluate_retrieval
+    from medcli.workflows.task_choice import task_of_data
 
     names = Names(hide=hide_paths)
     if report is not None:
         if gallery is not None:
             raise UsageError("--report is about a classifier, --gallery about retrieval")
         check_file(report, overwrite=overwrite)
-    predictor = Predictor(load_package(find_model(model, task)))
-    if task is not None:
-        predictor = predictor.for_task(task)
-    describe_model(predictor.package, names)
+    named, inputs = (model, data) if data else (None, [model])
+    package = open_model(named, task)
+    if named is None and task is None and gallery is None and is_shared(package):
+        package = open_model(None, task_of_data(package, inputs))
+    predictor = Predictor(package)
+    describe_model(predictor.package, names, chosen=named is not None)
     with counting("evaluating") as on_scan:
         if gallery is not None:
-            result = evaluate_retrieval(predictor, gallery, data, seed=seed, on_scan=on_scan)
+            result = evaluate_retrieval(predictor, gallery, inputs, seed=seed, on_scan=on_scan)
         else:
             result = evaluate_classifier(
                 predictor,
-                data,
+                inputs,
                 allow_overlap=allow_overlap,
                 pictures=report is not None,
                 seed=seed,

@@ -90,13 +90,10 @@ def explain(
 
     from medcli.explain.explainer import Explainer
     from medcli.imaging.batch import read_all
-    from medcli.models.locate import find_model
-    from medcli.models.package import load_package
+    from medcli.models.locate import open_model
 
     names = Names(hide=hide_paths)
-    package = load_package(find_model(model, task))
-    if task is not None:
-        package = package.only(task)
+    package = open_model(model, task)
     cases = found_scans(scans, names)
     found = sum(isinstance(case, Case) for case in cases)
     if output is not None and found > 1:

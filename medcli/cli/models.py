@@ -25,7 +25,8 @@ ModelName = Annotated[
     str,
     typer.Argument(
         metavar="MODEL",
-        help="A run's name or folder, a model package, or 'latest'.",
+        help="A run's name or folder, a model package, a bundled model (nodule, lung, gi, "
+        "shared) or 'latest'.",
         show_default=False,
     ),
 ]
@@ -33,17 +34,18 @@ ModelName = Annotated[
 
 @app.command("list")
 def list_models(as_json: AsJson = False, hide_paths: HidePaths = False) -> None:
-    """List the models of the medcli home, newest first.
+    """List the models of the medcli home, newest first, then the bundled ones.
 
     Damaged ones are named and passed over. With --json one object a model.
 
     Example: medcli models list
     """
+    from medcli import home
     from medcli.home import runs_folder
     from medcli.models.shelf import shelf
 
     names = Names(hide=hide_paths)
-    entries = shelf()
+    entries = [*shelf(), *shelf(home.ZOO)]
     if as_json:
         for entry in entries:
             print_json(entry_json(entry, names))
@@ -62,8 +64,9 @@ def list_models(as_json: AsJson = False, hide_paths: HidePaths = False) -> None:
 def show(model: ModelName, as_json: AsJson = False, hide_paths: HidePaths = False) -> None:
     """Show a model's card, after comparing every file with its checksum.
 
-    Example: medcli models show latest
+    Example: medcli models show nodule
     """
+    from medcli.models.bundled import is_bundled
     from medcli.models.locate import find_model
     from medcli.models.package import CARD, MANIFEST, load_package
 
@@ -73,6 +76,8 @@ def show(model: ModelName, as_json: AsJson = False, hide_paths: HidePaths = Fals
         print_json({**package_json(package, Names(hide=hide_paths)), "files": files})
         return
     print_card((package.path / CARD).read_text(encoding="utf-8"))
+    if is_bundled(package) and package.path.name != model:
+        note(f"{model} is answered by the bundled model {package.path.name}")
     note("every file has its checksum")
 
 
@@ -132,6 +137,8 @@ def entry_json(entry: ShelfEntry, names: Names) -> dict[str, Any]:
             "status": "damaged",
             "error": {"code": "damaged", "message": message},
         }
+    from medcli.models.bundled import is_bundled
+
     package, metrics = entry.package, entry.package.metrics
     return {
         "name": names.of(entry.name),
@@ -142,6 +149,7 @@ def entry_json(entry: ShelfEntry, names: Names) -> dict[str, Any]:
         "created": package.created,
         "size": entry.size,
         "synthetic": package.synthetic,
+        "bundled": is_bundled(package),
         "model": package.fingerprint,
     }
 
@@ -180,6 +188,8 @@ def model_table(entries: Sequence[ShelfEntry], names: Names) -> Table:
     """One line a model: what it is for, how good it was, how old and large it is."""
     from rich.table import Table
 
+    from medcli.models.bundled import is_bundled
+
     table = Table(box=None, pad_edge=False, header_style="bold")
     for title in ("name", "task", "classes", "AUROC", "created", "MB", ""):
         right = title in ("AUROC", "MB")
@@ -189,7 +199,8 @@ def model_table(entries: Sequence[ShelfEntry], names: Names) -> Table:
     for entry in entries:
         package = entry.package
         assert package is not None  # damaged ones are told beside the table
-        notes = [word for word, so in (("synthetic", package.synthetic),) if so]
+        kinds = {"synthetic": package.synthetic, "bundled": is_bundled(package)}
+        notes = [word for word, so in kinds.items() if so]
         if package.metrics.get("folds"):
             notes.append(f"{len(package.metrics['folds'])} folds")
         whole = names.of(entry.name), package.created[:10], f"{entry.size / 1e6:.0f}"

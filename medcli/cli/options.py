@@ -32,7 +32,7 @@ Model = Annotated[
         "--model",
         "-m",
         metavar="MODEL",
-        help="A run folder, a model package, or 'latest'.",
+        help="A run, a model package, a bundled model (nodule, lung, gi, shared) or 'latest'.",
         show_default=False,
     ),
 ]

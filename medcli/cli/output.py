@@ -14,7 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from medcli.cli.streams import visible
-from medcli.errors import ManifestError, MedcliError, ScanError
+from medcli.errors import LeakageError, ManifestError, MedcliError, ScanError
 from medcli.files import write_file
 from medcli.records import Case, Failure, ScanWarning, plain
 
@@ -152,6 +152,8 @@ def hidden_error(error: MedcliError, arguments: Iterable[str]) -> tuple[str, str
     if isinstance(error, ManifestError):
         return "the manifest or data set cannot be used", "Leave out --hide-paths to see why"
     message, hint = error.message, error.hint
+    if isinstance(error, LeakageError):
+        message = message.partition(": ")[0]  # behind it scans are named
     for place in sorted(_places(arguments), key=len, reverse=True):
         message, hint = message.replace(place, "…"), hint.replace(place, "…")
     return message, hint

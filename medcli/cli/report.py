@@ -32,11 +32,9 @@ def report(
     """
     check_file(output, overwrite=overwrite)
 
-    from medcli.models.locate import find_model
-    from medcli.models.package import load_package
+    from medcli.models.locate import open_model
     from medcli.workflows.reporting import run_page
 
-    package = load_package(find_model(run, task))
-    page = run_page(package.only(task) if task else package, seed=seed)
+    page = run_page(open_model(run, task), seed=seed)
     write_file(output, page.encode("utf-8"))
     print_line(str(output))

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any
 
 from medcli.cli.output import note, number, print_json, print_line, say, warn
 from medcli.errors import MedcliError
+from medcli.home import runs_folder
 
 if TYPE_CHECKING:
     from rich.progress import Progress
@@ -184,7 +185,17 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
         say(f"router: right for {right} of the scans")
     if package.synthetic:
         warn("synthetic: trained on generated pictures, it says nothing about a patient")
+        _say_how_to_use(package)
     print_line(str(package.path))
+
+
+def _say_how_to_use(package: ModelPackage) -> None:
+    """Where a bundled model goes before a run on generated data, say how the run is asked."""
+    from medcli.models.bundled import bundled_models
+
+    if bundled_models():
+        named = package.path.name if package.path.parent == runs_folder() else package.path
+        note(f"the bundled models answer before it; classify --model {named} asks this one")
 
 
 def _show_task(name: str, metrics: Mapping[str, Any]) -> None:

@@ -6,7 +6,6 @@ Every random number comes from the generator passed in, so a seed repeats a run.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -15,6 +14,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from medcli.config import Augmentation
+from medcli.data.acquisition import add_noise, blank_edges, coarsen, hide_patch, soften
+from medcli.data.draws import Draws
+from medcli.data.stain import recolour, restain
 
 
 @dataclass(frozen=True, slots=True)
@@ -26,36 +28,59 @@ class Recipe:
     rotation : degrees, ±
     quarter_turns : besides, a turn by 0, 90, 180 or 270 degrees, which costs no sharpness
     scale : factor, between 1/scale and scale
+    aspect : factor between width and height, between 1/aspect and aspect
     shift : share of the side, ±
     flip : mirror left and right with probability one half; any rotation makes it any mirror
     brightness : added to the 0–1 values, ±
     contrast : factor about the mean of the scan, between 1/contrast and contrast
     gamma : exponent, between 1/gamma and gamma
+    slope : brightness at one edge above that at the other, ±, in both directions
     noise : highest standard deviation of white noise
     blur : share of scans smoothed by a 3 × 3 binomial filter
     masked : black is a background of its own, and does not run into what it borders on
+    sharpening : most of the same filter's difference that as many others gain at their edges
+    coarse, coarse_side : share of scans that lose resolution, and the least side left of them
+    border, border_width : share of scans with black strips at the edges, and their width
+    patch, patch_side : share of scans with a grey rectangle over a place, and its half side
+    stain : factor of each dye, between 1/stain and stain (colour)
+    hue, saturation : share of the circle, ±; factor, between 1/saturation and saturation (colour)
     """
 
     rotation: float = 0.0
     quarter_turns: bool = False
     scale: float = 1.0
+    aspect: float = 1.0
     shift: float = 0.0
     flip: bool = False
     brightness: float = 0.0
     contrast: float = 1.0
     gamma: float = 1.0
+    slope: float = 0.0
     noise: float = 0.0
     blur: float = 0.0
     masked: bool = False
+    sharpening: float = 0.0
+    coarse: float = 0.0
+    coarse_side: int = 40
+    border: float = 0.0
+    border_width: float = 0.1
+    patch: float = 0.0
+    patch_side: float = 0.35
+    stain: float = 1.0
+    hue: float = 0.0
+    saturation: float = 1.0
 
 
 # The size and density of a nodule are findings, so CT is hardly scaled or brightened, and not
 # blurred: that would draw the black of a masked background into its rim.
 # Sides matter in a radiograph (heart, liver) and may matter in what is not known ("grey"), so
 # these are never mirrored; in a tile of tissue or a nodule they do not.
-# Hue carries the stain, so no channel is changed apart from the others. Absorbance is the
-# negative logarithm of the value (Beer, Lambert), so one gamma for all channels makes a stain
-# stronger or weaker, as between laboratories, and keeps its colour.
+# A film says the same whatever the exposure, the window it was saved with, the sharpness of the
+# apparatus and the edge of the collimator: children's films of one hospital are told apart by
+# those, too, and a network that learns them fails elsewhere.
+# Hue carries the stain, so it is turned by a little only. Absorbance is the negative logarithm of
+# the value (Beer, Lambert), so one gamma for all channels makes a stain stronger or weaker, as
+# between laboratories, and keeps its colour.
 RECIPES: Mapping[str, Recipe] = {
     "ct": Recipe(
         rotation=45,
@@ -70,13 +95,20 @@ RECIPES: Mapping[str, Recipe] = {
     ),
     "radiograph": Recipe(
         rotation=12,
-        scale=1.15,
+        scale=1.25,
+        aspect=1.15,
         shift=0.08,
-        brightness=0.08,
-        contrast=1.25,
-        gamma=1.3,
-        noise=0.04,
+        brightness=0.12,
+        contrast=1.5,
+        gamma=1.6,
+        slope=0.15,
+        noise=0.06,
         blur=0.3,
+        sharpening=1.5,
+        coarse=0.3,
+        border=0.25,
+        border_width=0.1,
+        patch=0.2,
     ),
     "colour": Recipe(
         rotation=15,
@@ -84,11 +116,17 @@ RECIPES: Mapping[str, Recipe] = {
         scale=1.2,
         shift=0.08,
         flip=True,
-        brightness=0.06,
-        contrast=1.2,
+        brightness=0.08,
+        contrast=1.25,
         gamma=1.2,
-        noise=0.02,
+        noise=0.03,
         blur=0.2,
+        sharpening=1.0,
+        coarse=0.15,
+        coarse_side=56,
+        stain=1.25,
+        hue=0.02,
+        saturation=1.3,
     ),
     "grey": Recipe(
         rotation=10,
@@ -118,9 +156,14 @@ def augment(
     if not isinstance(kind, str):
         return _augment_each(images, lengths, kind, generator)
     recipe = RECIPES[kind]
-    repeats = torch.tensor(lengths)
-    moved = _move(images, recipe, repeats, generator)
-    return _shade(moved, recipe, repeats, generator).clamp_(0, 1)
+    draws = Draws(torch.tensor(lengths), generator, images.device)
+    moved = _move(images, recipe, draws)
+    # Black stays black: padding and masked background carry no intensity of their own.
+    inside = (moved > 0).any(dim=1, keepdim=True)
+    shaded = _shade(restain(moved, recipe.stain, draws), recipe, draws)
+    coloured = recolour(shaded, recipe.hue, recipe.saturation, draws) * inside
+    taken = _take(coloured.clamp(0, 1), recipe, draws, inside)
+    return blank_edges(taken, recipe.border, recipe.border_width, draws).clamp_(0, 1)
 
 
 def _augment_each(
@@ -139,34 +182,26 @@ def _augment_each(
     return changed
 
 
-def _uniform(
-    low: float, high: float, count: int, generator: torch.Generator, *, log: bool = False
-) -> Tensor:
-    if log:
-        low, high = math.log(low), math.log(high)
-    drawn = torch.rand(count, generator=generator) * (high - low) + low
-    return drawn.exp() if log else drawn
-
-
-def _move(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Generator) -> Tensor:
-    """Rotate, scale, shift and mirror about the centre.
+def _move(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """Rotate, scale, stretch, shift and mirror about the centre.
 
     What comes in from outside is the picture reflected: black corners would be the
     strongest edges of the picture, and small sets learn nothing beside them.
     """
-    count = len(repeats)
-    angle = torch.deg2rad(_uniform(-recipe.rotation, recipe.rotation, count, generator))
+    count, generator = len(draws.repeats), draws.generator
+    angle = torch.deg2rad(draws.uniform(-recipe.rotation, recipe.rotation))
     if recipe.quarter_turns:
         angle += torch.randint(0, 4, (count,), generator=generator) * (torch.pi / 2)
-    factor = _uniform(1 / recipe.scale, recipe.scale, count, generator, log=True)
-    shift = 2 * _uniform(-recipe.shift, recipe.shift, 2 * count, generator).view(count, 2)
+    factor = draws.uniform(1 / recipe.scale, recipe.scale, log=True)
+    wider = draws.uniform(1 / recipe.aspect, recipe.aspect, log=True).sqrt()
+    shift = [2 * draws.uniform(-recipe.shift, recipe.shift) for _ in range(2)]
     mirror = torch.ones(count)
     if recipe.flip:
         mirror = torch.randint(0, 2, (count,), generator=generator).float() * 2 - 1
     cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
-    rows = [torch.stack([cos * mirror, -sin, shift[:, 0]], 1)]
-    rows.append(torch.stack([sin * mirror, cos, shift[:, 1]], 1))
-    theta = torch.stack(rows, 1).repeat_interleave(repeats, dim=0).to(images)  # (T, 2, 3)
+    rows = [torch.stack([cos * mirror, -sin, shift[0]], 1) / wider[:, None]]
+    rows.append(torch.stack([sin * mirror, cos, shift[1]], 1) * wider[:, None])
+    theta = torch.stack(rows, 1).repeat_interleave(draws.repeats, dim=0).to(images)  # (T, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     if not recipe.masked:
@@ -178,36 +213,32 @@ def _move(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Gene
     return torch.where(share > 0.5, moved / share.clamp(min=0.5), 0)
 
 
-def _shade(images: Tensor, recipe: Recipe, repeats: Tensor, generator: torch.Generator) -> Tensor:
-    """Change gamma, contrast and brightness; add blur and noise."""
-    count = len(repeats)
-
-    def per_slice(values: Tensor) -> Tensor:
-        spread = values.view(count, -1, 1, 1).repeat_interleave(repeats.to(values.device), dim=0)
-        return spread.to(images)
-
-    # Black stays black: padding and masked background carry no intensity of their own.
-    inside = (images > 0).to(images.dtype)
+def _shade(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """Change gamma, contrast and brightness, the last also from edge to edge."""
     if recipe.gamma > 1:
-        gamma = _uniform(1 / recipe.gamma, recipe.gamma, count, generator, log=True)
-        images = images.clamp(min=1e-6) ** per_slice(gamma)
-    contrast = per_slice(_uniform(1 / recipe.contrast, recipe.contrast, count, generator, log=True))
-    brightness = per_slice(_uniform(-recipe.brightness, recipe.brightness, count, generator))
-    mean = per_slice(torch.stack([scan.mean() for scan in torch.split(images, repeats.tolist())]))
-    images = ((images - mean) * contrast + mean + brightness) * inside
-    if recipe.blur:
-        chosen = per_slice((torch.rand(count, generator=generator) < recipe.blur).float())
-        images = images + chosen * (_binomial(images) - images)
-    if recipe.noise:
-        level = per_slice(_uniform(0, recipe.noise, count, generator))
-        white = torch.randn(images.shape, generator=generator).to(images)
-        images = images + level * white * inside
-    return images
+        images = images.clamp(min=1e-6) ** draws.factor(recipe.gamma)
+    contrast = draws.factor(recipe.contrast)
+    brightness = draws.within(-recipe.brightness, recipe.brightness)
+    if recipe.slope:
+        brightness = brightness + _slope(images, recipe.slope, draws)
+    scans = torch.split(images, draws.repeats.tolist())
+    mean = draws.spread(torch.stack([scan.mean() for scan in scans]))
+    return (images - mean) * contrast + mean + brightness
 
 
-def _binomial(images: Tensor) -> Tensor:
-    """Smooth by the separable filter (1, 2, 1) / 4."""
-    channels = images.shape[1]
-    row = torch.tensor([0.25, 0.5, 0.25]).to(images)
-    kernel = (row[:, None] * row[None, :]).expand(channels, 1, 3, 3)
-    return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
+def _slope(images: Tensor, most: float, draws: Draws) -> Tensor:
+    """(T, 1, H, W) that rises by up to `most` from one edge to the other, 0 in the middle."""
+    rows, columns = (
+        torch.linspace(-0.5, 0.5, length, device=images.device) for length in images.shape[-2:]
+    )
+    down, right = draws.within(-most, most), draws.within(-most, most)
+    return down * rows.view(-1, 1) + right * columns
+
+
+def _take(images: Tensor, recipe: Recipe, draws: Draws, inside: Tensor) -> Tensor:
+    """Lose resolution, blur or sharpen, add noise and cover a place, as of another apparatus."""
+    images = coarsen(images, recipe.coarse_side, recipe.coarse, draws)
+    images = soften(images, recipe.blur, recipe.sharpening, draws)
+    noisy = add_noise(images, recipe.noise, draws)
+    images = images + (noisy - images) * inside
+    return hide_patch(images, recipe.patch, recipe.patch_side, draws)

@@ -8,11 +8,16 @@ import numpy as np
 
 ECE_BINS = 15
 TEMPERATURES = (0.05, 20.0)  # the range that is searched
+OFFSET_SCANS = 1.0  # how many scans say that a class has no offset
 
 
-def softmax(logits: np.ndarray, temperature: float = 1.0) -> np.ndarray:
-    """(…, K) logits → (…, K) float64 probabilities of the logits divided by temperature."""
+def softmax(
+    logits: np.ndarray, temperature: float = 1.0, offsets: Sequence[float] | None = None
+) -> np.ndarray:
+    """(…, K) logits → (…, K) float64 probabilities of logits / temperature + offsets."""
     scaled = np.asarray(logits, dtype=np.float64) / temperature
+    if offsets is not None:
+        scaled = scaled + np.asarray(offsets, dtype=np.float64)
     shifted = np.exp(scaled - scaled.max(axis=-1, keepdims=True))
     return np.asarray(shifted / shifted.sum(axis=-1, keepdims=True))
 
@@ -52,6 +57,54 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     truth = np.eye(logits.shape[1])[labels]
     better = cross_entropy(truth, logits, temperature) < cross_entropy(truth, logits)
     return temperature if better else 1.0
+
+
+def fit_scaling(labels: np.ndarray, logits: np.ndarray) -> tuple[float, tuple[float, ...]]:
+    """Temperature T and offsets b for which softmax(logits / T + b) fits the labels best.
+
+    A loss that weighs the classes leaves the logits as if all were equally frequent, and so
+    does a sampler or an adjustment of the logits: that is a bias towards rare classes, which no
+    temperature undoes and an offset for each class does. With two classes this is Platt's
+    scale and offset. Labels are softened as for `fit_temperature`. The sum of squares of the
+    offsets counts as `OFFSET_SCANS` / 2 of a scan's loss: few scans move them little, and a
+    class that none of them has is not ruled out.
+
+    Parameters
+    ----------
+    labels : (N,) class indices
+    logits : (N, K)
+
+    Returns
+    -------
+    T within `TEMPERATURES`, and K offsets whose mean is 0
+
+    References
+    ----------
+    Platt 1999, "Probabilistic outputs for support vector machines", section 2.2; Guo et al.
+    2017, arXiv:1706.04599, section 4.2 (of their vector scaling the offsets alone)
+    """
+    from scipy.optimize import minimize
+
+    n, n_classes = logits.shape
+    values = np.asarray(logits, dtype=np.float64)
+    targets = soft_labels(labels, n_classes)
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        scale, offsets = np.exp(parameters[0]), parameters[1:]
+        scaled = scale * values + offsets
+        logs = scaled - np.logaddexp.reduce(scaled, axis=1)[:, None]
+        error = np.exp(logs) - targets
+        slope = np.array([scale * (error * values).sum(), *error.sum(axis=0)])
+        slope[1:] += OFFSET_SCANS * offsets
+        penalty = OFFSET_SCANS / 2 * (offsets**2).sum()
+        return float(-(targets * logs).sum() + penalty) / n, slope / n
+
+    scales = (-np.log(TEMPERATURES[1]), -np.log(TEMPERATURES[0]))
+    bounds = [scales, *[(-20.0, 20.0)] * n_classes]
+    start = np.zeros(1 + n_classes)
+    found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
+    offsets = found.x[1:] - found.x[1:].mean()
+    return float(np.exp(-found.x[0])), tuple(map(float, offsets))
 
 
 def soft_labels(labels: np.ndarray, n_classes: int) -> np.ndarray:

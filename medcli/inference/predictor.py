@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping
 from concurrent.futures import ThreadPoolExecutor
+from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -13,6 +14,7 @@ import numpy as np
 from medcli.config import Window
 from medcli.evaluation.conformal import label_sets
 from medcli.imaging.preprocess import Preprocessor, sample_slices
+from medcli.imaging.region import whole_ct
 from medcli.imaging.statistics import picture_views
 from medcli.inference.engine import EngineOutput, OnnxEngine
 from medcli.models.heads import Head
@@ -23,11 +25,11 @@ BATCH = 32  # single pictures, or slices of one series, that go through the grap
 
 
 class _Answer(NamedTuple):
-    """A scan, its (W,) logits, and how far it lies from the training scans."""
+    """A scan, its (W,) logits, and how far it lies from the training scans of each task."""
 
     scan: Scan
     logits: np.ndarray
-    ood_score: float | None
+    task_ood_scores: Mapping[str, float]
 
 
 class Predictor:
@@ -50,6 +52,11 @@ class Predictor:
     def _engine(self) -> OnnxEngine:
         return self._loading.result()
 
+    @property
+    def region_mm(self) -> float | None:
+        """Side in mm of the region that the model answers about; None: of the scan as it is."""
+        return self.package.preprocess.region_mm
+
     def for_task(self, task: str) -> Predictor:
         """The same model, asked for one of its tasks whatever the scan.
 
@@ -64,15 +71,30 @@ class Predictor:
     def predict(self, scans: Iterable[Scan | Failure]) -> Iterator[Prediction | Failure]:
         """The prediction of each scan, in order; failures pass through."""
         for answer in self._answers(scans):
-            yield answer if isinstance(answer, Failure) else self.prediction(*answer)
+            yield answer if isinstance(answer, Failure) else self._answered(*answer)
+
+    def _answered(
+        self, scan: Scan, logits: np.ndarray, task_ood_scores: Mapping[str, float]
+    ) -> Prediction:
+        """The prediction for a scan whose distance from every task's scans was measured."""
+        head = self._picked(self._task_probabilities(logits))
+        own = task_ood_scores.get(head.task.name)
+        every = dict(task_ood_scores) if self.package.router is not None else None
+        return replace(self.prediction(scan, logits, own), task_ood_scores=every or None)
 
     def prediction(
         self, scan: Scan, logits: np.ndarray, ood_score: float | None = None
     ) -> Prediction:
-        """What (W,) `logits` and the distance from the training scans say about `scan`."""
+        """What (W,) `logits` and the distance from the training scans say about `scan`.
+
+        A whole CT given to a model that answers about a region is out of distribution, however
+        near its tones lie, and a warning says how to name the region.
+        """
         shares = self._task_probabilities(logits)
         head = self._picked(shares)
         task = head.task
+        whole = whole_ct(scan, self.package.preprocess.region_mm)
+        foreign = None if ood_score is None else ood_score > 1
         probabilities = head.probabilities(logits)
         label_set = _label_set(head, probabilities)
         labels = _findings(task, probabilities)
@@ -91,9 +113,9 @@ class Predictor:
             model=self.package.fingerprint,
             synthetic=self.package.synthetic,
             uncertain=None if label_set is None else len(label_set) != 1,
-            out_of_distribution=None if ood_score is None else ood_score > 1,
+            out_of_distribution=True if whole else foreign,
             ood_score=ood_score,
-            warnings=scan.warnings,
+            warnings=(*scan.warnings, *whole),
             label_set=label_set,
             task_probabilities=shares,
             labels=labels,
@@ -170,8 +192,25 @@ class Predictor:
         layout to be far from.
         """
         head = self._picked(self._task_probabilities(logits))
-        reference = self._references.get(head.task.name, self._references.get(""))
-        return None if reference is None else float(reference.scores(picture_views(units)))
+        return self._task_ood_scores(units).get(head.task.name)
+
+    def _task_ood_scores(self, units: np.ndarray) -> dict[str, float]:
+        """How far the scan of (S', C, H, W) slices in 0–1 lies from the scans of each task.
+
+        Without the tasks whose scans the model does not remember.
+        """
+        known = {
+            head.task.name: self._references.get(head.task.name, self._references.get(""))
+            for head in self.package.heads
+        }
+        if not any(known.values()):
+            return {}
+        views = picture_views(units)
+        return {
+            task: float(reference.scores(views))
+            for task, reference in known.items()
+            if reference is not None
+        }
 
     def _answers(self, scans: Iterable[Scan | Failure]) -> Iterator[Failure | _Answer]:
         """Each input's answer; neighbouring single pictures share a batch."""
@@ -183,12 +222,12 @@ class Predictor:
                         continue
                     units = self._unit_input(item)
                     logits = self._run_scan(units).logits[0]
-                    yield _Answer(item, logits, self._ood_score(units, logits))
+                    yield _Answer(item, logits, self._task_ood_scores(units))
                 continue
             for batch in _chunks(group, BATCH):
                 units = np.concatenate([self.preprocessor.unit_input(scan) for scan in batch])
                 output = self._run_singles(self.preprocessor.standardise(units))
-                scores = map(self._ood_score, units[:, np.newaxis], output.logits)
+                scores = map(self._task_ood_scores, units[:, np.newaxis])
                 yield from map(_Answer, batch, output.logits, scores)
 
 

@@ -19,8 +19,13 @@ INPUTS = ("images", "mask")
 OUTPUTS = ("logits", "embedding", "slice_embeddings", "attention")
 
 
-def export_onnx(model: ScanModel, path: Path, channels: int, size: int) -> None:
+def export_onnx(
+    model: ScanModel, path: Path, channels: int, size: int, *, fold: bool = True
+) -> None:
     """Write `model` as an ONNX graph with free batch size and free number of slices.
+
+    `fold` joins normalisations into the convolutions before them; without it the graph holds
+    the weights as they are, and the engine joins them when it loads.
 
     The graph depends on the weights alone: where this program lies on the disk, which
     the exporter notes beside every node, is left out.
@@ -37,6 +42,7 @@ def export_onnx(model: ScanModel, path: Path, channels: int, size: int) -> None:
             output_names=list(OUTPUTS),
             dynamic_shapes=({0: scans, 1: slices}, {0: scans, 1: slices}),
             dynamo=True,
+            optimize=fold,
             verbose=False,
         )
         assert program is not None  # it is what the dynamo exporter returns

@@ -40,7 +40,7 @@ def answer_probabilities(task: Task, calibration: Calibration, logits: np.ndarra
     """(…, K) logits of a task → (…, K) calibrated probabilities."""
     if task.multi_label:
         return sigmoid(logits, calibration.platt)
-    return softmax(logits, calibration.temperature)
+    return softmax(logits, calibration.temperature, calibration.offsets)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,7 +6,24 @@ from pathlib import Path
 
 from medcli.errors import DamagedError, UsageError
 from medcli.home import runs_folder
-from medcli.models.package import MODEL_JSON, ModelPackage, is_package, peek
+from medcli.models.bundled import SHARED, bundled_folder, bundled_for, bundled_models, is_bundled
+from medcli.models.package import MODEL_JSON, ModelPackage, is_package, load_package, peek
+
+
+def open_model(name: str | None, task: str | None = None) -> ModelPackage:
+    """The model that `name` means, checked; one of several tasks as its one task sees it.
+
+    That task is the one asked for with `task`, or the one whose name stands for the model:
+    "lung" is the bundled model of that task, or the shared one for that task alone.
+
+    Raises
+    ------
+    UsageError, DamagedError, StorageError : as of `find_model` and `load_package`
+    """
+    folder = find_model(name, task)
+    package = load_package(folder)
+    asked = task or (name if name is not None and _is_task_of_shared(name, folder) else None)
+    return package if asked is None else package.only(asked)
 
 
 def find_model(name: str | None, task: str | None = None) -> Path:
@@ -14,9 +31,10 @@ def find_model(name: str | None, task: str | None = None) -> Path:
 
     Parameters
     ----------
-    name : a run folder, a model package, the name of a run in the medcli home, or
-        "latest"; None is the newest run there. A run on real data goes before any run on
-        generated data
+    name : a run folder, a model package, the name of a run in the medcli home, that of a
+        bundled model or of a task that one answers, or "latest", the newest run. None is the
+        newest run on real data, else the bundled model, else the newest run on generated
+        data
     task : only models that know this task, be it beside others
 
     Raises
@@ -25,26 +43,73 @@ def find_model(name: str | None, task: str | None = None) -> Path:
     DamagedError : the one named cannot be read
     """
     if name is not None and name != "latest":
-        folder = Path(name)
-        if not folder.exists() and folder.name == name and is_package(runs_folder() / name):
-            folder = runs_folder() / name
-        if not folder.exists():
-            raise UsageError(
-                f"no model {name!r}", "Name a run folder, or 'latest' for the newest run"
-            )
-        if task is not None and is_package(folder):
-            peek(folder).only(task)
-        return folder
+        return _named(name, task)
     runs, damaged = _runs()
     fitting = [run for run in runs if task is None or task in (each.name for each in run.tasks)]
-    if fitting:
-        return max(fitting, key=lambda run: (not run.synthetic, run.created)).path
-    of_task = f" for the task {task!r}" if task else ""
-    known = sorted({each.name for run in runs for each in run.tasks})
+    newest = max(fitting, key=lambda run: (not run.synthetic, run.created), default=None)
+    bundled = None if name == "latest" else bundled_for(task or SHARED)
+    if bundled is not None and (newest is None or newest.synthetic):
+        return bundled
+    if newest is not None:
+        return newest.path
+    raise _no_model(runs, damaged, task, bundled=name is None)
+
+
+def passed_over(package: ModelPackage) -> Path | None:
+    """The newest run of the home where only `package`, a bundled model, kept it from answering.
+
+    Runs on generated data are not picked by themselves while there is any other model.
+    """
+    if not is_bundled(package):
+        return None
+    runs, _ = _runs()
+    if not runs or not all(run.synthetic for run in runs):
+        return None
+    return max(runs, key=lambda run: run.created).path
+
+
+def _named(name: str, task: str | None) -> Path:
+    """The folder that a name or path means; packages go before folders of other kinds."""
+    here = Path(name)
+    stored = runs_folder() / name
+    is_word = here.name == name
+    if is_package(here):
+        folder = here
+    elif is_word and is_package(stored):
+        folder = stored
+    elif is_word and (found := bundled_for(name)) is not None:
+        folder = found
+    elif here.exists():
+        return here
+    else:
+        raise UsageError(f"no model {name!r}", _known_names())
+    if task is not None:
+        peek(folder).only(task)
+    return folder
+
+
+def _is_task_of_shared(name: str, folder: Path) -> bool:
+    """Whether `name` is a task, and `folder` the bundled model of several that answers it."""
+    return folder == bundled_folder(SHARED) and name != SHARED and folder == bundled_for(name)
+
+
+def _known_names() -> str:
+    names = [package.path.name for package in bundled_models()]
+    bundled = f", a bundled model ({', '.join(names)})" if names else ""
+    return f"Name a run folder{bundled}, or 'latest' for the newest run"
+
+
+def _no_model(
+    runs: list[ModelPackage], damaged: list[Path], task: str | None, *, bundled: bool
+) -> UsageError:
+    """What to say where nothing fits: which tasks have a model, and what is damaged."""
+    models = [*runs, *(bundled_models() if bundled else ())]
+    known = sorted({each.name for model in models for each in model.tasks})
     hint = f"Tasks with a model: {', '.join(known)}" if known else "Train one with `medcli train`"
     if damaged:
         hint += f"; damaged and passed over: {', '.join(map(str, damaged))}"
-    raise UsageError(f"no model{of_task} in {runs_folder()}", hint)
+    of_task = f" for the task {task!r}" if task else ""
+    return UsageError(f"no model{of_task} in {runs_folder()}", hint)
 
 
 def _runs() -> tuple[list[ModelPackage], list[Path]]:

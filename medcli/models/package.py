@@ -35,8 +35,9 @@ from medcli.models.heads import Head, Router, make_heads, make_router
 from medcli.records import Task
 
 # 1 had no calibration: its probabilities are those of temperature 1. Up to 2 a model had
-# one task, in the fields `task` and `calibration`.
-FORMAT_VERSION = 3
+# one task, in the fields `task` and `calibration`; up to 3 classes had no offsets, weights were
+# float32 and no model answered about a region.
+FORMAT_VERSION = 4
 MODEL_JSON, WEIGHTS, GRAPH, CARD = (
     "model.json",
     "weights.safetensors",
@@ -373,6 +374,7 @@ def _heads(values: Mapping[str, Any]) -> tuple[Head, ...]:
     for task, calibration in zip(tasks, calibrations, strict=True):
         each = {
             "label_set_levels": calibration.label_set_levels,
+            "offsets": calibration.offsets,
             "platt": calibration.platt,
             "thresholds": task.thresholds,
         }

@@ -32,7 +32,7 @@ from medcli.models.scan_model import ScanModel, build_model
 
 Tensors = Mapping[str, Tensor]
 PATIENCE = 30  # seconds without an answer after which a download is given up
-_FORMS = "Give imagenet, a .safetensors file, a run folder or 'latest'"
+_FORMS = "Give imagenet, a .safetensors file, a run folder, a bundled model or 'latest'"
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +88,7 @@ def find_start(name: str, arch: str) -> Start:
     Parameters
     ----------
     name : "imagenet"; a file of safetensors with the names of a `ScanModel` or of
-        torchvision's network; a run folder or model package; "latest"
+        torchvision's network; a model as `find_model` knows it
 
     Raises
     ------
@@ -100,9 +100,12 @@ def find_start(name: str, arch: str) -> Start:
     path = Path(name)
     if path.is_file():
         return _from_file(path, arch)
-    if name != "latest" and not path.exists():
-        raise UsageError(f"no weights {name!r}", _FORMS)
-    package = load_package(find_model(name))
+    try:
+        package = load_package(find_model(name))
+    except UsageError as error:
+        if name == "latest" or path.exists():
+            raise
+        raise UsageError(f"no weights {name!r}", _FORMS) from error
     if package.model.arch != arch:
         raise UsageError(
             f"the weights in {package.path} are those of {package.model.arch}, not of {arch}",

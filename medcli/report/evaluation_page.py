@@ -44,12 +44,16 @@ class Chart:
 
 @dataclass(frozen=True, slots=True)
 class Mistake:
-    """A scan that was decided wrongly; `patient` is a hash, `number` counts the scans from 1."""
+    """A scan that was decided wrongly; `patient` is a hash, `number` counts the scans from 1.
+
+    `probability` is that of what was decided; None of findings, whose `flags` say which were
+    wrong.
+    """
 
     number: int
     true: str
     decided: str
-    probability: float
+    probability: float | None
     patient: str | None
     picture: bytes | None = field(repr=False, default=None)
     flags: tuple[str, ...] = ()
@@ -67,6 +71,7 @@ def evaluation_page(
     provenance: Sequence[tuple[str, str]] = (),
     known: Mapping[str, str | None] | None = None,
     notes: Sequence[str] = (),
+    findings: bool = False,
     synthetic: bool = False,
 ) -> str:
     """One HTML file without external assets or scripts.
@@ -79,6 +84,7 @@ def evaluation_page(
     mistakes : None where the pictures are not at hand; `no_mistakes` says why
     known : what the checklists are filled with, by the keys of `medcli.report.checklists`
     notes : what should be read before the numbers
+    findings : a scan may have several of the classes, or none
     synthetic : mark the page as made with generated data
     """
     positive = metrics.get("positive")
@@ -101,9 +107,10 @@ def evaluation_page(
         point=metrics.get("operating_point"),
         point_rule=_rule(metrics.get("operating_point")),
         positive=positive,
+        findings=findings,
         classes=metrics["classes"],
-        confusion=_confusion_rows(metrics),
-        per_class=_per_class_rows(metrics),
+        confusion=[] if findings else _confusion_rows(metrics),
+        per_class=_finding_rows(metrics) if findings else _per_class_rows(metrics),
         per_site=_per_site_rows(metrics),
         label_sets=_label_set_rows(metrics),
         flagged=_percent(metrics.get("out_of_distribution")),
@@ -154,6 +161,8 @@ def _number_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         )
     for name, title in _TITLES.items():
         rows.append((title, number(metrics.get(name)), _bounds(metrics.get(f"{name}_ci"))))
+    if "exact" in metrics:
+        rows.append(("Every finding right", number(metrics["exact"]), "–"))
     return rows
 
 
@@ -247,6 +256,20 @@ def _per_class_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     ]
 
 
+def _finding_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
+    """Finding, scans that have it, AUROC with its bootstrap interval, and the numbers."""
+    names = ("sensitivity", "specificity", "ppv", "npv", "average_precision", "threshold", "ece")
+    return [
+        (
+            name,
+            str(each["n"]),
+            number(each["auroc"], each["auroc_ci"]),
+            *(number(each[key]) for key in names),
+        )
+        for name, each in metrics["per_class"].items()
+    ]
+
+
 def _per_site_rows(metrics: Mapping[str, Any]) -> list[tuple[str, ...]]:
     return [
         (
@@ -292,10 +315,6 @@ def _fold_row(row: Mapping[str, Any]) -> tuple[str, ...]:
     )
 
 
-def _shown_mistakes(mistakes: Sequence[Mistake] | None) -> list[dict[str, Any]] | None:
-    return None if mistakes is None else [_mistake(each) for each in mistakes[:SHOWN_MISTAKES]]
-
-
 def _mistake(mistake: Mistake) -> dict[str, Any]:
     """What the template lays out of one mistake."""
     about = f"scan {mistake.number}: {mistake.true}, taken for {mistake.decided}"
@@ -304,7 +323,7 @@ def _mistake(mistake: Mistake) -> dict[str, Any]:
         "alt": about,
         "true": mistake.true,
         "decided": mistake.decided,
-        "probability": f"{mistake.probability:.3f}",
+        "probability": "" if mistake.probability is None else f"{mistake.probability:.3f}",
         "patient": mistake.patient,
         "number": mistake.number,
         "flags": mistake.flags,

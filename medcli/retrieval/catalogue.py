@@ -195,6 +195,14 @@ class Catalogue:
         self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
         self.answers_change()
 
+    def set_index(self, name: str, value: str | None) -> None:
+        """Change a setting that changes no row, inside `writing`; None takes it away."""
+        if value is None:
+            self._connection.execute("DELETE FROM meta WHERE key = ?", (name,))
+        else:
+            self._connection.execute("INSERT OR REPLACE INTO meta VALUES (?, ?)", (name, value))
+        seal_meta(self._connection)
+
     def _rollback(self) -> None:
         """End what is still open; SQLite has ended it already after some errors."""
         if self._connection.in_transaction:
@@ -287,8 +295,14 @@ class Catalogue:
                 views=views,
             )
 
-    def matrix(self, dim: int, *, whole: bool) -> tuple[np.ndarray, np.ndarray]:
-        """All vectors (N, `dim`) float16 of whole scans, or of slices, and their scans' ids (N,).
+    def matrix(
+        self, dim: int, scans: Iterable[int] | None = None, *, whole: bool
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """Vectors (N, `dim`) float16 of whole scans, or of slices, and their scans' ids (N,).
+
+        Parameters
+        ----------
+        scans : ids; None: all scans
 
         Raises
         ------
@@ -296,7 +310,7 @@ class Catalogue:
         """
         ids: list[int] = []
         blobs: list[bytes] = []
-        for scan, _, vectors in self._intact():
+        for scan, _, vectors in self._intact(scans):
             chosen = [blob for number, _, blob in vectors if (number is None) == whole]
             blobs += chosen
             ids += [scan] * len(chosen)

@@ -9,7 +9,7 @@ from typing import Literal
 import numpy as np
 
 from medcli.errors import MismatchError, ScanError
-from medcli.records import Failure, GalleryEntry, ScanWarning, Source
+from medcli.records import Embedding, Failure, GalleryEntry, ScanWarning, Source
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.rows import ScanRow, SliceRow, StoredScan, VectorRow, storable
 from medcli.retrieval.sources import touch
@@ -17,6 +17,7 @@ from medcli.retrieval.sources import touch
 Outcome = Literal["added", "updated", "unchanged"]
 
 _NORM_TOLERANCE = 1e-3
+_ROUNDED_AT_ONCE = 4  # vectors whose roundings stay in the cache of the processor
 _ROUNDING_SCALES = 1 + np.linspace(-2e-4, 2e-4, 81)
 
 
@@ -79,14 +80,12 @@ def rounded_unit_vectors(vectors: np.ndarray) -> np.ndarray:
     So each vector is rounded at several scales close to one, and the rounding that comes
     out with the best length is kept.
     """
-    wide = vectors.astype(np.float64)
     best = np.empty(vectors.shape, np.float16)
-    error = np.full(len(vectors), np.inf)
-    for scale in _ROUNDING_SCALES:
-        halves = (wide * scale).astype(np.float16)
-        off = np.abs(np.linalg.norm(halves.astype(np.float64), axis=1) - 1)
-        better = off < error
-        best[better], error[better] = halves[better], off[better]
+    for start in range(0, len(vectors), _ROUNDED_AT_ONCE):
+        wide = vectors[start : start + _ROUNDED_AT_ONCE].astype(np.float64)
+        halves = (wide * _ROUNDING_SCALES[:, None, None]).astype(np.float16)  # (scales, V, D)
+        off = np.abs(np.linalg.norm(halves.astype(np.float64), axis=2) - 1)
+        best[start : start + len(wide)] = halves[off.argmin(axis=0), np.arange(len(wide))]
     return best
 
 
@@ -119,7 +118,8 @@ def entry_rows(entry: GalleryEntry, patient: str | None, dim: int) -> EntryRows:
         SliceRow(number, file, entry.thumbnails.get(number))
         for number, file in enumerate(slice_files)
     )
-    return EntryRows(scan, _vector_rows(entry, dim), slices, entry.source)
+    _check_slices(entry)
+    return EntryRows(scan, vector_rows(entry.embedding, dim, entry.path), slices, entry.source)
 
 
 def _check_names(entry: GalleryEntry, names: tuple[str, ...]) -> None:
@@ -135,8 +135,8 @@ def _check_names(entry: GalleryEntry, names: tuple[str, ...]) -> None:
         ) from error
 
 
-def _vector_rows(entry: GalleryEntry, dim: int) -> tuple[VectorRow, ...]:
-    """The scan's vector, then those of its slices, as float16."""
+def _check_slices(entry: GalleryEntry) -> None:
+    """Slice numbers that the scan does not have are a mistake in the program."""
     embedding = entry.embedding
     numbers = [int(number) for number in embedding.slice_numbers]
     in_range = all(0 <= number < len(entry.slice_files) for number in numbers)
@@ -144,10 +144,20 @@ def _vector_rows(entry: GalleryEntry, dim: int) -> tuple[VectorRow, ...]:
         embedding.slice_views
     ):
         raise ValueError(f"slice numbers do not fit {len(entry.slice_files)} slices")
+
+
+def vector_rows(embedding: Embedding, dim: int, name: str) -> tuple[VectorRow, ...]:
+    """The vector of the scan called `name`, then those of its slices, as float16.
+
+    Raises
+    ------
+    MismatchError, ScanError : see `unit_vectors`
+    """
+    numbers = [int(number) for number in embedding.slice_numbers]
     vectors = embedding.vector[np.newaxis]
     if numbers:
         vectors = np.concatenate([vectors, embedding.slice_vectors])
-    halves = rounded_unit_vectors(unit_vectors(vectors, dim, entry.path))
+    halves = rounded_unit_vectors(unit_vectors(vectors, dim, name))
     views = ("model", *embedding.slice_views)
     return tuple(
         VectorRow(number, view, vector)

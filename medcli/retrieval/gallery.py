@@ -23,10 +23,9 @@ import json
 import os
 from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping
+from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
-
-import numpy as np
 
 from medcli.errors import (
     DamagedError,
@@ -37,6 +36,7 @@ from medcli.errors import (
 )
 from medcli.files import SPACE_HINT
 from medcli.records import Failure, GalleryEntry, ScanWarning
+from medcli.retrieval.caches import Caches
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.entries import AddReport, EntryRows, entry_rows, store
 from medcli.retrieval.folder import (
@@ -57,7 +57,8 @@ from medcli.retrieval.rows import State, StoredScan
 from medcli.retrieval.storage import storage_errors, writer_lock
 
 if TYPE_CHECKING:  # faiss is loaded by the first search, never by `index info`
-    from medcli.retrieval.vectors import Level, Stamp, VectorIndex
+    from medcli.retrieval.caches import Index
+    from medcli.retrieval.vectors import Level
 
 
 class Gallery:
@@ -69,6 +70,7 @@ class Gallery:
     fingerprint : of the model all vectors were made with
     dim : D, the length of a vector
     catalogue : the rows, to be read inside `snapshot`
+    caches : the search indexes over them
     """
 
     def __init__(self, path: Path, catalogue: Catalogue, *, write: bool, lock_timeout: float):
@@ -79,7 +81,6 @@ class Gallery:
         self._writable = is_writable(path)
         self._file = file_identity(catalogue.path)
         self._key: bytes | None = None
-        self._indexes: dict[Level, tuple[int, VectorIndex]] = {}
         with catalogue.reading():
             meta = catalogue.meta()
         try:
@@ -91,6 +92,7 @@ class Gallery:
             self._key_check = str(meta["key_check"])
         except (KeyError, ValueError, TypeError) as error:
             raise catalogue.damaged("its settings are lost") from error
+        self.caches = Caches(path, catalogue, self._uuid, self.dim, save=self._writable)
 
     @classmethod
     @contextlib.contextmanager
@@ -175,7 +177,7 @@ class Gallery:
 
     def close(self) -> None:
         """Close the catalogue and forget the loaded indexes."""
-        self._indexes.clear()
+        self.caches.clear()
         self.catalogue.close()
 
     @property
@@ -193,8 +195,8 @@ class Gallery:
         if fingerprint != self.fingerprint:
             raise MismatchError(
                 f"{self.path} was built with model {self.fingerprint}, not with {fingerprint}",
-                "leave out --model to use the gallery's own copy, or build a gallery "
-                "for the other model: medcli index build -g NEW_GALLERY --model MODEL",
+                "leave out --model to use the gallery's own copy, or embed the gallery anew: "
+                f"medcli index migrate MODEL -g {self.path}",
             )
 
     def patient_hash(self, patient_id: str | None) -> str | None:
@@ -320,79 +322,32 @@ class Gallery:
         """One generation of the gallery, whatever other processes write meanwhile."""
         return self.catalogue.reading()
 
-    def index(self, level: Level, state: State) -> tuple[VectorIndex, tuple[ScanWarning, ...]]:
-        """The vector index of `level` at `state`, with notes if it had to be rebuilt.
-
-        Call it inside `snapshot`. A rebuilt index is saved where the folder allows,
-        else it stays in memory.
+    def index(self, level: Level, state: State) -> tuple[Index, tuple[ScanWarning, ...]]:
+        """The vector index of `level` at `state`, with notes; call it inside `snapshot`.
 
         Raises
         ------
         DamagedError : a row it would be rebuilt from does not match its checksum
         """
-        from medcli.retrieval.vectors import open_index
-
-        known = self._indexes.get(level)
-        if known is not None and known[0] == state.generation:
-            return known[1], ()
-        stamp = self.stamp(level, state)
-        file = self.index_file(level)
-        index, notes = open_index(file, stamp, lambda: self._level_rows(stamp), self._writable)
-        self._indexes[level] = (state.generation, index)
-        return index, notes
-
-    def index_file(self, level: Level) -> Path:
-        """The cache file of `level`."""
-        return self.path / f"{level}.faiss"
-
-    def stamp(self, level: Level, state: State) -> Stamp:
-        """What the index of `level` at `state` is made from."""
-        from medcli.retrieval.vectors import Stamp
-
-        return Stamp(
-            gallery=self._uuid,
-            level=level,
-            generation=state.generation,
-            count=state.scans if level == "scan" else state.slice_vectors,
-            dim=self.dim,
-        )
+        return self.caches.index(level, state)
 
     def rebuild(self) -> None:
-        """Write both cache files anew from the catalogue, whatever they are now.
+        """Write the cache files anew from the catalogue, whatever they are now.
 
         Raises
         ------
         DamagedError : a row does not match its checksum
         StorageError : they cannot be written
         """
-        from medcli.retrieval.vectors import LEVELS, VectorIndex, write_index
-
-        self._indexes.clear()
-        with self.snapshot() as state, storage_errors(self.path):
-            for level in LEVELS:
-                stamp = self.stamp(level, state)
-                if stamp.count:
-                    index = VectorIndex.build(*self._level_rows(stamp))
-                    write_index(self.index_file(level), index, stamp)
-                else:
-                    self.index_file(level).unlink(missing_ok=True)
-
-    def _level_rows(self, stamp: Stamp) -> tuple[np.ndarray, np.ndarray]:
-        """All vectors of a level (N, D) float16 and the ids of their scans (N,)."""
-        vectors, ids = self.catalogue.matrix(self.dim, whole=stamp.level == "scan")
-        if len(ids) != stamp.count:
-            raise self.catalogue.damaged("rows are missing")
-        return vectors, ids
+        with self.snapshot() as state:
+            self.caches.rebuild(state)
 
     def refresh(self) -> tuple[ScanWarning, ...]:
         """Bring the cache files up to date; the notes say what could not be saved."""
-        from medcli.retrieval.vectors import LEVELS, NOT_SAVED
-
         with storage_errors(self.path):
             sweep(self.path)
         with self.snapshot() as state:
-            notes = [note for level in LEVELS for note in self.index(level, state)[1]]
-        return tuple(note for note in notes if note.code == NOT_SAVED)
+            return self.caches.refresh(state)
 
     def lookup(
         self,
@@ -442,6 +397,7 @@ class Gallery:
             patients = self.catalogue.tally("patient")
             slices = self.catalogue.total_slices()
             root = self.catalogue.root
+            choice = self.caches.choice()
         return {
             "path": str(self.path),
             "root": root,
@@ -460,6 +416,7 @@ class Gallery:
             "created": self.created,
             "model": str(self.model_dir),
             "engine": self.engine,
+            "index": {"kind": "exact"} if choice is None else asdict(choice),
         }
 
 

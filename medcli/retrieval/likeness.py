@@ -53,6 +53,18 @@ def neighbours(vectors: np.ndarray, groups: Sequence[object], k: int) -> np.ndar
     return found
 
 
+def nearest_rows(vectors: np.ndarray, rows: np.ndarray, k: int) -> np.ndarray:
+    """(M, k) rows of (N, D) unit vectors most like each of the (M,) `rows`, none itself."""
+    wide = vectors.astype(np.float32)
+    found = []
+    for start in range(0, len(rows), _BLOCK):
+        asked = rows[start : start + _BLOCK]
+        products = wide[asked] @ wide.T
+        products[np.arange(len(asked)), asked] = -np.inf
+        found.append(np.argsort(-products, axis=1, kind="stable")[:, :k])
+    return np.concatenate(found)
+
+
 @dataclass(frozen=True, slots=True)
 class Agreement:
     """How often a neighbour has the row's own value, and how often any row has.

@@ -135,7 +135,7 @@ def search(gallery: Gallery, query: Query, k: int = 5, same_patient: bool = Fals
         levels: tuple[Level, ...] = ("scan",) if query.has_slices else ("scan", "slice")
         for level in levels:
             index, remarks = gallery.index(level, state)
-            notes.extend(remarks)
+            notes.extend(each for each in remarks if each not in notes)
             candidates |= index.candidates(query.vector, k, left_out.itself | left_out.own)
         matches = [_match(query, scan) for scan in gallery.catalogue.stored(candidates)]
         if len(matches) != len(candidates):

@@ -14,6 +14,7 @@ from medcli.retrieval.rows import (
     FIELDS,
     ScanRow,
     SliceRow,
+    VectorRow,
     cells,
     fields_checksum,
     restored,
@@ -130,6 +131,21 @@ def rewrite(
         old = catalogue.slice(scan, number)
         if old is not None:
             put_slice(catalogue, scan, replace(old, file=file))
+    catalogue.answers_change()
+
+
+def revector(catalogue: Catalogue, scan: int, vectors: Iterable[VectorRow]) -> None:
+    """Give a scan other vectors under the same id; its fields and thumbnails stay."""
+    columns = _columns(catalogue, scan)
+    stored = [(v.slice, v.view, v.vector.astype("<f2").tobytes()) for v in vectors]
+    connection = catalogue.connection
+    connection.execute("DELETE FROM vectors WHERE scan = ?", (scan,))
+    connection.executemany(
+        "INSERT INTO vectors (scan, slice, view, vector) VALUES (?, ?, ?, ?)",
+        ((scan, *values) for values in stored),
+    )
+    checksum = row_checksum(columns, stored)
+    connection.execute("UPDATE scans SET checksum = ? WHERE id = ?", (checksum, scan))
     catalogue.answers_change()
 
 

@@ -37,28 +37,22 @@ def check_caches(gallery: Gallery) -> Iterator[Problem]:
 
     Absent and stale ones are no problem: they are rebuilt by the next search.
     """
-    from medcli.retrieval.vectors import LEVELS, CacheUnusableError, read_index
-
-    for level in LEVELS:
-        file = gallery.index_file(level)
-        try:
-            with gallery.snapshot() as state:
-                pass
-            if state.scans and file.exists():
-                read_index(file, gallery.stamp(level, state))
-        except CacheUnusableError as error:
-            with gallery.snapshot() as later:
-                written_meanwhile = later.generation > state.generation
-            if error.newer and not written_meanwhile:
-                yield Problem(
-                    "generation_lost",
-                    f"{file} was made from a later generation: writes to the catalogue are lost",
-                )
-            elif error.reason not in ("stale", "absent"):
-                yield Problem("index_damaged", f"{file} is {error.reason}")
-        except MedcliError as error:
-            yield Problem("catalogue_damaged", error.message)
-            return
+    try:
+        with gallery.snapshot() as state:
+            unusable = list(gallery.caches.unusable(state))
+        with gallery.snapshot() as later:
+            written_meanwhile = later.generation > state.generation
+    except MedcliError as error:
+        yield Problem("catalogue_damaged", error.message)
+        return
+    for file, why in unusable:
+        if why.newer and not written_meanwhile:
+            yield Problem(
+                "generation_lost",
+                f"{file} was made from a later generation: writes to the catalogue are lost",
+            )
+        elif why.reason not in ("stale", "absent"):
+            yield Problem("index_damaged", f"{file} is {why.reason}")
 
 
 @dataclass(frozen=True, slots=True)

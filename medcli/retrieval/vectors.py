@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
@@ -95,8 +95,7 @@ class VectorIndex:
         each time twice as deep, until `k` scans are found and the next one is worse by
         more than rounding can explain; then exact scores can decide, ties included.
         """
-        # |error| of a float32 dot product of unit vectors, on both sides of a comparison
-        margin = 2.0 * query.size * float(np.finfo(np.float32).eps)
+        margin = rounding(query)
         found: dict[int, float] = {}  # best first
         left_out = set(excluded)
         depth = max(64, 4 * k)
@@ -129,6 +128,11 @@ class VectorIndex:
         return scores[0][real], ids[0][real]
 
 
+def rounding(query: np.ndarray) -> float:
+    """|Error| of a float32 dot product with (D,) `query`, on both sides of a comparison."""
+    return 2.0 * query.size * float(np.finfo(np.float32).eps)
+
+
 def open_index(
     path: Path,
     stamp: Stamp,
@@ -151,12 +155,18 @@ def open_index(
     index = VectorIndex.build(*rows())
     notes = [ScanWarning(REBUILT, f"{path.name} was {reason}: rebuilt from the catalogue")]
     if save:
-        try:
-            write_index(path, index, stamp)
-        except OSError as error:
-            reason = error.strerror or str(error)
-            notes.append(ScanWarning(NOT_SAVED, f"{path.name} could not be saved: {reason}"))
+        notes += saved(path, lambda: write_index(path, index, stamp))
     return index, tuple(notes)
+
+
+def saved(path: Path, write: Callable[[], None]) -> list[ScanWarning]:
+    """Save a cache file by `write`; where the system refuses, the note that says so."""
+    try:
+        write()
+    except OSError as error:
+        reason = error.strerror or str(error)
+        return [ScanWarning(NOT_SAVED, f"{path.name} could not be saved: {reason}")]
+    return []
 
 
 def write_index(path: Path, index: VectorIndex, stamp: Stamp) -> None:
@@ -166,16 +176,20 @@ def write_index(path: Path, index: VectorIndex, stamp: Stamp) -> None:
     ------
     OSError : the disk is full, or the folder cannot be written
     """
-    parts = _serialized(index._index)
+    write_cache(path, serialized(index._index), stamp)
+
+
+def write_cache(path: Path, parts: Sequence[bytes], stamp: Stamp, **more: int) -> None:
+    """Replace the cache file `path` by `parts`, made from `stamp`; `more` goes with that."""
     size = sum(map(len, parts))
-    head = json.dumps({**dataclasses.asdict(stamp), "bytes": size}).encode() + b"\n"
+    head = json.dumps({**dataclasses.asdict(stamp), **more, "bytes": size}).encode() + b"\n"
     digest = hashlib.sha256(head)
     for part in parts:
         digest.update(part)
     replace_file(path, (head, digest.hexdigest().encode() + b"\n", *parts))
 
 
-def _serialized(index: faiss.Index) -> list[bytes]:
+def serialized(index: faiss.Index) -> list[bytes]:
     """FAISS's own bytes, in parts.
 
     Not by `serialize_index`: it hands over a C++ vector, which SWIG takes for one of
@@ -187,8 +201,13 @@ def _serialized(index: faiss.Index) -> list[bytes]:
     return parts
 
 
-def _deserialized(payload: np.ndarray) -> faiss.Index:
-    """The index of FAISS's own bytes (N,) uint8; see `_serialized`."""
+def deserialized(payload: np.ndarray) -> faiss.Index:
+    """The index of FAISS's own bytes (N,) uint8; see `serialized`.
+
+    Raises
+    ------
+    CacheUnusableError : FAISS refuses them
+    """
     position = 0
 
     def read(size: int) -> bytes:
@@ -198,7 +217,10 @@ def _deserialized(payload: np.ndarray) -> faiss.Index:
         return part
 
     reader = faiss.PyCallbackIOReader(read, _CHUNK_BYTES)  # type: ignore[attr-defined]
-    return faiss.read_index(reader)
+    try:
+        return faiss.read_index(reader)
+    except RuntimeError as error:
+        raise CacheUnusableError("not readable by this version of faiss") from error
 
 
 def read_index(path: Path, stamp: Stamp) -> VectorIndex:
@@ -208,24 +230,43 @@ def read_index(path: Path, stamp: Stamp) -> VectorIndex:
     ------
     CacheUnusableError : absent, damaged, of another generation, or unreadable here
     """
-    try:
-        with path.open("rb") as file:
-            payload = _checked_payload(file, stamp)
-    except FileNotFoundError as error:
-        raise CacheUnusableError("absent") from error
-    except OSError as error:
-        raise CacheUnusableError(f"unreadable ({error.strerror or error})") from error
-    try:
-        index = _deserialized(payload)
-    except RuntimeError as error:
-        raise CacheUnusableError("not readable by this version of faiss") from error
+    payload, made_from = read_cache(path)
+    check_stamp(made_from, stamp)
+    index = deserialized(payload)
     if index.d != stamp.dim or index.ntotal != stamp.count:
         raise CacheUnusableError("damaged")
     return VectorIndex(index)
 
 
-def _checked_payload(file: BinaryIO, stamp: Stamp) -> np.ndarray:
-    """FAISS's bytes (N,) uint8 out of a cache file, after all checks."""
+def read_cache(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
+    """The content (N,) uint8 of a cache file that is whole, and what it was made from.
+
+    Raises
+    ------
+    CacheUnusableError : absent, damaged, or unreadable here
+    """
+    try:
+        with path.open("rb") as file:
+            return _checked_payload(file)
+    except FileNotFoundError as error:
+        raise CacheUnusableError("absent") from error
+    except OSError as error:
+        raise CacheUnusableError(f"unreadable ({error.strerror or error})") from error
+
+
+def check_stamp(made_from: dict[str, Any], stamp: Stamp) -> None:
+    """Refuse a cache that was not made from `stamp`.
+
+    Raises
+    ------
+    CacheUnusableError : it was not
+    """
+    if any(made_from.get(name) != value for name, value in dataclasses.asdict(stamp).items()):
+        raise CacheUnusableError("stale", newer=made_from.get("generation", 0) > stamp.generation)
+
+
+def _checked_payload(file: BinaryIO) -> tuple[np.ndarray, dict[str, Any]]:
+    """The bytes (N,) uint8 behind the first two lines, and the first line, after all checks."""
     head, checksum = file.readline(_MAX_HEADER_BYTES), file.readline(_MAX_HEADER_BYTES)
     values = _parsed(head)
     size = values.get("bytes")
@@ -241,9 +282,7 @@ def _checked_payload(file: BinaryIO, stamp: Stamp) -> np.ndarray:
         digest.update(part)
     if checksum != digest.hexdigest().encode() + b"\n":
         raise CacheUnusableError("damaged")
-    if any(values.get(name) != value for name, value in dataclasses.asdict(stamp).items()):
-        raise CacheUnusableError("stale", newer=values.get("generation", 0) > stamp.generation)
-    return payload
+    return payload, values
 
 
 def _parsed(head: bytes) -> dict[str, Any]:

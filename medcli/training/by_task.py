@@ -116,6 +116,8 @@ class TasksObjective(Objective):
         self._shares = torch.zeros(len(train.labels), router.columns.stop, device=device)
         self._offsets = torch.zeros(router.columns.stop, device=device)
         drawn = np.ones(len(train.labels))
+        shares = np.array(config.task_shares or [1.0] * len(tasks))
+        shares = shares / shares.mean()
         for number, ((rows, _), own) in enumerate(zip(parts, self._each, strict=True)):
             weight = len(train.labels) / (len(tasks) * len(rows))
             here = torch.from_numpy(rows).to(device)
@@ -123,7 +125,7 @@ class TasksObjective(Objective):
             self._shares[here, router.first + number] = weight
             self._offsets[columns[number]] = own._offsets
             if own.chances is not None:  # drawn more often in place of counting more
-                drawn[rows] = own.chances.numpy() * weight
+                drawn[rows] = own.chances.numpy() * weight * shares[number]
                 self._shares[here] /= weight
         self.chances = torch.from_numpy(drawn) if config.imbalance == "sampler" else None
 

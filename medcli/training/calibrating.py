@@ -17,7 +17,7 @@ from medcli.evaluation.baselines import (
     logistic_baseline,
     thumbnail_features,
 )
-from medcli.evaluation.calibration import fit_temperature, softmax
+from medcli.evaluation.calibration import fit_scaling
 from medcli.evaluation.conformal import label_set_levels, label_set_metrics, label_sets
 from medcli.evaluation.intervals import patient_groups
 from medcli.evaluation.metrics import classification_metrics
@@ -25,6 +25,7 @@ from medcli.evaluation.out_of_distribution import Reference, fit_reference, stac
 from medcli.evaluation.thresholds import Choice, choose_threshold
 from medcli.imaging.preprocess import LEVELS, sample_slices
 from medcli.imaging.statistics import picture_views
+from medcli.models.heads import answer_probabilities
 from medcli.models.held_out import HeldOut
 from medcli.records import Case, Task
 
@@ -53,7 +54,7 @@ def check_sensitivity(task: Task, wanted: float | None) -> None:
 def calibrate(
     task: Task, labels: np.ndarray, logits: np.ndarray, sensitivity: float | None = None
 ) -> tuple[Task, Calibration]:
-    """Temperature and label sets, and the task with its threshold.
+    """Temperature, offsets and label sets, and the task with its threshold.
 
     Threshold and levels lie on the calibrated probabilities. The same scans chose the
     weights, so what holds on them holds elsewhere only nearly: the label sets cover a
@@ -65,10 +66,10 @@ def calibrate(
     logits : (N, K)
     sensitivity : wanted of the threshold; None, or out of reach: Youden's
     """
-    temperature = fit_temperature(labels, logits)
-    probabilities = softmax(logits, temperature)
-    levels = label_set_levels(labels, probabilities, Calibration().coverage)
-    calibration = Calibration(temperature, label_set_levels=tuple(map(float, levels)))
+    calibration = Calibration(*fit_scaling(labels, logits))
+    probabilities = answer_probabilities(task, calibration, logits)
+    levels = label_set_levels(labels, probabilities, calibration.coverage)
+    calibration = replace(calibration, label_set_levels=tuple(map(float, levels)))
     choice = operating_point(task, calibration, labels, logits, sensitivity)
     return replace(task, threshold=choice.threshold if choice else None), calibration
 
@@ -87,7 +88,7 @@ def operating_point(
     if task.positive is None:
         return None
     column = task.classes.index(task.positive)
-    scores = softmax(logits, calibration.temperature)[:, column]
+    scores = answer_probabilities(task, calibration, logits)[:, column]
     return choose_threshold(labels == column, scores, sensitivity)
 
 
@@ -98,14 +99,15 @@ def held_out_answers(
     logits: np.ndarray,
     cases: Sequence[Case],
 ) -> HeldOut:
-    """What `measure` measures, to be kept beside the numbers; same arguments."""
-    threshold = np.nan if task.threshold is None else task.threshold
+    """What `measure` or `measure_findings` measures, to be kept beside the numbers."""
+    limits = task.thresholds if task.multi_label else task.threshold
+    shape = labels.shape  # of findings one threshold each
     return HeldOut(
         groups=patient_groups([case.patient_id for case in cases], len(labels)),
         folds=np.zeros(len(labels), dtype=np.intp),
         labels=labels,
-        probabilities=softmax(logits, calibration.temperature),
-        thresholds=np.full(len(labels), threshold),
+        probabilities=answer_probabilities(task, calibration, logits),
+        thresholds=np.broadcast_to(np.nan if limits is None else np.array(limits), shape).copy(),
     )
 
 
@@ -122,7 +124,7 @@ def measure(
 
     With `sites`, one a scan, those of each site besides.
     """
-    probabilities = softmax(logits, calibration.temperature)
+    probabilities = answer_probabilities(task, calibration, logits)
     patients = [case.patient_id for case in cases]
     metrics = classification_metrics(
         labels,

@@ -12,7 +12,15 @@ from typing import Any
 
 from medcli.evaluation.out_of_distribution import BUDGET
 from medcli.models.package import ModelPackage
-from medcli.training.card_cells import interval, of, percent, run_facts, split_row, value
+from medcli.training.card_cells import (
+    interval,
+    of,
+    percent,
+    run_facts,
+    scaling,
+    split_row,
+    value,
+)
 from medcli.training.card_joint import joint_card
 
 OPEN = "*not known to medcli: fill in*"
@@ -30,11 +38,11 @@ medical device: no diagnosis, no triage, no decision about a patient rests on it
 
 | | |
 |---|---|
-| intended users and setting | {open} |
+| intended users and setting | {users} |
 | uses to be avoided | clinical decisions; other modalities, regions or ways of cropping |
-| licence of this model | {open} |
-| data: licence and attribution | {open} |
-| contact | {open} |
+| licence of this model | {licence} |
+| data: licence and attribution | {attribution} |
+| contact | {contact} |
 
 ## Data
 
@@ -44,7 +52,7 @@ medical device: no diagnosis, no triage, no decision about a patient rests on it
 |---|---|---|---|
 {split_rows}
 
-Age, sex, scanners, sites and dates of the patients, and how the labels were obtained: {open}.
+Age, sex, scanners, sites and dates of the patients, and how the labels were obtained: {people}.
 Slices are resized to {size} × {size} px, CT seen through the window {window} HU; intensities are
 standardised by the training part. A longer series is sampled to {slices} slices.
 
@@ -71,10 +79,10 @@ exposure or a size: look at the pictures before believing the model.
 
 ## Calibration and label sets
 
-The probabilities were calibrated on the validation part by one temperature, {temperature:.3f} (1
-changes nothing). Label sets aim to hold the true class of {coverage:.0%} of the scans of each
-class; where a set does not hold exactly one class, the answer is called uncertain. The same
-validation part chose the weights, so that holds only nearly; the table shows what was found.
+The probabilities were calibrated on the validation part by {scaling}.
+Label sets aim to hold the true class of {coverage:.0%} of the scans of each class; where a set does
+not hold exactly one class, the answer is called uncertain. The same validation part chose the
+weights, so that holds only nearly; the table shows what was found.
 
 | | |
 |---|---|
@@ -101,6 +109,8 @@ _PARTS = {
     "cross-validation": "patients left out of each fold",
 }
 
+_TOLD = ("users", "licence", "attribution", "contact", "people")  # what medcli cannot know
+
 
 def model_card(package: ModelPackage) -> str:
     """The card as Markdown, from what `model.json` holds."""
@@ -108,8 +118,11 @@ def model_card(package: ModelPackage) -> str:
         return joint_card(package)
     provenance, metrics = package.provenance, package.metrics
     center, width = package.preprocess.ct_window
+    told = provenance.get("bundled", {})
+    about = {name: told.get(name, OPEN) for name in _TOLD}
     return _CARD.format(
         open=OPEN,
+        **about,
         task=package.task.name,
         classes=" · ".join(package.task.classes),
         facts=run_facts(package),
@@ -122,7 +135,7 @@ def model_card(package: ModelPackage) -> str:
         budget=BUDGET,
         flagged=percent(metrics["out_of_distribution"]),
         coverage=package.calibration.coverage,
-        temperature=package.calibration.temperature,
+        scaling=scaling(package.calibration, package.task),
         split_rows=_lines(split_row(row) for row in provenance["split"]),
         part=_PARTS.get(metrics["split"], metrics["split"]),
         evaluated=_evaluated(metrics),

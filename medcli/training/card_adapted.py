@@ -29,7 +29,7 @@ one: whether it became better is not known before.
 
 ## Not refitted
 
-Threshold, temperature and label sets are those that `{before}` got on its own validation part;
+Threshold, calibration and label sets are those that `{before}` got on its own validation part;
 they may not fit the new site. What is out of distribution is still held against the scans that
 taught the model, so scans of the new site may be flagged. A gallery made with `{before}` refuses
 this model: build it again.

@@ -5,7 +5,9 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
+from medcli.config import Calibration
 from medcli.models.package import ModelPackage
+from medcli.records import Task
 
 _FACTS = """\
 Trained by medcli {medcli} on {created}. **Research use, not a medical device.**{synthetic}
@@ -53,6 +55,16 @@ def split_row(row: Mapping[str, Any]) -> str:
     """A line of the table of the parts."""
     per_class = ", ".join(f"{name} {count}" for name, count in row["per_class"].items())
     return f"| {row['part']} | {row['patients']} | {row['scans']} | {per_class} |"
+
+
+def scaling(calibration: Calibration, task: Task) -> str:
+    """How logits of classes became probabilities."""
+    told = f"one temperature, {calibration.temperature:.3f} (1 changes nothing)"
+    if calibration.offsets is None:
+        return told
+    each = zip(task.classes, calibration.offsets, strict=True)
+    offsets = ", ".join(f"{name} {offset:+.3f}" for name, offset in each)
+    return f"{told}, and an offset for each class ({offsets})"
 
 
 def of(metrics: Mapping[str, Any], name: str) -> str:

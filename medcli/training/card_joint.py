@@ -7,7 +7,7 @@ from typing import Any
 
 from medcli.evaluation.out_of_distribution import BUDGET
 from medcli.models.package import ModelPackage
-from medcli.training.card_cells import interval, run_facts, split_row, value
+from medcli.training.card_cells import interval, run_facts, scaling, split_row, value
 
 _CARD = """\
 # {title}
@@ -26,7 +26,7 @@ Parts never share a patient; scans of unknown patients count as one patient each
 
 The numbers hold for data like those above. Another scanner, site, population or way of
 cropping can change them without a sign. The probabilities were calibrated on the validation
-part by {temperatures}.
+part by {scalings}.
 The same validation part chose the weights, so what holds there holds elsewhere only nearly; the
 table shows what was found.{sets} Predictive values hold at the prevalence of the scans they were
 measured on. A scan is flagged as out of distribution where tone, texture, colour or layout of the
@@ -69,7 +69,7 @@ def joint_card(package: ModelPackage) -> str:
         facts=run_facts(package),
         within=1 - BUDGET,
         sets="" if package.tasks[0].multi_label else _SETS.format(coverage=coverage),
-        temperatures=_temperatures(package),
+        scalings=_scalings(package),
         splits="\n\n".join(_split_tables(provenance["split"])),
         numbers="\n\n".join(_numbers(package)),
         routing=_ROUTING if package.router else "",
@@ -81,15 +81,16 @@ def title(package: ModelPackage) -> str:
     return "; ".join(f"{task.name}: {' · '.join(task.classes)}" for task in package.tasks)
 
 
-def _temperatures(package: ModelPackage) -> str:
-    """By how much the probabilities of each task were softened."""
+def _scalings(package: ModelPackage) -> str:
+    """How the probabilities of each task were calibrated."""
     if package.tasks[0].multi_label:
         return "a scale and an offset for each finding (Platt)"
+    each = [
+        f"{scaling(head.calibration, head.task)} for {head.task.name}" for head in package.heads
+    ]
     if package.router is None:
-        return f"one temperature, {package.calibration.temperature:.3f} (1 changes nothing)"
-    each = [f"{head.calibration.temperature:.3f} for {head.task.name}" for head in package.heads]
-    each.append(f"{package.router.temperature:.3f} for the router")
-    return f"one temperature for each task (1 changes nothing): {', '.join(each)}"
+        return scaling(package.calibration, package.task)
+    return "; ".join([*each, f"a temperature of {package.router.temperature:.3f} for the router"])
 
 
 def _split_tables(rows: Sequence[Mapping[str, Any]]) -> Iterator[str]:

@@ -89,7 +89,7 @@ def cross_validate(
     """Measure in folds by patient, then train one model on all patients and keep that.
 
     The run's `metrics` are those of all scans, each answered by the model of its fold (at
-    that model's temperature and threshold), with intervals over patients; `split` is
+    that model's calibration and threshold), with intervals over patients; `split` is
     "cross-validation". `cv.json` and `folds.csv` have each fold's own. `request.minutes` is
     for all trainings together; without it each has the default time of one.
 

@@ -20,7 +20,7 @@ from medcli.data.mixing import mix
 from medcli.errors import DamagedError, MedcliError, UsageError
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
-from medcli.training.batches import batches, standardise, to_tensors
+from medcli.training.batches import batches, draw_slices, standardise, to_tensors
 from medcli.training.by_task import augmentation_of, make_objective, mean_auroc
 from medcli.training.optimizers import make_optimizer, set_rate, warmup_cosine
 from medcli.training.prediction import predict_logits
@@ -138,7 +138,9 @@ class _Training:
         self._config, self._device, self._processes = config, device, processes
         self._tasks = tasks
         self._batch_slices = config.batch_slices * processes.count
-        sizes = [len(batch) for batch in batches(train, self._batch_slices, None)]
+        step_slices = config.step_slices
+        cut = batches(train, self._batch_slices, None, step_slices=step_slices)
+        sizes = [len(batch) for batch in cut]
         if min(sizes) < 2 * processes.count and processes.count > 1:
             raise UsageError(
                 f"batches of {min(sizes)} scans are too few for {processes.count} processes",
@@ -173,7 +175,10 @@ class _Training:
         epoch = len(self.history) + 1
         self._model.train()
         losses = []
-        drawn = batches(self._train, self._batch_slices, self._order, self._objective.chances)
+        drawn = batches(
+            *(self._train, self._batch_slices, self._order),
+            *(self._objective.chances, self._config.step_slices),
+        )
         each = enumerate(drawn, start=1)
         for number, batch in each:
             rate = self._set_rate()
@@ -198,8 +203,9 @@ class _Training:
         """One step on the scans numbered in `batch`; the loss, which may be no number."""
         config, model = self._config, self._model
         mine = self._processes.share(batch)
-        images, _ = to_tensors(self._train, mine, self._device)
-        lengths = self._train.lengths[mine].tolist()
+        seen = draw_slices(self._train, mine, config.step_slices, self._own)
+        images, _ = to_tensors(seen, np.arange(len(mine)), self._device)
+        lengths = seen.lengths.tolist()
         kind = augmentation_of(config, self._train.labels[mine], self._tasks)
         images = augment(images, lengths, kind, self._own)
         images, mixing = mix(images, lengths, config.mixup, self._own)

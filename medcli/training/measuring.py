@@ -45,7 +45,7 @@ class Measured:
     ----------
     references : by task
     metrics : of one task its numbers; of several those of each in `tasks`, and `router`
-    answers : behind the numbers of one task of classes
+    answers : behind the numbers of one task
     """
 
     heads: tuple[Head, ...]
@@ -98,10 +98,8 @@ def measure_run(
             settled = own_val.scans.labels, own_val.logits, sensitivity
             task, calibration = calibrate(task, *settled)
             choice = operating_point(task, calibration, *settled)
-            if len(tasks) == 1:
-                answers = held_out_answers(
-                    task, calibration, own.scans.labels, own.logits, own.cases
-                )
+        if len(tasks) == 1:
+            answers = held_out_answers(task, calibration, own.scans.labels, own.logits, own.cases)
         heads.append(Head(task, calibration, columns.start))
         references[task.name] = reference = reference_scans(train, own_val.scans)
         metrics[task.name] = {

@@ -32,7 +32,8 @@ METRIC_WEIGHTS = {"none": 0.0, "supcon": 0.5, "proxy": 0.1}
 class ObjectiveRequest(JsonConfig):
     """What the user asked for; None leaves the choice to the rules of `choose_objective`.
 
-    The names are those of `TrainConfig`; `imbalance` may be "auto" besides.
+    The names are those of `TrainConfig`; `imbalance` may be "auto" besides. `task_shares` are
+    in the order of the tasks.
     """
 
     optimizer: str = "adamw"
@@ -42,6 +43,8 @@ class ObjectiveRequest(JsonConfig):
     label_smoothing: float = 0.0
     mixup: float = 0.0
     imbalance: str = "auto"
+    step_slices: int | None = None
+    task_shares: tuple[float, ...] = ()
     robust_loss: str = "none"
     metric_loss: str = "none"
     metric_weight: float | None = None
@@ -86,6 +89,12 @@ def check_objective(asked: ObjectiveRequest) -> None:
             "that fit their label least, the other away from them",
             "Leave one of them out; --imbalance weights goes with --robust-loss",
         )
+    if asked.task_shares and asked.imbalance != "sampler":
+        raise UsageError("task_shares draw nothing", "Ask for imbalance sampler beside them")
+    if any(not (math.isfinite(share) and share > 0) for share in asked.task_shares):
+        raise UsageError(f"task_shares {asked.task_shares}: each has to be a number above 0")
+    if asked.step_slices is not None and asked.step_slices < 1:
+        raise UsageError(f"step_slices {asked.step_slices} leaves nothing of a scan")
     if asked.metric_weight is not None and asked.metric_loss == "none":
         raise UsageError("--metric-weight weighs nothing", "Give --metric-loss supcon or proxy")
 
@@ -111,6 +120,8 @@ def choose_objective(
     check_objective(asked)
     if train.labels.ndim == 2:
         _check_findings(asked)
+    if asked.task_shares and len(asked.task_shares) != max(1, len(tasks)):
+        raise UsageError(f"{len(asked.task_shares)} task_shares for {max(1, len(tasks))} tasks")
     rate, decay = RATES[asked.optimizer]
     share = PRETRAINED_SHARE if pretrained else 1.0
     imbalance = asked.imbalance
@@ -125,6 +136,8 @@ def choose_objective(
         label_smoothing=asked.label_smoothing,
         mixup=asked.mixup,
         imbalance=typing.cast(Imbalance, imbalance),
+        step_slices=asked.step_slices,
+        task_shares=asked.task_shares,
         robust_loss=typing.cast(RobustLoss, asked.robust_loss),
         metric_loss=typing.cast(MetricLoss, asked.metric_loss),
         metric_weight=_given(asked.metric_weight, METRIC_WEIGHTS[asked.metric_loss]),
@@ -179,6 +192,10 @@ def describe_objective(config: TrainConfig) -> str:
         told.append(f"{config.metric_weight:g} × {config.metric_loss}")
     if config.label_smoothing:
         told.append(f"labels smoothed by {config.label_smoothing:g}")
+    if config.task_shares:
+        told.append("tasks drawn as " + " : ".join(f"{each:g}" for each in config.task_shares))
+    if config.step_slices:
+        told.append(f"{config.step_slices} slices of a stack a step")
     if config.mixup:
         told.append(f"mixup {config.mixup:g}")
     return ", ".join(told)

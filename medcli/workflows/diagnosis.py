@@ -5,17 +5,19 @@ from __future__ import annotations
 import importlib
 import os
 import platform
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from importlib.metadata import version
 from pathlib import Path
 from types import ModuleType
 from typing import Any
 
+import medcli.home
 from medcli.errors import StorageError
 from medcli.files import check_parent
 from medcli.home import medcli_home
 from medcli.imaging.decoders import DecoderRow, decoder_matrix
+from medcli.models.shelf import shelf
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,6 +48,15 @@ class Home:
 
 
 @dataclass(frozen=True, slots=True)
+class Bundled:
+    """A bundled model; `problem` says why it cannot be used, None where it can."""
+
+    name: str
+    tasks: tuple[str, ...]
+    problem: str | None
+
+
+@dataclass(frozen=True, slots=True)
 class Diagnosis:
     """The fields of `medcli doctor --json`; `cores` are those this process may use."""
 
@@ -56,6 +67,7 @@ class Diagnosis:
     home: Home
     engines: tuple[Engine, ...]
     decoders: tuple[DecoderRow, ...]
+    bundled: tuple[Bundled, ...]
 
     @property
     def problems(self) -> tuple[str, ...]:
@@ -63,6 +75,7 @@ class Diagnosis:
         broken = [f"{engine.name}: {engine.problem}" for engine in self.engines if engine.problem]
         if not self.home.writable:
             broken.append("the medcli home cannot be written; MEDCLI_HOME names another")
+        broken += [f"bundled model {b.name}: {b.problem}" for b in self.bundled if b.problem]
         return tuple(broken)
 
 
@@ -77,7 +90,15 @@ def diagnose() -> Diagnosis:
         home=Home(home, _writable(home)),
         engines=tuple(_engine(*each) for each in _ENGINES),
         decoders=tuple(decoder_matrix()),
+        bundled=tuple(_bundled()),
     )
+
+
+def _bundled() -> Iterator[Bundled]:
+    """The models that medcli brings along, looked at by the sizes of their files."""
+    for entry in shelf(medcli.home.ZOO):
+        tasks = entry.package.tasks if entry.package else ()
+        yield Bundled(entry.name, tuple(task.name for task in tasks), entry.problem)
 
 
 def _cores() -> int:

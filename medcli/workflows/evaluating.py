@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -20,21 +20,19 @@ from medcli.evaluation.intervals import patient_groups
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.retrieval import retrieval_metrics
 from medcli.imaging.batch import read_all
-from medcli.imaging.display import display_slice
 from medcli.imaging.hashing import pixel_sha256, set_fingerprint
 from medcli.models.held_out import HeldOut
 from medcli.models.memory import run_memory
-from medcli.models.package import ModelPackage, salted_patient
-from medcli.records import Case, Failure, Prediction, Scan, Task
+from medcli.models.package import ModelPackage
+from medcli.records import Case, Failure, Prediction, Scan
 from medcli.report.evaluation_page import Mistake
-from medcli.report.pictures import encode_jpeg
+from medcli.workflows.judging import Row, is_wrong, mistake_picture, mistakes_of
 from medcli.workflows.task_choice import for_data
 
 if TYPE_CHECKING:
     from medcli.inference.predictor import Predictor
 
-
-MISTAKE_SIDE = 160  # pixels of the longer side
+NAMED = 3  # scans that an error names
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,7 +43,7 @@ class Evaluation:
     ----------
     warnings : what was noticed about the data; these sentences may name them
     notes : what the numbers stand for; these name nothing
-    answers : the answers behind the metrics of a classifier
+    answers : the answers behind the metrics, but those of retrieval
     mistakes : scans that were decided wrongly, the surest first; with `pictures` only
     """
 
@@ -55,20 +53,6 @@ class Evaluation:
     notes: tuple[str, ...]
     answers: HeldOut | None = None
     mistakes: tuple[Mistake, ...] = ()
-
-
-@dataclass(frozen=True, slots=True)
-class _Row:
-    """One scan that was predicted."""
-
-    case: Case
-    prediction: Prediction
-    patient_id: str | None
-    known: str | None  # its part in the training run
-    same_pixels: bool  # the run has seen this very picture
-    area: float
-    pixels: str  # their hash
-    picture: bytes | None  # of a scan that was decided wrongly, where pictures are wanted
 
 
 def evaluate(
@@ -119,7 +103,7 @@ def evaluate(
             "of training pictures; they are evaluated too"
         )
     elif leaked and not allow_overlap:
-        raise _leakage(len(leaked), len(rows), knows)
+        raise _leakage(leaked, len(rows), knows)
     marked = sum(row.case.split is not None for row in rows) if part is None else 0
     if marked:
         notes.append(
@@ -135,14 +119,13 @@ def evaluate(
         )
     measure = _finding_numbers if asked.multi_label else _metrics
     metrics = measure(package, rows, part or "all", seed)
-    of_classes = not asked.multi_label
     return Evaluation(
         metrics,
         tuple(failures),
         data.warnings,
         tuple(notes),
-        answers=_answers(package, rows) if of_classes else None,
-        mistakes=_mistakes(package, rows) if pictures and of_classes else (),
+        answers=_answers(package, rows),
+        mistakes=mistakes_of(package, rows) if pictures else (),
     )
 
 
@@ -150,16 +133,18 @@ def _own_note(count: int) -> str:
     return f"the run knows these data: its {count} held-out scans are evaluated"
 
 
-def _leakage(leaked: int, total: int, knows: bool) -> LeakageError:
-    """The refusal; with what speaks for another set that numbers its patients alike."""
+def _leakage(leaked: Sequence[Row], total: int, knows: bool) -> LeakageError:
+    """The refusal, with the first scans; and what speaks for another set numbered alike."""
+    first = ", ".join("/".join(PurePath(row.case.path).parts[-2:]) for row in leaked[:NAMED])
+    named = f"{first} and {len(leaked) - NAMED} more" if len(leaked) > NAMED else first
+    count = f"{len(leaked)} of {total} scans"
     if knows:
         return LeakageError(
-            f"{leaked} of {total} scans come from patients, or are pictures, "
-            "that the model was trained on",
+            f"{count} come from patients, or are pictures, that the model was trained on: {named}",
             "Evaluate on other patients, or give --allow-overlap to do it all the same",
         )
     return LeakageError(
-        f"{leaked} of {total} scans have the patient_id of a patient that the model was trained on",
+        f"{count} have the patient_id of a patient that the model was trained on: {named}",
         "If these are other people numbered alike, give --allow-overlap",
     )
 
@@ -256,7 +241,7 @@ def _predict(
     on_scan: Callable[[int, int], None],
     *,
     pictures: bool = False,
-) -> tuple[list[_Row], list[Failure]]:
+) -> tuple[list[Row], list[Failure]]:
     package = predictor.package
     known = run_memory(package)
     seen: list[tuple[Case, Scan]] = []
@@ -277,9 +262,9 @@ def _predict(
         case, scan = seen.pop(0)
         assert isinstance(prediction, Prediction)
         pixels = pixel_sha256(scan)
-        wrong = pictures and decision(task, prediction) != case.label
+        wrong = pictures and is_wrong(task, prediction, str(case.label))
         rows.append(
-            _Row(
+            Row(
                 case=case,
                 prediction=prediction,
                 patient_id=scan.patient_id,
@@ -287,7 +272,7 @@ def _predict(
                 same_pixels=known is not None and pixels in known.by_pixels,
                 area=foreground_area(scan.pixels),
                 pixels=pixels,
-                picture=_picture(scan) if wrong else None,
+                picture=mistake_picture(scan) if wrong else None,
             )
         )
     if not rows:
@@ -295,61 +280,22 @@ def _predict(
     return rows, failures
 
 
-def _picture(scan: Scan) -> bytes:
-    """The middle slice as a person sees it."""
-    return encode_jpeg(display_slice(scan, len(scan.pixels) // 2, edge=MISTAKE_SIDE))
-
-
-def decision(task: Task, prediction: Prediction) -> str:
-    """The class that is decided for: by the threshold of two classes, else the most probable."""
-    if task.positive is None or task.threshold is None or len(task.classes) != 2:
-        return str(prediction.label)
-    if prediction.probabilities[task.positive] >= task.threshold:
-        return task.positive
-    return next(name for name in task.classes if name != task.positive)
-
-
-def _answers(package: ModelPackage, rows: Sequence[_Row]) -> HeldOut:
+def _answers(package: ModelPackage, rows: Sequence[Row]) -> HeldOut:
     """What the model said of each row, for curves."""
-    labels, probabilities = _labels(package, rows)
-    threshold = np.nan if package.task.threshold is None else package.task.threshold
+    task = package.task
+    labels, probabilities = (_finding_labels if task.multi_label else _labels)(package, rows)
+    limits = task.thresholds if task.multi_label else task.threshold
+    thresholds = np.broadcast_to(np.nan if limits is None else np.array(limits), labels.shape)
     return HeldOut(
         groups=patient_groups([row.patient_id for row in rows], len(rows)),
         folds=np.zeros(len(rows), dtype=np.intp),
         labels=labels,
         probabilities=probabilities,
-        thresholds=np.full(len(rows), threshold),
+        thresholds=thresholds,
     )
 
 
-def _mistakes(package: ModelPackage, rows: Sequence[_Row]) -> tuple[Mistake, ...]:
-    """The rows that were decided wrongly, those with the least probability of the truth first."""
-    found = []
-    for number, row in enumerate(rows, start=1):
-        decided, answer, true = (
-            decision(package.task, row.prediction),
-            row.prediction,
-            row.case.label,
-        )
-        if decided != true:
-            noted = {
-                "uncertain": answer.uncertain,
-                "out of distribution": answer.out_of_distribution,
-            }
-            mistake = Mistake(
-                number=number,
-                true=str(true),
-                decided=decided,
-                probability=answer.probabilities[decided],
-                patient=salted_patient(row.patient_id, package.patient_salt)[:8] or None,
-                picture=row.picture,
-                flags=tuple(name for name, flag in noted.items() if flag),
-            )
-            found.append((answer.probabilities[str(true)], number, mistake))
-    return tuple(mistake for _, _, mistake in sorted(found, key=lambda each: each[:2]))
-
-
-def _labels(package: ModelPackage, rows: Sequence[_Row]) -> tuple[np.ndarray, np.ndarray]:
+def _labels(package: ModelPackage, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
     """(N,) class indices and (N, K) probabilities of the rows.
 
     Raises
@@ -363,15 +309,19 @@ def _labels(package: ModelPackage, rows: Sequence[_Row]) -> tuple[np.ndarray, np
     )
     off = ~(np.abs(probabilities.sum(axis=1) - 1) < 1e-3)  # NaN is off too
     if off.any():
-        raise DamagedError(
-            f"{package.path}: the model's probabilities are none, or do not sum to 1, for "
-            f"{off.sum()} of {len(rows)} scans",
-            "Train again, or look for scans with broken values with `medcli data check`",
-        )
+        why = "are none, or do not sum to 1,"
+        raise _no_probabilities(package, int(off.sum()), len(rows), why)
     return labels, probabilities
 
 
-def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) -> dict[str, Any]:
+def _no_probabilities(package: ModelPackage, count: int, total: int, why: str) -> DamagedError:
+    return DamagedError(
+        f"{package.path}: the model's probabilities {why} for {count} of {total} scans",
+        "Train again, or look for scans with broken values with `medcli data check`",
+    )
+
+
+def _metrics(package: ModelPackage, rows: Sequence[Row], part: str, seed: int) -> dict[str, Any]:
     task = package.task
     labels, probabilities = _labels(package, rows)
     patients = [row.patient_id for row in rows]
@@ -401,18 +351,33 @@ def _metrics(package: ModelPackage, rows: Sequence[_Row], part: str, seed: int) 
     }
 
 
+def _finding_labels(package: ModelPackage, rows: Sequence[Row]) -> tuple[np.ndarray, np.ndarray]:
+    """(N, F) which findings the rows have, and (N, F) their probabilities.
+
+    Raises
+    ------
+    DamagedError : numbers that are no probabilities
+    """
+    findings = package.task.classes
+    shares = np.array([[row.prediction.probabilities[name] for name in findings] for row in rows])
+    off = ~((shares >= 0) & (shares <= 1)).all(axis=1)  # NaN is off too
+    if off.any():
+        raise _no_probabilities(package, int(off.sum()), len(rows), "are none")
+    return indicator([str(row.case.label) for row in rows], findings), shares
+
+
 def _finding_numbers(
-    package: ModelPackage, rows: Sequence[_Row], part: str, seed: int
+    package: ModelPackage, rows: Sequence[Row], part: str, seed: int
 ) -> dict[str, Any]:
     """The same where a scan may have several findings."""
     task = package.task
-    shares = [[row.prediction.probabilities[name] for name in task.classes] for row in rows]
+    truth, shares = _finding_labels(package, rows)
     sites = [row.case.columns.get("site") for row in rows]
     return {
         **_facts(package, part),
         **finding_metrics(
-            indicator([str(row.case.label) for row in rows], task.classes),
-            np.array(shares),
+            truth,
+            shares,
             findings=task.classes,
             thresholds=task.thresholds,
             patients=[row.patient_id for row in rows],
@@ -421,6 +386,8 @@ def _finding_numbers(
         ),
         "label_sets": None,
         **_doubts(package, rows),
+        "operating_point": None,
+        "data_fingerprint": set_fingerprint(row.pixels for row in rows),
         "baselines": _own_baselines(package, rows),
     }
 
@@ -435,7 +402,7 @@ def _facts(package: ModelPackage, part: str) -> dict[str, Any]:
     }
 
 
-def _doubts(package: ModelPackage, rows: Sequence[_Row]) -> dict[str, float | None]:
+def _doubts(package: ModelPackage, rows: Sequence[Row]) -> dict[str, float | None]:
     """How many of the scans look foreign, and how many the router knows."""
     return {
         "out_of_distribution": _flagged_share(rows),
@@ -443,20 +410,20 @@ def _doubts(package: ModelPackage, rows: Sequence[_Row]) -> dict[str, float | No
     }
 
 
-def _own_baselines(package: ModelPackage, rows: Sequence[_Row]) -> dict[str, Any]:
+def _own_baselines(package: ModelPackage, rows: Sequence[Row]) -> dict[str, Any]:
     """The baselines of the run, where it measured these same scans."""
     if len(rows) == package.metrics.get("n") and all(row.known == "test" for row in rows):
         return dict(package.metrics.get("baselines", {}))
     return {}
 
 
-def _flagged_share(rows: Sequence[_Row]) -> float | None:
+def _flagged_share(rows: Sequence[Row]) -> float | None:
     """Share of the scans out of distribution; None for a model that cannot tell."""
     flags = [row.prediction.out_of_distribution for row in rows]
     return None if None in flags else float(np.mean(np.array(flags, dtype=bool)))
 
 
-def _routed_share(task: str, rows: Sequence[_Row]) -> float | None:
+def _routed_share(task: str, rows: Sequence[Row]) -> float | None:
     """Share of the scans that the router would give to their task; None for one task."""
     shares = [row.prediction.task_probabilities for row in rows]
     right = [max(each, key=each.__getitem__) == task for each in shares if each is not None]
@@ -464,7 +431,7 @@ def _routed_share(task: str, rows: Sequence[_Row]) -> float | None:
 
 
 def _label_sets(
-    package: ModelPackage, rows: Sequence[_Row], labels: np.ndarray, seed: int
+    package: ModelPackage, rows: Sequence[Row], labels: np.ndarray, seed: int
 ) -> dict[str, Any] | None:
     """How often the label sets hold the true class; None for a model that gives none."""
     if package.calibration.label_set_levels is None:

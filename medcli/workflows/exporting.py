@@ -7,6 +7,7 @@ import json
 import shutil
 import tempfile
 import zipfile
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ import numpy as np
 from medcli.errors import DamagedError, UsageError
 from medcli.files import check_file, new_folder, write_file
 from medcli.inference.engine import OnnxEngine
+from medcli.models.heads import Head
 from medcli.models.package import (
     GRAPH,
     HELD_OUT,
@@ -26,8 +28,10 @@ from medcli.models.package import (
     seal,
 )
 
-ONNX_FORMAT = 1
+ONNX_FORMAT = 2  # 1 had one task of classes, in fields of its own, and no offsets
 _OF_SCANS = (SPLITS, HELD_OUT)  # files with a line for each scan of the training
+_OF_CLASSES = "probabilities = softmax(logits / temperature + offsets)"
+_OF_FINDINGS = "probabilities = sigmoid(scale * logits + offset), by the pairs of platt"
 _EPOCH = (1980, 1, 1, 0, 0, 0)  # of every file in an archive, so that it depends on them alone
 
 
@@ -80,26 +84,40 @@ def graph_file(package: ModelPackage) -> bytes:
 
 
 def graph_metadata(package: ModelPackage) -> dict[str, str]:
-    """What a program needs that has the graph alone; JSON but for plain words."""
-    task, calibration = package.task, package.calibration
+    """What a program needs that has the graph alone; JSON but for plain words.
+
+    `tasks` has an object for each task: the columns of the logits that answer it, and how
+    they are read. `router` is null for a model of one task.
+    """
+    router = package.router
     values: dict[str, Any] = {
-        "classes": list(task.classes),
-        "positive": task.positive,
-        "threshold": task.threshold,
-        "temperature": calibration.temperature,
-        "label_set_levels": calibration.label_set_levels,
+        "tasks": [_head_metadata(head) for head in package.heads],
+        "router": router and {**asdict(router), "columns": _bounds(router.columns)},
         "preprocess": package.preprocess.to_json(),
         "synthetic": package.synthetic,
     }
     return {
         "medcli_format": str(ONNX_FORMAT),
-        "task": task.name,
         "fingerprint": package.fingerprint,
         "created": package.created,
-        "reading": "probabilities = softmax(logits / temperature)",
         "notice": "Research use, not a medical device.",
         **{name: json.dumps(value) for name, value in values.items()},
     }
+
+
+def _head_metadata(head: Head) -> dict[str, Any]:
+    """How one task is read off the logits."""
+    return {
+        **asdict(head.task),
+        **head.calibration.to_json(),
+        "columns": _bounds(head.columns),
+        "reading": _OF_FINDINGS if head.task.multi_label else _OF_CLASSES,
+    }
+
+
+def _bounds(columns: slice) -> list[int]:
+    """The first of the columns and the one behind the last."""
+    return [columns.start, columns.stop]
 
 
 def _kept(model: Any) -> dict[str, str]:
@@ -136,9 +154,10 @@ def _copy(package: ModelPackage, folder: Path, without_splits: bool) -> None:
 
 
 def _archive(package: ModelPackage, without_splits: bool) -> bytes:
-    """The package as a zip archive that holds one folder, named after its task."""
+    """The package as a zip archive that holds one folder, named after its tasks."""
     stream = io.BytesIO()
-    root = f"{package.task.name}-{package.fingerprint}".replace("/", "-")
+    names = "-".join(task.name for task in package.tasks)
+    root = f"{names}-{package.fingerprint}".replace("/", "-")
     with tempfile.TemporaryDirectory(prefix="medcli-") as scratch:
         folder = Path(scratch)
         _copy(package, folder, without_splits)

@@ -12,6 +12,8 @@ _LIMITS = (
     "The numbers hold for data like these; another scanner, site, population or way of cropping "
     "can change them without a sign. Research use, not a medical device."
 )
+_CLASSES_OUTPUT = "Calibrated probabilities of each class, a label set"
+_FINDINGS_OUTPUT = "A calibrated probability and a decision for each finding"
 
 
 def known_items(
@@ -75,6 +77,7 @@ def _of_data(package: ModelPackage, metrics: Mapping[str, Any]) -> dict[str, str
 
 def _of_model(package: ModelPackage) -> dict[str, str | None]:
     known, settings = package.provenance, package.provenance.get("train") or {}
+    several = package.task.multi_label
     versions = known.get("versions") or {}
     trained = (
         f"{settings.get('optimizer') or 'AdamW'}, "
@@ -88,18 +91,18 @@ def _of_model(package: ModelPackage) -> dict[str, str | None]:
         "use": "Research. The clinical role: fill in.",
         "model": f"{package.model.arch} on each slice, {package.model.aggregator} over slices, "
         f"embedding of {package.model.embedding_dim}, a linear head for "
-        f"{len(package.task.classes)} classes.",
+        f"{len(package.task.classes)} {'findings' if several else 'classes'}.",
         "software": ", ".join(f"{name} {v}" for name, v in versions.items()) or None,
         "initial": f"Started from {known.get('weights') or 'random weights'}."
         if settings
         else None,
         "training": trained if settings else None,
-        "selection": "The weights of the best validation AUROC, averaged over steps; temperature "
-        "and threshold fixed on the validation part.",
+        "selection": "The weights of the best validation AUROC, averaged over steps; calibration "
+        "and thresholds fixed on the validation part.",
         "ensemble": "None: one model.",
         "imbalance": f"In the loss: {settings.get('imbalance') or 'classes are weighted'}.",
-        "output": "Calibrated probabilities of each class, a label set, and a flag for scans out "
-        "of distribution.",
+        "output": (_FINDINGS_OUTPUT if several else _CLASSES_OUTPUT)
+        + ", and a flag for scans out of distribution.",
         "prediction": "By the ONNX graph of the package, checked against the trained network.",
         "availability": f"A model package with checksums, fingerprint {package.fingerprint}; "
         "medcli is open source. Where package and data can be had: fill in.",
@@ -126,14 +129,14 @@ def _of_numbers(
     rule = {"youden": "Youden's index", "sensitivity": f"a sensitivity of {point.get('wanted')}"}
     return {
         "metrics": "AUROC, average precision, sensitivity, specificity, predictive values, ECE, "
-        "Brier score, coverage of label sets.",
+        "Brier score" + (", coverage of label sets." if metrics["label_sets"] else "."),
         "uncertainty": "95 % intervals by bootstrap over patients; DeLong beside it. No test of "
         "significance.",
         "robustness": f"Simple baselines beside the model: {baselines}." if baselines else None,
         "internal": f"On the {part}." if own else None,
         "external": None if own else "These scans; how they differ from the training: fill in.",
         "performance": performance,
-        "operating": f"At the threshold: {at_point}." if metrics["positive"] else None,
+        "operating": _at_thresholds(metrics, at_point),
         "operating_rule": f"Threshold {point['threshold']:.3f} by {rule[point['rule']]}, on the "
         "validation part."
         if point
@@ -145,3 +148,12 @@ def _of_numbers(
         "limits": _LIMITS,
         "dropped": None,
     }
+
+
+def _at_thresholds(metrics: Mapping[str, Any], at_point: str) -> str | None:
+    """Sensitivity and the like where something was decided by a threshold."""
+    if metrics["positive"]:
+        return f"At the threshold: {at_point}."
+    if metrics["confusion"] is None:
+        return f"Means over the findings, each at its own threshold: {at_point}."
+    return None

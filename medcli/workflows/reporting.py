@@ -35,6 +35,8 @@ _NO_ANSWERS = (
     "This run was made by an older medcli, which did not keep the answers behind its numbers: "
     "no curves. `medcli evaluate MODEL DATA --report FILE` draws them."
 )
+_MEAN_OF_CLASSES = "mean over the classes, each against the rest"
+_MEAN_OF_FINDINGS = "mean over the findings, each by itself"
 
 
 def run_page(package: ModelPackage, *, seed: int = 0) -> str:
@@ -86,14 +88,9 @@ def _page(
     notes: Sequence[str],
     seed: int,
 ) -> str:
-    if package.task.multi_label:
-        raise UsageError(
-            "the page is about one choice among classes, and this model names findings",
-            "MODEL_CARD.md and medcli evaluate --json have the numbers of each finding",
-        )
     provenance = package.provenance
     facts = {
-        "Classes": " · ".join(package.task.classes),
+        "Findings" if package.task.multi_label else "Classes": " · ".join(package.task.classes),
         "Model": package.fingerprint,
         "Data": data,
         "Made": datetime.now().astimezone().isoformat(" ", "minutes"),
@@ -103,6 +100,7 @@ def _page(
         facts=[(name, value) for name, value in facts.items() if value],
         metrics=metrics,
         charts=charts(metrics, answers, seed) if answers else [],
+        findings=package.task.multi_label,
         split=provenance.get("split", ()),
         mistakes=mistakes,
         no_mistakes=_NO_PICTURES,
@@ -114,14 +112,17 @@ def _page(
 
 
 def charts(metrics: Mapping[str, Any], answers: HeldOut, seed: int = 0) -> list[Chart]:
-    """ROC, precision over recall, reliability and the spread of the probabilities."""
+    """ROC, precision over recall, reliability and the spread of the probabilities.
+
+    Of findings the spread is left out, which would be one of each.
+    """
     classes, positive = metrics["classes"], metrics["positive"]
     shown = [positive] if positive else list(classes)[:N_COLOURS]
     found = [
         _roc_chart(metrics, answers, shown, seed),
         _precision_chart(metrics, answers, shown),
         _reliability_chart(metrics, answers),
-        _spread_chart(metrics, answers),
+        None if answers.of_findings else _spread_chart(metrics, answers),
     ]
     return [chart for chart in found if chart]
 
@@ -129,9 +130,10 @@ def charts(metrics: Mapping[str, Any], answers: HeldOut, seed: int = 0) -> list[
 def _column(
     metrics: Mapping[str, Any], answers: HeldOut, name: str
 ) -> tuple[np.ndarray, np.ndarray]:
-    """(N,) whether each scan is of the class, and its probability."""
+    """(N,) whether each scan is of the class, or has the finding, and its probability."""
     k = metrics["classes"].index(name)
-    return answers.labels == k, answers.probabilities[:, k]
+    own = answers.labels[:, k] == 1 if answers.of_findings else answers.labels == k
+    return own, answers.probabilities[:, k]
 
 
 def _roc_chart(
@@ -169,7 +171,7 @@ def _roc_chart(
         f"ROC curve of {', '.join(shown)}: AUROC {area}.{where}",
         f"AUROC {area}.{where} The band holds 95 % of resampled patients, point by point."
         if point
-        else f"AUROC {area}, mean over the classes, each against the rest.",
+        else f"AUROC {area}, {_MEAN_OF_FINDINGS if answers.of_findings else _MEAN_OF_CLASSES}.",
     )
 
 
@@ -204,7 +206,12 @@ def _precision_chart(
 
 
 def _reliability_chart(metrics: Mapping[str, Any], answers: HeldOut) -> Chart:
-    if metrics["positive"]:
+    means = ""
+    if answers.of_findings:
+        events, probabilities = answers.labels.ravel() == 1, answers.probabilities.ravel()
+        about = "the probability of a finding, all findings together"
+        means = f" ({_MEAN_OF_FINDINGS})"
+    elif metrics["positive"]:
         events, probabilities = _column(metrics, answers, metrics["positive"])
         about = f"the probability of {metrics['positive']}"
     else:
@@ -215,7 +222,7 @@ def _reliability_chart(metrics: Mapping[str, Any], answers: HeldOut) -> Chart:
     caption = (
         f"Of scans that were given {about}, how many were so; on the diagonal the "
         f"probabilities can be taken at their word. ECE {number(metrics['ece'])}, "
-        f"Brier score {number(metrics['brier'], metrics.get('brier_ci'))}."
+        f"Brier score {number(metrics['brier'], metrics.get('brier_ci'))}{means}."
     )
     pairs = ", ".join(
         f"{seen:.2f} at {said:.2f}"

@@ -17,7 +17,7 @@ from PIL import Image
 COMMON = {"path", "scan_id", "files", "status", "warnings", "error"}
 CLASSIFY = COMMON | {
     *("task", "label", "probability", "probabilities", "positive", "uncertain", "label_set"),
-    *("task_probabilities", "labels"),
+    *("task_probabilities", "task_ood_scores", "labels"),
     *("out_of_distribution", "ood_score", "synthetic", "model"),
 }
 SEARCH = COMMON | {"query", "hits", "vote", "no_good_match", "gallery", "synthetic"}

@@ -11,8 +11,10 @@ import numpy as np
 import pytest
 import torch
 from PIL import Image
+from sklearn.metrics import roc_auc_score
 
 from medcli.config import ModelConfig
+from medcli.models.held_out import read_held_out
 from medcli.models.package import CARD, ModelPackage, load_package
 from medcli.training.request import TrainRequest
 from medcli.training.run import train
@@ -121,6 +123,55 @@ def test_evaluation_repeats_the_numbers_of_the_run(
     shown = medcli("evaluate", package.path, films).out
     assert "every finding right" in shown
     assert all(name in shown for name in FINDINGS)
+
+
+def test_a_run_of_findings_becomes_a_page(medcli: Run, package: ModelPackage) -> None:
+    assert medcli("report", package.path, "-o", "run.html").status == 0
+    page = Path("run.html").read_text()
+    assert page.count("<svg") == 4  # three curves and the baselines
+    answers = read_held_out(package)
+    assert answers is not None
+    for f, (name, own) in enumerate(package.metrics["per_class"].items()):
+        area = roc_auc_score(answers.labels[:, f], answers.probabilities[:, f])
+        assert own["auroc"] == pytest.approx(area)
+        assert f'<bdi>{name}</bdi></th><td class="figure">{own["n"]}</td>' in page
+        assert f"{own['threshold']:.3f}" in page
+    assert "Every finding right" in page
+    assert "Confusion" not in page
+
+
+def test_a_browser_opens_the_page_of_findings_without_an_error_or_a_request(
+    medcli: Run, package: ModelPackage, open_in_browser: Callable[[str], str]
+) -> None:
+    assert medcli("report", package.path, "-o", "run.html").status == 0
+    assert "Per finding" in open_in_browser(Path("run.html").read_text())
+
+
+def test_an_evaluation_of_findings_shows_what_was_missed(
+    medcli: Run, films: Path, package: ModelPackage, tmp_path: Path
+) -> None:
+    turned = tmp_path / "turned.csv"
+    with (films / "manifest.csv").open(newline="") as stream:
+        rows = list(csv.DictReader(stream))
+    for row in rows:
+        row |= {"path": str(films / row["path"]), "split": "test"}
+        row["label"] = "edema" if row["label"] == "none" else "none"
+    with turned.open("w", newline="") as stream:
+        writer = csv.DictWriter(stream, list(rows[0]))
+        writer.writeheader()
+        writer.writerows(rows)
+    done = medcli(
+        *("evaluate", package.path, turned, "--allow-overlap", "--json"),
+        *("--report", tmp_path / "page.html"),
+    )
+    assert done.status == 0
+    page = (tmp_path / "page.html").read_text()
+    assert page.count("data:image/jpeg;base64") == 24
+    assert "scans have a finding that was decided wrongly; the 24 furthest from the truth" in page
+    assert "missed: edema 0." in page
+    assert "not there: " in page
+    assert done.json[0]["data_fingerprint"] in page
+    assert str(films) not in page
 
 
 def test_a_search_shows_films_without_a_finding(

@@ -124,8 +124,14 @@ def test_patients_of_the_training_are_refused_and_counted(
     data = manifest(sample_folder, tmp_path / "leak.csv", split=lambda _: "test")
     done = medcli("evaluate", tiny_run, data, "--report", "leak.html")
     assert done.status == 2
-    assert "that the model was trained on" in done.errors[0]
+    assert "that the model was trained on: " in done.errors[0]
+    assert "SYN-" in done.errors[0]
+    assert done.errors[0].endswith(" more")
     assert "--allow-overlap" in done.err
+    hidden = medcli("evaluate", tiny_run, data, "--hide-paths")
+    assert hidden.status == 2
+    assert "that the model was trained on" in hidden.errors[0]
+    assert "SYN-" not in hidden.err
     assert not Path("leak.html").exists()
 
 

@@ -89,7 +89,8 @@ def test_the_graph_gives_what_torch_gives_for_all_heads(shared: Path, samples: P
         routed = torch.softmax(logits[6:] / package.router.temperature, dim=0)  # type: ignore[union-attr]
         for number, name in enumerate(TASKS):
             head = package.heads[number]
-            own = torch.softmax(logits[head.columns] / head.calibration.temperature, dim=0)
+            offsets = torch.tensor(head.calibration.offsets)
+            own = torch.softmax(logits[head.columns] / head.calibration.temperature + offsets, 0)
             (answer,) = predictor.for_task(name).predict([scan])
             assert isinstance(answer, Prediction)
             found = list(answer.probabilities.values())

@@ -230,3 +230,36 @@ def test_a_turned_nodule_keeps_its_rim_apart_from_the_masked_background() -> Non
     assert not torch.equal(turned > 0, images > 0)
     assert inside.min() > 0.65  # a mean with the background would be 0.4
     assert 0.8 < len(inside) / (images > 0).sum() < 1.2
+
+
+def test_stretching_changes_width_against_height_and_not_the_area(
+    only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "grey", Recipe(aspect=1.44))
+    axes = turned("grey")
+    ratio = axes[:, 0, 0] / axes[:, 1, 1]
+    assert 1 / 1.44 - 1e-5 <= ratio.min() < 0.8
+    assert 1.25 < ratio.max() <= 1.44 + 1e-5
+    torch.testing.assert_close(torch.linalg.det(axes), torch.ones(64))
+
+
+def test_a_slope_brightens_one_edge_as_much_as_it_darkens_the_other(
+    only: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setitem(RECIPES, "grey", Recipe(slope=0.3))
+    change = augment(torch.full((40, 1, 9, 9), 0.5), [1] * 40, "grey", seeded()) - 0.5
+    torch.testing.assert_close(change, -change.flip(2, 3), atol=1e-5, rtol=0)
+    assert 0.1 < change.abs().max() <= 0.3 + 1e-6
+
+
+@pytest.mark.parametrize("kind", KINDS)
+def test_every_picture_of_a_kind_stays_recognisable(kind: Augmentation) -> None:
+    """The mean of many changes of a picture resembles it, or a finding could not be learnt."""
+    image = pictures(1, channels=3, side=48)
+    changed = augment(image.expand(200, -1, -1, -1), [1] * 200, kind, seeded())
+    if RECIPES[kind].quarter_turns:
+        image = (
+            image + image.rot90(1, (2, 3)) + image.rot90(2, (2, 3)) + image.rot90(3, (2, 3))
+        ) / 4
+    pair = torch.stack([changed.mean(dim=0).flatten(), image[0].flatten()])
+    assert torch.corrcoef(pair)[0, 1] > 0.8

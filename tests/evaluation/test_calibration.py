@@ -9,10 +9,13 @@ from hypothesis import strategies as st
 from sklearn.metrics import brier_score_loss, log_loss
 
 from medcli.evaluation.calibration import (
+    OFFSET_SCANS,
     TEMPERATURES,
     brier_loss,
     cross_entropy,
     expected_calibration_error,
+    fit_platt,
+    fit_scaling,
     fit_temperature,
     soft_labels,
     softmax,
@@ -137,3 +140,77 @@ def test_a_part_without_an_error_does_not_make_the_model_certain() -> None:
 def test_soft_labels_sum_to_one_and_follow_the_size_of_the_class() -> None:
     targets = soft_labels(np.array([0, 0, 0, 1]), 2)
     np.testing.assert_allclose(targets, [[4 / 5, 1 / 5]] * 3 + [[1 / 3, 2 / 3]])
+
+
+# ---- temperature and offsets ----
+
+
+def uneven(n: int, shares: list[float], seed: int = 0) -> tuple[np.ndarray, np.ndarray]:
+    """Labels at these shares, and twice the logits that take the classes for equally frequent."""
+    rng = np.random.default_rng(seed)
+    labels = rng.choice(len(shares), size=n, p=shares)
+    # Gaussians of deviation 1 around unit vectors: the log-likelihoods are linear.
+    points = rng.normal(size=(n, len(shares))) + 1.5 * np.eye(len(shares))[labels]
+    return labels, 2 * 1.5 * points
+
+
+@pytest.mark.parametrize("shares", [[0.9, 0.1], [0.6, 0.3, 0.1]])
+def test_the_offsets_are_the_logarithms_of_the_shares(shares: list[float]) -> None:
+    labels, logits = uneven(20_000, shares)
+    temperature, offsets = fit_scaling(labels, logits)
+    expected = np.log(shares) - np.log(shares).mean()
+    assert temperature == pytest.approx(2, abs=0.1)
+    np.testing.assert_allclose(offsets, expected, atol=0.1)
+    before = softmax(logits, fit_temperature(labels, logits))
+    after = softmax(logits, temperature, offsets)
+    assert expected_calibration_error(labels, after) < 0.015
+    assert expected_calibration_error(labels, before) > 0.04
+    assert brier_loss(labels, after) < brier_loss(labels, before)
+
+
+def test_of_two_classes_it_is_platts_scale_and_offset() -> None:
+    labels, logits = uneven(3000, [0.8, 0.2], seed=3)
+    temperature, offsets = fit_scaling(labels, logits)
+    scale, offset = fit_platt(labels == 1, logits[:, 1] - logits[:, 0])
+    assert 1 / temperature == pytest.approx(scale, rel=0.01)
+    assert offsets[1] - offsets[0] == pytest.approx(offset, abs=0.02)
+
+
+def test_scaling_ends_where_the_loss_is_flat() -> None:
+    labels, logits = uneven(150, [0.5, 0.3, 0.2], seed=1)
+    temperature, offsets = fit_scaling(labels, logits)
+
+    def loss(temperature: float, offsets: np.ndarray) -> float:
+        logs = np.log(softmax(logits, temperature, offsets))
+        own = -(soft_labels(labels, 3) * logs).sum()
+        return float(own + OFFSET_SCANS / 2 * (offsets**2).sum())
+
+    best = loss(temperature, np.array(offsets))
+    for step in (*np.eye(3), -np.eye(3)[0]):
+        assert loss(temperature, np.array(offsets) + 0.05 * step) > best
+    assert (
+        min(
+            loss(temperature * 1.05, np.array(offsets)), loss(temperature / 1.05, np.array(offsets))
+        )
+        > best
+    )
+
+
+def test_few_scans_and_an_absent_class_move_little() -> None:
+    labels, logits = uneven(6, [0.5, 0.5, 0.0])
+    temperature, offsets = fit_scaling(labels, logits)
+    assert np.abs(offsets).max() < 2
+    assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1]
+    assert (softmax(logits, temperature, offsets) > 0.001).all()
+
+
+@given(st.integers(0, 10_000), st.integers(2, 30), st.integers(2, 4), st.floats(0.01, 100))
+def test_any_validation_part_gives_finite_offsets(
+    seed: int, n: int, n_classes: int, spread: float
+) -> None:
+    rng = np.random.default_rng(seed)
+    labels, logits = rng.integers(n_classes, size=n), rng.normal(0, spread, (n, n_classes))
+    temperature, offsets = fit_scaling(labels, logits)
+    assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1] * (1 + 1e-9)
+    assert np.isfinite(offsets).all()
+    assert sum(offsets) == pytest.approx(0, abs=1e-9)

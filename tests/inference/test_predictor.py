@@ -134,13 +134,15 @@ def test_a_prediction_carries_what_the_answer_needs(predictor: Predictor) -> Non
     assert result.warnings == scan.warnings
 
 
-def test_probabilities_are_those_of_the_logits_over_the_temperature(
+def test_probabilities_are_those_of_the_logits_over_the_temperature_with_offsets(
     make_package: Callable[..., ModelPackage], tmp_path: Path
 ) -> None:
     plain = Predictor(make_package(tmp_path / "plain"))
-    calibrated = Predictor(make_package(tmp_path / "two", calibration=Calibration(temperature=2.5)))
+    calibration = Calibration(temperature=2.5, offsets=(0.25, -0.25))
+    calibrated = Predictor(make_package(tmp_path / "two", calibration=calibration))
     logits = plain.embed(picture(1)).logits.astype(np.float64)
-    expected = np.exp(logits / 2.5) / np.exp(logits / 2.5).sum()
+    odds = np.exp(logits / 2.5 + [0.25, -0.25])
+    expected = odds / odds.sum()
     np.testing.assert_allclose(probabilities(calibrated.predict([picture(1)])), [expected])
     assert np.abs(probabilities(plain.predict([picture(1)])) - expected).max() > 0.01
     assert plain.package.fingerprint == calibrated.package.fingerprint

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import json
+from collections.abc import Callable
 from pathlib import Path
 
 import numpy as np
@@ -9,7 +11,7 @@ import pytest
 
 from medcli.errors import DamagedError
 from medcli.models.held_out import HeldOut, join_folds, read_held_out, write_held_out
-from medcli.models.package import HELD_OUT, load_package
+from medcli.models.package import HELD_OUT, MODEL_JSON, load_package, peek
 
 
 def answers(n: int, seed: int, threshold: float = 0.25) -> HeldOut:
@@ -29,6 +31,28 @@ def test_what_is_read_is_what_was_written(stored: Path, threshold: float) -> Non
     write_held_out(stored, written, ("benign", "malignant"))
     found = read_held_out(load_package(stored))
     assert found is not None
+    for name in ("groups", "folds", "labels", "probabilities", "thresholds"):
+        np.testing.assert_array_equal(getattr(found, name), getattr(written, name))
+
+
+def test_of_findings_every_one_comes_back_with_its_threshold(
+    package_folder: Path, edit_json: Callable[..., None]
+) -> None:
+    (task,) = json.loads((package_folder / MODEL_JSON).read_text())["tasks"]
+    task |= {"multi_label": True, "positive": None, "thresholds": [0.25, 1], "calibration": {}}
+    edit_json(package_folder, tasks=[task])
+    rng = np.random.default_rng(0)
+    written = HeldOut(
+        groups=np.arange(4),
+        folds=np.zeros(4, dtype=np.intp),
+        labels=np.array([[0, 0], [1, 0], [0, 1], [1, 1]], dtype=np.uint8),
+        probabilities=rng.random((4, 2)),
+        thresholds=np.tile([0.25, 1.0], (4, 1)),
+    )
+    write_held_out(package_folder, written, ("benign", "malignant"))
+    found = read_held_out(peek(package_folder))
+    assert found is not None
+    assert found.of_findings
     for name in ("groups", "folds", "labels", "probabilities", "thresholds"):
         np.testing.assert_array_equal(getattr(found, name), getattr(written, name))
 

@@ -126,7 +126,13 @@ def test_a_field_of_the_wrong_kind_is_damage(
     "calibration",
     [
         *(3, {"temperature": 0}, {"label_set_levels": [0.5]}, {"label_set_levels": [0.5, 2]}),
-        *({"platt": [[1, 0]]}, {"platt": [[1], [1]]}, {"platt": [[-1, 0], [1, 0]]}),
+        *(
+            {"offsets": [0.5]},
+            {"offsets": [0, "much"]},
+            {"platt": [[1, 0]]},
+            {"platt": [[1], [1]]},
+            {"platt": [[-1, 0], [1, 0]]},
+        ),
     ],
 )
 def test_a_calibration_that_cannot_be_one_is_damage(
@@ -222,12 +228,27 @@ def test_a_package_of_the_second_format_has_one_task(package_folder: Path) -> No
     reference = load_references(package_folder)["nodule"]
     as_format(package_folder, 2)
     old = load_package(package_folder)
-    assert old == now
+    (head,) = now.heads
+    without = replace(head, calibration=replace(head.calibration, offsets=None))
+    assert old == replace(now, heads=(without,))
     assert old.router is None
     found = load_references(package_folder)[""]
     for view, mean in reference.means.items():
         np.testing.assert_array_equal(found.means[view], mean)
         np.testing.assert_array_equal(found.whitenings[view], reference.whitenings[view])
+
+
+def test_a_package_of_the_third_format_has_no_offsets(
+    package_folder: Path, edit_json: Edit
+) -> None:
+    (task,) = json.loads((package_folder / MODEL_JSON).read_text())["tasks"]
+    del task["calibration"]["offsets"]
+    task["calibration"]["temperature"] = 2.5
+    edit_json(package_folder, tasks=[task], format_version=3)
+    (head,) = load_package(package_folder).heads
+    logits = np.array([[1.0, 3.5]])
+    expected = np.exp(logits / 2.5) / np.exp(logits / 2.5).sum()
+    np.testing.assert_allclose(head.probabilities(logits), expected)
 
 
 def as_format(folder: Path, version: int) -> None:
@@ -237,7 +258,7 @@ def as_format(folder: Path, version: int) -> None:
     (task,) = values.pop("tasks")
     del values["router"], task["multi_label"], task["thresholds"]
     calibration = task.pop("calibration")
-    del calibration["platt"]
+    del calibration["platt"], calibration["offsets"]
     values |= {"format_version": version, "task": task}
     if version == 2:
         values["calibration"] = calibration

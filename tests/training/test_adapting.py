@@ -173,7 +173,7 @@ def test_the_numbers_of_the_old_model_are_not_those_of_the_new(
     assert not (adapted / HISTORY).exists()
     card = (adapted / CARD).read_text()
     assert "nothing was measured after the change" in card
-    assert "Threshold, temperature and label sets are those" in card
+    assert "Threshold, calibration and label sets are those" in card
     assert old.fingerprint in card
     assert new.fingerprint in card
     assert f"{old.metrics['auroc']:.3f}" not in card

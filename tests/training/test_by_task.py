@@ -16,6 +16,7 @@ from medcli.data.arrays import ScanArrays
 from medcli.models.heads import column_ranges, head_width, make_heads, make_router
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
+from medcli.training.batches import batches, draw_slices
 from medcli.training.by_task import (
     TasksObjective,
     augmentation_of,
@@ -137,6 +138,40 @@ def test_the_auroc_is_the_mean_of_the_tasks_and_the_router() -> None:
     ]
     found = mean_auroc(labels, torch.from_numpy(logits), TASKS)
     assert found == pytest.approx(np.mean(areas))
+
+
+def test_tasks_are_drawn_by_their_shares_and_classes_alike() -> None:
+    plain = TrainConfig(imbalance="sampler")
+    for config, expected in (
+        (plain, [1, 1, 1]),
+        (replace(plain, task_shares=(1.0, 4.0, 2.0)), [1, 4, 2]),
+    ):
+        chances = TasksObjective(config, scans(), TASKS, CPU).chances
+        assert chances is not None
+        totals = [float(chances[np.array(NUMBERS) == task].sum()) for task in range(3)]
+        assert [total / totals[0] for total in totals] == pytest.approx(expected)
+        assert float(chances[0]) == pytest.approx(float(chances[[1, 7]].sum()))  # x and y of a
+
+
+def test_a_step_sees_some_slices_of_a_stack_in_their_order_and_others_next_time() -> None:
+    stack = scans(np.array([0, 1, 0]))  # of 1, 2 and 3 slices
+    stack.images[:] = np.arange(6).reshape(-1, 1, 1, 1)
+    generator = torch.Generator().manual_seed(0)
+    rows = np.array([2, 0, 1])
+    seen = set()
+    for _ in range(30):
+        drawn = draw_slices(stack, rows, 2, generator)
+        assert drawn.lengths.tolist() == [2, 1, 2]
+        assert drawn.labels.tolist() == [0, 0, 1]
+        numbers = drawn.images[:, 0, 0, 0].tolist()
+        assert numbers[2:] == [0, 1, 2]
+        seen.add(tuple(numbers[:2]))
+    assert seen == {(3, 4), (3, 5), (4, 5)}
+    whole = draw_slices(stack, rows, None, generator)
+    np.testing.assert_array_equal(whole.images, stack.select(rows).images)
+    assert len(list(batches(stack, 2, None))) == 1  # of two scans at least
+    many = scans(np.zeros(12, dtype=np.int64))  # 24 slices, 12 of them with one of each
+    assert [len(list(batches(many, 4, None, step_slices=most))) for most in (None, 1)] == [6, 3]
 
 
 def test_each_task_is_augmented_in_its_own_way() -> None:

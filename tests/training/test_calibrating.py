@@ -10,14 +10,17 @@ from PIL import Image
 
 from medcli.data.arrays import ScanArrays
 from medcli.errors import UsageError
-from medcli.evaluation.calibration import fit_temperature, softmax
+from medcli.evaluation.calibration import fit_scaling, softmax
+from medcli.evaluation.conformal import label_set_levels
 from medcli.evaluation.thresholds import youden_threshold
 from medcli.imaging.statistics import picture_views
+from medcli.models.heads import answer_probabilities
 from medcli.models.package import CARD
-from medcli.records import Task
+from medcli.records import Case, Task
 from medcli.training.calibrating import (
     calibrate,
     check_sensitivity,
+    held_out_answers,
     operating_point,
     reference_scans,
     scan_views,
@@ -35,8 +38,8 @@ def validation(n_classes: int) -> tuple[np.ndarray, np.ndarray]:
 def test_the_threshold_lies_on_the_calibrated_probabilities() -> None:
     labels, logits = validation(2)
     task, calibration = calibrate(Task("t", ("sick", "well"), "sick"), labels, logits)
-    assert calibration.temperature == fit_temperature(labels, logits) != 1
-    scores = softmax(logits, calibration.temperature)[:, 0]
+    assert (calibration.temperature, calibration.offsets) == fit_scaling(labels, logits)
+    scores = softmax(logits, calibration.temperature, calibration.offsets)[:, 0]
     assert task.threshold == youden_threshold(labels == 0, scores)
     assert task.threshold != pytest.approx(youden_threshold(labels == 0, softmax(logits)[:, 0]))
 
@@ -47,7 +50,7 @@ def test_a_wanted_sensitivity_moves_the_threshold_and_is_kept_with_what_it_reach
     chosen, calibration = calibrate(task, labels, logits, 0.99)
     choice = operating_point(task, calibration, labels, logits, 0.99)
     assert choice is not None
-    scores = softmax(logits, calibration.temperature)[:, 0]
+    scores = softmax(logits, calibration.temperature, calibration.offsets)[:, 0]
     assert chosen.threshold == choice.threshold < youden_threshold(labels == 0, scores)
     assert (scores[labels == 0] >= choice.threshold).mean() == choice.sensitivity >= 0.99
 
@@ -65,7 +68,22 @@ def test_more_than_two_classes_have_no_threshold() -> None:
     labels, logits = validation(3)
     task, calibration = calibrate(Task("t", ("a", "b", "c")), labels, logits)
     assert task.threshold is None
-    assert calibration.temperature == fit_temperature(labels, logits)
+    assert (calibration.temperature, calibration.offsets) == fit_scaling(labels, logits)
+
+
+@pytest.mark.parametrize("n_classes", [2, 3])
+def test_label_sets_lie_on_the_same_probabilities_as_answers(n_classes: int) -> None:
+    labels, logits = validation(n_classes)
+    classes = tuple("abc"[:n_classes])
+    task, calibration = calibrate(
+        Task("t", classes, "b" if n_classes == 2 else None), labels, logits
+    )
+    answers = answer_probabilities(task, calibration, logits)
+    levels = label_set_levels(labels, answers, calibration.coverage)
+    assert calibration.label_set_levels == tuple(levels)
+    cases = [Case("a.png", ("a.png",), "picture", "a")] * len(labels)
+    kept = held_out_answers(task, calibration, labels, logits, cases)
+    np.testing.assert_array_equal(kept.probabilities, answers)
 
 
 def test_the_reference_sees_what_prediction_sees() -> None:

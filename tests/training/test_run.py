@@ -94,12 +94,15 @@ def test_evaluation_repeats_the_numbers_of_the_run(tiny_run: Path, sample_folder
 
 def test_a_run_is_calibrated_and_says_so(tiny_run: Path) -> None:
     package = load_package(tiny_run)
-    temperature = package.calibration.temperature
+    temperature, offsets = package.calibration.temperature, package.calibration.offsets
     (task,) = json.loads((tiny_run / MODEL_JSON).read_text())["tasks"]
     assert task["calibration"]["temperature"] == temperature
+    assert task["calibration"]["offsets"] == list(offsets or ())
     assert len(package.calibration.label_set_levels or ()) == 2
     assert 0 <= package.metrics["out_of_distribution"] <= 1
-    assert f"one temperature, {temperature:.3f}" in (tiny_run / CARD).read_text()
+    card = (tiny_run / CARD).read_text()
+    assert f"one temperature, {temperature:.3f}" in card
+    assert f"benign {(offsets or ())[0]:+.3f}" in card
 
 
 def test_the_split_of_a_run_shares_no_patient(tiny_run: Path, sample_folder: Path) -> None:

@@ -105,6 +105,9 @@ def test_auto_adjusts_logits_from_one_to_ten_on(counts: tuple[int, ...], mode: s
         ({"label_smoothing": 1.0}, "--label-smoothing 1 leaves nothing", "0.1"),
         ({"imbalance": "focal", "robust_loss": "gce"}, "contradict", "weights"),
         ({"metric_weight": 0.5}, "--metric-weight weighs nothing", "supcon"),
+        ({"task_shares": (1.0, 2.0)}, "task_shares draw nothing", "sampler"),
+        ({"task_shares": (1.0, 0.0), "imbalance": "sampler"}, "above 0", ""),
+        ({"step_slices": 0}, "step_slices 0 leaves nothing", ""),
     ],
 )
 def test_what_cannot_be_is_a_usage_error(asked: dict[str, Any], said: str, hint: str) -> None:
@@ -122,6 +125,14 @@ def test_the_plan_names_what_is_not_plain() -> None:
     )
     for word in ("sgd at 0.05", "mixup 0.2", "robust loss gce", "0.1 × proxy", "site evened out"):
         assert word in told
+    several = TrainConfig(imbalance="sampler", task_shares=(1.0, 2.5), step_slices=3)
+    for word in ("tasks drawn as 1 : 2.5", "3 slices of a stack a step"):
+        assert word in describe_objective(several)
+
+
+def test_there_is_a_share_for_each_task() -> None:
+    with pytest.raises(UsageError, match="2 task_shares for 1 tasks"):
+        chosen(imbalance="sampler", task_shares=(1.0, 2.0))
 
 
 def test_the_help_names_every_choice() -> None:

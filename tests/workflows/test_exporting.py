@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import zipfile
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -14,15 +15,18 @@ import pytest
 
 from medcli.config import Calibration
 from medcli.errors import DamagedError, OutputExistsError, UsageError
+from medcli.models.heads import make_heads, make_router
 from medcli.models.package import GRAPH, HELD_OUT, SPLITS, ModelPackage, load_package, seal
-from medcli.workflows.exporting import export_model
+from medcli.records import Task
+from medcli.workflows.exporting import export_model, graph_metadata
 
 Make = Callable[..., ModelPackage]
 
 
 @pytest.fixture
 def package(make_package: Make, tmp_path: Path) -> ModelPackage:
-    folder = make_package(tmp_path / "run", calibration=Calibration(temperature=2.5)).path
+    calibration = Calibration(temperature=2.5, offsets=(0.5, -0.5))
+    folder = make_package(tmp_path / "run", calibration=calibration).path
     for name in (SPLITS, HELD_OUT):
         (folder / name).write_text("patient\nhash\n")
     seal(folder)
@@ -33,9 +37,13 @@ def test_the_graph_carries_what_it_takes_to_use_it(package: ModelPackage, tmp_pa
     export_model(package, tmp_path / "graph.onnx")
     session = onnxruntime.InferenceSession(tmp_path / "graph.onnx")
     found = session.get_modelmeta().custom_metadata_map
-    assert json.loads(found["classes"]) == ["benign", "malignant"]
+    (task,) = json.loads(found["tasks"])
+    assert task["classes"] == ["benign", "malignant"]
+    assert task["columns"] == [0, 2]
+    assert json.loads(found["router"]) is None
     assert json.loads(found["preprocess"]) == package.preprocess.to_json()
-    assert json.loads(found["temperature"]) == 2.5
+    assert (task["temperature"], task["offsets"]) == (2.5, [0.5, -0.5])
+    assert task["reading"] == "probabilities = softmax(logits / temperature + offsets)"
     assert found["fingerprint"] == package.fingerprint
     assert "not a medical device" in found["notice"]
     feed = {
@@ -44,6 +52,23 @@ def test_the_graph_carries_what_it_takes_to_use_it(package: ModelPackage, tmp_pa
     }
     own = onnxruntime.InferenceSession(package.path / GRAPH)
     np.testing.assert_array_equal(session.run(["logits"], feed)[0], own.run(["logits"], feed)[0])
+
+
+def test_of_several_tasks_and_of_findings_each_has_its_reading(package: ModelPackage) -> None:
+    lung = Task("lung", ("effusion", "mass"), multi_label=True, thresholds=(0.2, 0.3))
+    heads = make_heads(
+        [package.task, lung], [package.calibration, Calibration(platt=((1.0, 0.0), (2.0, -1.0)))]
+    )
+    both = replace(package, heads=heads, router=make_router([package.task, lung], 1.5))
+    found = graph_metadata(both)
+    nodule, films = json.loads(found["tasks"])
+    assert (nodule["name"], nodule["columns"], films["columns"]) == ("nodule", [0, 2], [2, 4])
+    assert films["reading"].startswith("probabilities = sigmoid(scale * logits + offset)")
+    assert films["platt"] == [[1.0, 0.0], [2.0, -1.0]]
+    assert films["thresholds"] == [0.2, 0.3]
+    router = json.loads(found["router"])
+    assert router["columns"] == [4, 6]
+    assert router["temperature"] == 1.5
 
 
 def test_a_folder_is_a_package_with_the_same_fingerprint(

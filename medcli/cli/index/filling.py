@@ -86,7 +86,7 @@ def build(
     check_target(target, overwrite=overwrite)
     names = Names(hide=hide_paths)
     predictor = Predictor(load_package(find_model(model, task)))
-    describe_model(predictor.package, names)
+    describe_model(predictor.package, names, chosen=model is not None)
     failures: list[Failure] = []
     stored = AddReport()
     try:
