@@ -23,7 +23,6 @@ import argparse
 import csv
 from collections import defaultdict
 from collections.abc import Iterator, Sequence
-from dataclasses import replace
 from datetime import date
 from pathlib import Path
 
@@ -32,13 +31,16 @@ import SimpleITK
 from PIL import Image
 
 from medcli.config import ModelConfig
-from medcli.data.splits import Split, split_by_patient
-from medcli.evaluation.baselines import score_baseline
+from medcli.evaluation.intervals import patient_bootstrap, patient_groups
+from medcli.evaluation.ranking import auroc, auroc_statistic
+from medcli.imaging.hashing import pixel_sha256
 from medcli.imaging.reader import read_scan
-from medcli.inference.predictor import Predictor
-from medcli.records import Case, Prediction
-from medcli.training.request import Steps, TrainEvents, TrainRequest
+from medcli.models.held_out import read_held_out
+from medcli.models.package import MODEL_JSON, SPLITS, ModelPackage, load_package
+from medcli.records import Case
+from medcli.training.request import TrainEvents, TrainRequest
 from medcli.training.run import train
+from medcli.training.tasks import gather_tasks
 
 SIDE, REGION_MM = 64, 45.0
 WINDOW = (-1350.0, 150.0)
@@ -168,23 +170,30 @@ def build_set(data: Path, folder: Path, seed: int) -> Path:
     return write_set(folder, [*masked, *laid, *volume_stacks(read), *boxes])
 
 
-def report(predictor: Predictor, cases: Sequence[Case]) -> None:
-    """AUROC for each kind, and whether the background decides."""
-    malignant: dict[str, float] = {}
+def report(package: ModelPackage, manifest: Path) -> None:
+    """AUROC for each kind of the held-out part, and whether the background decides."""
+    known = {_pixels(case): case for case in gather_tasks((str(manifest),), "nodule").data.cases}
+    with (package.path / SPLITS).open(newline="", encoding="utf-8") as stream:
+        tested = [row["pixel_sha256"] for row in csv.DictReader(stream) if row["split"] == "test"]
+    held = read_held_out(package)
+    assert held is not None
+    malignant = {}
     rows = defaultdict(list)
-    for case in cases:
-        (answer,) = predictor.predict([read_scan(case)])
-        assert isinstance(answer, Prediction)
-        malignant[case.scan_id] = answer.probabilities["malignant"]
-        rows[case.columns["kind"]].append(case)
+    for row, pixels in enumerate(tested):
+        case = known[pixels]
+        assert (case.label == "malignant") == bool(held.labels[row]), "another order than told"
+        malignant[case.scan_id] = float(held.probabilities[row, 1])
+        rows[case.columns["kind"]].append(row)
     print("\n| kind | scans | patients | AUROC |\n|---|---|---|---|")
     for kind, own in rows.items():
-        truth = np.array([case.label == "malignant" for case in own])
-        scores = np.array([malignant[case.scan_id] for case in own])
-        told = _auroc(truth, scores, [case.patient_id for case in own])
-        print(f"| {kind} | {len(own)} | {len({case.patient_id for case in own})} | {told} |")
-    pairs = [(malignant[case.scan_id], malignant[f"covered/{case.scan_id}"])
-             for case in rows["masked"]]  # fmt: skip
+        groups = held.groups[own]
+        told = _auroc(held.labels[own] == 1, held.probabilities[own, 1], groups)
+        print(f"| {kind} | {len(own)} | {len(set(groups.tolist()))} | {told} |")
+    pairs = [
+        (share, malignant[f"covered/{scan}"])
+        for scan, share in malignant.items()
+        if f"covered/{scan}" in malignant
+    ]
     changed = [(one > 0.5) != (other > 0.5) for one, other in pairs]
     apart = [abs(one - other) for one, other in pairs]
     print(
@@ -193,12 +202,18 @@ def report(predictor: Predictor, cases: Sequence[Case]) -> None:
     )
 
 
-def _auroc(truth: np.ndarray, scores: np.ndarray, patients: Sequence[str | None]) -> str:
-    found = score_baseline(truth.astype(int), scores, patients=patients, seed=0)
-    if found["auroc"] is None:
+def _pixels(case: Case) -> str:
+    return pixel_sha256(read_scan(case))
+
+
+def _auroc(truth: np.ndarray, scores: np.ndarray, groups: np.ndarray) -> str:
+    area = auroc(truth, scores)
+    if area is None:
         return "one class"
-    low, high = found["auroc_ci"] or (float("nan"), float("nan"))
-    return f"{found['auroc']:.3f} ({low:.3f}–{high:.3f})"
+    names = [str(group) for group in groups]
+    statistic = {"auroc": auroc_statistic(truth, scores)}
+    bounds = patient_bootstrap(statistic, patient_groups(names, len(names)))["auroc"].bounds
+    return f"{area:.3f}" + (f" ({bounds[0]:.3f}–{bounds[1]:.3f})" if bounds else "")
 
 
 def main() -> None:
@@ -210,7 +225,10 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--epochs", type=int, default=EPOCHS)
     asked = parser.parse_args()
-    print(f"{date.today()}, seed {asked.seed}, {asked.epochs} epochs")
+    if (asked.output / MODEL_JSON).is_file():  # trained before: only the report
+        report(load_package(asked.output), asked.work / "set" / "manifest.csv")
+        return
+    print(f"{date.today()}, seed {asked.seed}, {asked.epochs} epochs", flush=True)
     manifest = build_set(asked.data, asked.work / "set", asked.seed)
     request = TrainRequest(
         (str(manifest),),
@@ -221,15 +239,8 @@ def main() -> None:
         minutes=600.0,  # epochs decide, not the clock
         model=ModelConfig(arch="region_cnn"),
     )
-    held: list[Split] = []
-
-    def split(cases: Sequence[Case], **settings: object) -> Split:
-        held.append(split_by_patient(cases, **settings))  # type: ignore[arg-type]
-        return held[-1]
-
     events = TrainEvents(note=print, warn=print, epoch=lambda line: print(line, flush=True))
-    package = train(request, events, replace(Steps(), split=split))
-    report(Predictor(package), held[-1].test)
+    report(train(request, events), manifest)
 
 
 if __name__ == "__main__":
