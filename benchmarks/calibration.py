@@ -2,11 +2,12 @@
 
     python benchmarks/calibration.py MODEL DATA [MODEL DATA ...]
 
-Temperature and label sets are fitted here, as `medcli train` does it, from the run's own
+Temperature, offsets and label sets are fitted here, as `medcli train` does it, from the run's own
 validation part found in DATA, so that runs from before them can be measured too.
 
-Printed: a Markdown table of the temperature, of calibration error and Brier score on the
-run's test part before and after it, and of how many label sets hold the true class.
+Printed: a Markdown table of temperature and offsets, of calibration error and Brier score on the
+run's test part before and after them, of the calibration error that so many scans would show by
+chance if the probabilities were true, and of how many label sets hold the true class.
 """
 
 from __future__ import annotations
@@ -21,13 +22,19 @@ from pathlib import Path
 import numpy as np
 
 from medcli.data.sources import load_cases
-from medcli.evaluation.calibration import brier_loss, expected_calibration_error, softmax
+from medcli.evaluation.calibration import (
+    brier_loss,
+    calibration_errors_by_chance,
+    expected_calibration_error,
+    softmax,
+)
 from medcli.evaluation.conformal import label_set_metrics, label_sets
 from medcli.evaluation.intervals import patient_groups
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.imaging.preprocess import Preprocessor, sample_slices
 from medcli.inference.engine import OnnxEngine
+from medcli.models.heads import answer_probabilities
 from medcli.models.package import GRAPH, SPLITS, ModelPackage, load_package
 from medcli.records import Case, Scan
 from medcli.training.calibrating import calibrate
@@ -36,6 +43,8 @@ COLUMNS = (
     "model",
     "val, test scans",
     "temperature",
+    "offsets",
+    "ECE by chance",
     "ECE before",
     "ECE after",
     "Brier before",
@@ -60,11 +69,15 @@ def row(package: ModelPackage, data: str) -> Iterator[str]:
     """The cells of one model."""
     parts = logits_of_parts(package, data)
     (val_labels, val_logits, _), (labels, logits, patients) = parts["val"], parts["test"]
-    _, calibration = calibrate(package.task, val_labels, val_logits)
-    before, after = softmax(logits), softmax(logits, calibration.temperature)
+    # Runs from before the option weighed the classes.
+    mode = package.provenance["train"].get("imbalance", "weights")
+    _, calibration = calibrate(package.task, val_labels, val_logits, evened=mode != "none")
+    before, after = softmax(logits), answer_probabilities(package.task, calibration, logits)
     yield f"{package.task.name} {package.fingerprint}"
     yield f"{len(val_labels)}, {len(labels)}"
     yield f"{calibration.temperature:.3f}"
+    yield ", ".join(f"{offset:+.2f}" for offset in calibration.offsets or ())
+    yield f"{calibration_errors_by_chance(after).mean():.4f}"
     for measure in (expected_calibration_error, brier_loss):
         yield f"{measure(labels, before):.4f}"
         yield f"{measure(labels, after):.4f}"

@@ -8,12 +8,16 @@ network, at most 1,500 single pictures of whole patients). Every fold's model is
 the validation part that `medcli train --folds` would take from the other folds, and answers the
 fold; the answers of all folds are pooled. `--modes` are those of `--imbalance`.
 
-Compared are the logits as they are, one temperature, and what `medcli train` does: a temperature
-and an offset for each class. "By chance" is what a model whose probabilities are true would show
-on as many scans: mean and 95th percentile of the calibration error over 1,000 draws of labels
-from the calibrated probabilities. An error within that says nothing against the probabilities.
+Compared are the logits as they are, one temperature, and a temperature with an offset for each
+class; "expected" are offsets drawn towards the logarithms of the classes' shares, as
+`medcli train` does it where `--imbalance` evens the classes out.
 
-`--keep` keeps the logits, so that another way of calibrating needs no new training.
+"By chance" is what a model whose probabilities are true would show on as many scans: mean and
+95th percentile of the calibration error over 1,000 draws of labels from the calibrated
+probabilities. An error within that says nothing against the probabilities.
+"Positives said" is the mean probability of the second class, "seen" its share.
+
+`--keep` keeps the logits of each fold: what was trained is not trained again.
 """
 
 from __future__ import annotations
@@ -34,6 +38,7 @@ from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.folds import fold_split
 from medcli.evaluation.calibration import (
     brier_loss,
+    calibration_errors_by_chance,
     expected_calibration_error,
     fit_scaling,
     fit_temperature,
@@ -57,11 +62,12 @@ Scaling = tuple[float, Sequence[float] | None]
 WAYS: dict[str, Callable[[np.ndarray, np.ndarray], Scaling]] = {
     "as it is": lambda labels, logits: (1.0, None),
     "temperature": lambda labels, logits: (fit_temperature(labels, logits), None),
-    "and offsets": fit_scaling,
+    "and offsets": lambda labels, logits: fit_scaling(labels, logits),
+    "and offsets, expected": lambda labels, logits: fit_scaling(labels, logits, evened=True),
 }
 COLUMNS = (
     *("set", "mode", "scans", "calibrated by", "ECE", "by chance", "folds' own ECE, mean"),
-    *("Brier", "accuracy", "temperatures", "offsets"),
+    *("positives said, seen", "Brier", "accuracy", "temperatures", "offsets"),
 )
 
 
@@ -82,19 +88,20 @@ def main() -> None:
     for name in asked.sets.split(","):
         read: list[ReadScan] = []
         for mode in asked.modes.split(","):
-            kept = asked.keep and asked.keep / f"{name}-{mode}-{asked.folds}-{asked.seed}.npz"
-            if kept and kept.is_file():
-                folds = unpack(kept)
-            else:
-                start = time.monotonic()
+            start, folds = time.monotonic(), []
+            for number in range(asked.folds):
+                file = f"{name}-{mode}-{asked.folds}-{asked.seed}-{number}.npz"
+                kept = asked.keep and asked.keep / file
+                if kept and kept.is_file():
+                    with np.load(kept) as stored:
+                        folds.append(dict(stored))
+                    continue
                 read = read or read_set(asked.data, name, LARGEST)
-                folds = [
-                    train_fold(read, name, mode, number, asked.folds, asked.seed)
-                    for number in range(asked.folds)
-                ]
-                print(f"{name}, {mode}: {time.monotonic() - start:.0f} s", flush=True)
+                folds.append(train_fold(read, name, mode, number, asked.folds, asked.seed))
                 if kept:
-                    pack(kept, folds)
+                    kept.parent.mkdir(parents=True, exist_ok=True)
+                    np.savez(kept, **folds[-1])
+            print(f"{name}, {mode}: {time.monotonic() - start:.0f} s", flush=True)
             rows += [table_row(name, mode, way, folds) for way in WAYS]
     print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     print("\n".join(rows))
@@ -108,7 +115,7 @@ def table_row(name: str, mode: str, way: str, folds: Sequence[Fold]) -> str:
         softmax(each["test_logits"], *own) for each, own in zip(folds, scalings, strict=True)
     ]
     truth, said = np.concatenate(labels), np.concatenate(answers)
-    chance = errors_by_chance(said)
+    chance = calibration_errors_by_chance(said, draws=DRAWS)
     own = [expected_calibration_error(*pair) for pair in zip(labels, answers, strict=True)]
     temperatures = [temperature for temperature, _ in scalings]
     # Of two classes one number says both: what is added to the second one's lead.
@@ -118,19 +125,13 @@ def table_row(name: str, mode: str, way: str, folds: Sequence[Fold]) -> str:
         f"{expected_calibration_error(truth, said):.3f}",
         f"{chance.mean():.3f}, {np.percentile(chance, 95):.3f}",
         f"{np.mean(own):.3f}",
+        f"{said[:, 1].mean():.3f}, {truth.mean():.3f}",
         f"{brier_loss(truth, said):.4f}",
         f"{(said.argmax(axis=1) == truth).mean():.3f}",
         f"{min(temperatures):.2f}–{max(temperatures):.2f}",
         f"{min(leads):+.2f} to {max(leads):+.2f}" if leads else "",
     )
     return f"| {' | '.join(cells)} |"
-
-
-def errors_by_chance(probabilities: np.ndarray, seed: int = 0) -> np.ndarray:
-    """(`DRAWS`,) calibration errors where labels are drawn from (N, K) `probabilities`."""
-    rng, edges = np.random.default_rng(seed), probabilities.cumsum(axis=1)[:, :-1]
-    drawn = ((edges < rng.random((len(edges), 1))).sum(axis=1) for _ in range(DRAWS))
-    return np.array([expected_calibration_error(labels, probabilities) for labels in drawn])
 
 
 def train_fold(
@@ -161,20 +162,6 @@ def train_fold(
         found[f"{part}_labels"] = arrays[part].labels
         found[f"{part}_logits"] = predict_logits(model, arrays[part], preprocess, 128, CPU).numpy()
     return found
-
-
-def pack(path: Path, folds: Sequence[Fold]) -> None:
-    """Write the logits of all folds into one file."""
-    path.parent.mkdir(parents=True, exist_ok=True)
-    np.savez(path, **{f"{n}/{key}": each[key] for n, each in enumerate(folds) for key in each})
-
-
-def unpack(path: Path) -> list[Fold]:
-    """The folds that `pack` wrote."""
-    with np.load(path) as stored:
-        count = len({key.split("/")[0] for key in stored})
-        keys = ("val_labels", "val_logits", "test_labels", "test_logits")
-        return [{key: stored[f"{n}/{key}"] for key in keys} for n in range(count)]
 
 
 if __name__ == "__main__":

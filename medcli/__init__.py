@@ -39,6 +39,7 @@ if TYPE_CHECKING:
     from medcli.workflows.exporting import export_model
     from medcli.workflows.indexing import add_to_gallery, build_gallery
     from medcli.workflows.maintaining import repair_gallery, verify_gallery
+    from medcli.workflows.migrating import migrate_gallery
     from medcli.workflows.previewing import Preview
     from medcli.workflows.reporting import evaluated_page, run_page
     from medcli.workflows.searching import open_gallery, search_scans
@@ -82,6 +83,7 @@ _HOMES = {
     "inspect_scan": "medcli.imaging.inspection",
     "load_cases": "medcli.data.sources",
     "load_package": "medcli.models.package",
+    "migrate_gallery": "medcli.workflows.migrating",
     "open_gallery": "medcli.workflows.searching",
     "read_all": "medcli.imaging.batch",
     "read_scan": "medcli.imaging.reader",
@@ -133,6 +135,7 @@ __all__ = [
     "inspect_scan",
     "load_cases",
     "load_package",
+    "migrate_gallery",
     "open_gallery",
     "read_all",
     "read_scan",

@@ -105,4 +105,6 @@ PROBLEMS = {
     "vector_changed": "Made anew from unchanged files, the vector of a scan is another one.",
     "near_duplicate": "Two scans of different or unknown patients are nearly the same.",
     "near_label_conflict": "Two scans that are nearly the same have different labels.",
+    "near_copy_in_two_splits": "Two scans that are nearly the same are in two splits.",
+    "patient_in_two_splits": "The patient has scans in another split.",
 }

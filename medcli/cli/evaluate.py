@@ -152,8 +152,10 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     rows.insert(2, ("AUROC, DeLong", number(metrics["auroc"], metrics["auroc_ci_delong"])))
     for name in ("sensitivity", "specificity", "ppv", "npv", "threshold"):
         rows.append((TITLES.get(name, name), number(metrics[name], metrics.get(f"{name}_ci"))))
-    for name in ("average_precision", "ece", "brier"):
+    for name in ("average_precision", "brier"):
         rows.append((TITLES.get(name, name), number(metrics[name], metrics.get(f"{name}_ci"))))
+    by_chance = number(metrics["ece_by_chance"])
+    rows.append((TITLES["ece"], f"{number(metrics['ece'])}, {by_chance} by chance alone"))
     if sets := metrics["label_sets"]:
         covered = f"{number(sets['coverage'], sets['coverage_ci'])} hold the class"
         rows.append((f"label sets, {sets['target']:g}", f"{covered}, {sets['one']:.3f} hold one"))

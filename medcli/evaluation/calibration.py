@@ -8,7 +8,7 @@ import numpy as np
 
 ECE_BINS = 15
 TEMPERATURES = (0.05, 20.0)  # the range that is searched
-OFFSET_SCANS = 1.0  # how many scans say that a class has no offset
+OFFSET_SCANS = 4.0  # as many scans say what the offset of a class is beforehand
 
 
 def softmax(
@@ -59,20 +59,26 @@ def fit_temperature(labels: np.ndarray, logits: np.ndarray) -> float:
     return temperature if better else 1.0
 
 
-def fit_scaling(labels: np.ndarray, logits: np.ndarray) -> tuple[float, tuple[float, ...]]:
+def fit_scaling(
+    labels: np.ndarray, logits: np.ndarray, *, evened: bool = False
+) -> tuple[float, tuple[float, ...]]:
     """Temperature T and offsets b for which softmax(logits / T + b) fits the labels best.
 
     A loss that weighs the classes leaves the logits as if all were equally frequent, and so
     does a sampler or an adjustment of the logits: that is a bias towards rare classes, which no
     temperature undoes and an offset for each class does. With two classes this is Platt's
-    scale and offset. Labels are softened as for `fit_temperature`. The sum of squares of the
-    offsets counts as `OFFSET_SCANS` / 2 of a scan's loss: few scans move them little, and a
-    class that none of them has is not ruled out.
+    scale and offset. Labels are softened as for `fit_temperature`.
+
+    What the offsets ought to be is known beforehand: nothing, or where the classes were evened
+    out the logarithms of their shares. The squared distance from there counts as
+    `OFFSET_SCANS` / 2 of a scan's loss, so that few scans move the offsets little, and a class
+    that none of them has is not ruled out.
 
     Parameters
     ----------
     labels : (N,) class indices
     logits : (N, K)
+    evened : the network was taught to take the classes for equally frequent
 
     Returns
     -------
@@ -88,6 +94,9 @@ def fit_scaling(labels: np.ndarray, logits: np.ndarray) -> tuple[float, tuple[fl
     n, n_classes = logits.shape
     values = np.asarray(logits, dtype=np.float64)
     targets = soft_labels(labels, n_classes)
+    shares = (np.bincount(labels, minlength=n_classes) + 1) / (n + n_classes)
+    expected = np.log(shares) if evened else np.zeros(n_classes)
+    expected -= expected.mean()
 
     def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
         scale, offsets = np.exp(parameters[0]), parameters[1:]
@@ -95,13 +104,13 @@ def fit_scaling(labels: np.ndarray, logits: np.ndarray) -> tuple[float, tuple[fl
         logs = scaled - np.logaddexp.reduce(scaled, axis=1)[:, None]
         error = np.exp(logs) - targets
         slope = np.array([scale * (error * values).sum(), *error.sum(axis=0)])
-        slope[1:] += OFFSET_SCANS * offsets
-        penalty = OFFSET_SCANS / 2 * (offsets**2).sum()
+        slope[1:] += OFFSET_SCANS * (offsets - expected)
+        penalty = OFFSET_SCANS / 2 * ((offsets - expected) ** 2).sum()
         return float(-(targets * logs).sum() + penalty) / n, slope / n
 
     scales = (-np.log(TEMPERATURES[1]), -np.log(TEMPERATURES[0]))
     bounds = [scales, *[(-20.0, 20.0)] * n_classes]
-    start = np.zeros(1 + n_classes)
+    start = np.append(0.0, expected)
     found = minimize(loss, start, jac=True, method="L-BFGS-B", bounds=bounds)
     offsets = found.x[1:] - found.x[1:].mean()
     return float(np.exp(-found.x[0])), tuple(map(float, offsets))
@@ -138,10 +147,40 @@ def expected_calibration_error(labels: np.ndarray, probabilities: np.ndarray) ->
     Guo et al. 2017, arXiv:1706.04599, equation 3; a bin holds its upper edge
     """
     confidence = probabilities.max(axis=1)
-    correct = probabilities.argmax(axis=1) == labels
+    return _gaps(confidence, probabilities.argmax(axis=1) == labels)
+
+
+def calibration_errors_by_chance(
+    probabilities: np.ndarray, *, draws: int = 200, seed: int = 0
+) -> np.ndarray:
+    """The calibration errors of as many scans if the probabilities were true.
+
+    Bins of few scans scatter, so the error of a model that is calibrated perfectly is not 0.
+    Each draw takes a class for each scan at its probabilities.
+
+    Parameters
+    ----------
+    probabilities : (N, K)
+
+    Returns
+    -------
+    (`draws`,) values of `expected_calibration_error`
+
+    References
+    ----------
+    Bröcker, Smith 2007, doi:10.1175/WAF993.1 (consistency resampling)
+    """
+    rng, confidence = np.random.default_rng(seed), probabilities.max(axis=1)
+    # The most probable class is drawn as often as its probability says.
+    drawn = (rng.random(len(confidence)) < confidence for _ in range(draws))
+    return np.array([_gaps(confidence, correct) for correct in drawn])
+
+
+def _gaps(confidence: np.ndarray, correct: np.ndarray) -> float:
+    """The error of (N,) confidences in answers that are `correct` or not."""
     bins = np.clip(np.ceil(confidence * ECE_BINS).astype(np.intp) - 1, 0, ECE_BINS - 1)
     gaps = np.bincount(bins, weights=correct - confidence, minlength=ECE_BINS)
-    return float(np.abs(gaps).sum() / len(labels))
+    return float(np.abs(gaps).sum() / len(confidence))
 
 
 def brier_loss(labels: np.ndarray, probabilities: np.ndarray) -> float:

@@ -9,14 +9,17 @@ from typing import Any
 import numpy as np
 
 from medcli.evaluation.baselines import histogram_features, thumbnail_features
-from medcli.evaluation.calibration import expected_calibration_error
+from medcli.evaluation.calibration import (
+    calibration_errors_by_chance,
+    expected_calibration_error,
+)
 from medcli.evaluation.intervals import Statistic, patient_bootstrap, patient_groups
 from medcli.evaluation.metrics import UNKNOWN_SITE, one_against_rest
 from medcli.evaluation.ranking import auroc, auroc_statistic
 
 _MEANS = (
     *("auroc", "accuracy", "sensitivity", "specificity", "ppv", "npv"),
-    *("average_precision", "ece", "brier"),
+    *("average_precision", "ece", "ece_by_chance", "brier"),
 )
 _OF_A_SITE = ("n", "n_patients", "auroc", "auroc_ci", *_MEANS[1:], "per_class")
 
@@ -108,10 +111,7 @@ def _measure(
             "auroc_ci": bounds.get(str(f)),
             "accuracy": float((decided[:, f] == truth[:, f]).mean()),
             "threshold": float(levels[f]),
-            "ece": expected_calibration_error(
-                truth[:, f].astype(int),
-                np.column_stack([1 - probabilities[:, f], probabilities[:, f]]),
-            ),
+            **_calibration(truth[:, f], probabilities[:, f], seed),
             "brier": float(((probabilities[:, f] - truth[:, f]) ** 2).mean()),
         }
         for f, name in enumerate(findings)
@@ -141,6 +141,15 @@ def _measure(
         ]
         if absent
         else [],
+    }
+
+
+def _calibration(there: np.ndarray, probabilities: np.ndarray, seed: int) -> dict[str, float]:
+    """The calibration error of one finding, (N,) each, and what it would be by chance."""
+    both = np.column_stack([1 - probabilities, probabilities])
+    return {
+        "ece": expected_calibration_error(there.astype(int), both),
+        "ece_by_chance": float(calibration_errors_by_chance(both, seed=seed).mean()),
     }
 
 

@@ -9,7 +9,12 @@ from typing import Any
 import numpy as np
 from sklearn.metrics import average_precision_score
 
-from medcli.evaluation.calibration import brier_loss, brier_losses, expected_calibration_error
+from medcli.evaluation.calibration import (
+    brier_loss,
+    brier_losses,
+    calibration_errors_by_chance,
+    expected_calibration_error,
+)
 from medcli.evaluation.delong import delong_interval, delong_variance
 from medcli.evaluation.intervals import (
     Interval,
@@ -30,7 +35,7 @@ _HEADLINE = ("auroc", "sensitivity", "specificity", "ppv", "npv", "average_preci
 _OF_A_SITE = (
     *("n", "n_patients", "auroc", "auroc_ci", "accuracy", "accuracy_ci"),
     *("sensitivity", "sensitivity_ci", "specificity", "specificity_ci", "ppv", "npv"),
-    *("ece", "brier", "per_class"),
+    *("ece", "ece_by_chance", "brier", "per_class"),
 )
 _WITH_INTERVAL = ("sensitivity", "specificity", "ppv", "npv", "average_precision")
 _DELONG = ("auroc_variance", "auroc_ci_delong")
@@ -150,6 +155,7 @@ def _measure(
         **_with_bounds({name: means[name] for name in _WITH_INTERVAL}, intervals),
         "threshold": None if isinstance(threshold, np.ndarray) else threshold,
         "ece": expected_calibration_error(labels, probabilities),
+        "ece_by_chance": float(calibration_errors_by_chance(probabilities, seed=seed).mean()),
         **_with_bounds({"brier": brier_loss(labels, probabilities)}, intervals),
         "confusion": _confusion(labels, predicted, len(classes)),
         "per_class": per_class,

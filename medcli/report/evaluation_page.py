@@ -161,6 +161,8 @@ def _number_rows(metrics: Mapping[str, Any]) -> list[tuple[str, str, str]]:
         )
     for name, title in _TITLES.items():
         rows.append((title, number(metrics.get(name)), _bounds(metrics.get(f"{name}_ci"))))
+        if name == "ece" and metrics.get("ece_by_chance") is not None:
+            rows.append(("… that chance alone gives", number(metrics["ece_by_chance"]), "–"))
     if "exact" in metrics:
         rows.append(("Every finding right", number(metrics["exact"]), "–"))
     return rows

@@ -40,6 +40,7 @@ from medcli.retrieval.vectors import (
     write_cache,
 )
 
+_faiss: Any = faiss  # its type hints do not know what its Python layer adds
 _LINKS = 32  # of a node of the graph
 _BUILD_EFFORT = 80  # candidates for the links of a new node
 _VALUES_A_CODE = 4  # of a vector, told by one byte
@@ -74,7 +75,7 @@ class ApproximateIndex:
     def __init__(
         self,
         kind: ApproximateKind,
-        index: faiss.Index,
+        index: Any,
         ids: np.ndarray,
         effort: int,
         truth: Truth,
@@ -143,12 +144,12 @@ class ApproximateIndex:
         if excluded or self._has_dead:
             left_out = np.fromiter({*excluded, _DEAD}, np.int64)
             allowed = np.packbits(~np.isin(self._ids, left_out), bitorder="little")
-        selector = None if allowed is None else faiss.IDSelectorBitmap(allowed)
+        selector = None if allowed is None else _faiss.IDSelectorBitmap(allowed)
         if self._kind == "hnsw":
             effort = max(self._effort, depth)
-            parameters = faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
+            parameters = _faiss.SearchParametersHNSW(efSearch=effort, sel=selector)
         else:
-            parameters = faiss.SearchParametersIVF(nprobe=self._effort, sel=selector)
+            parameters = _faiss.SearchParametersIVF(nprobe=self._effort, sel=selector)
         scores, rows = self._index.search(query[np.newaxis], depth, params=parameters)
         real = rows[0] >= 0  # FAISS pads with -1
         return scores[0][real], rows[0][real]
@@ -172,7 +173,7 @@ class ApproximateIndex:
 
     def _outgrown(self, rows: int) -> bool:
         """Whether there are far more rows than the lists were learnt for."""
-        return self._kind == "ivfpq" and lists_for(rows) > 2 * self._index.nlist
+        return self._kind == "ivfpq" and lists_for(rows) > 2 * int(self._index.nlist)
 
     def save(self, path: Path, stamp: Stamp) -> list[ScanWarning]:
         """Write the cache file; the note says where that was not possible."""
@@ -180,18 +181,18 @@ class ApproximateIndex:
         return saved(path, lambda: write_cache(path, parts, stamp, rows=len(self._ids)))
 
 
-def build_index(kind: ApproximateKind, vectors: np.ndarray, *, seed: int = 0) -> faiss.Index:
-    """(N, D) float16 unit vectors → an index of `kind` over their rows."""
+def build_index(kind: ApproximateKind, vectors: np.ndarray, *, seed: int = 0) -> Any:
+    """(N, D) float16 unit vectors → an index of FAISS of `kind` over their rows."""
     dim = vectors.shape[1]
     if kind == "hnsw":
-        index: Any = faiss.IndexHNSWSQ(
+        index = _faiss.IndexHNSWSQ(
             dim, faiss.ScalarQuantizer.QT_fp16, _LINKS, faiss.METRIC_INNER_PRODUCT
         )
         index.hnsw.efConstruction = _BUILD_EFFORT
     else:
         lists = lists_for(len(vectors))
         quantizer = faiss.IndexFlatIP(dim)
-        index = faiss.IndexIVFPQ(
+        index = _faiss.IndexIVFPQ(
             quantizer, dim, lists, _codes_for(dim), 8, faiss.METRIC_INNER_PRODUCT
         )
         index.cp.niter = _ITERATIONS

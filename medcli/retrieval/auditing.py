@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import heapq
 from collections import Counter
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -37,7 +37,9 @@ class Audit:
 
     Parameters
     ----------
-    twins : near-duplicates of two patients, or with two labels; the nearest first
+    twins : near-duplicates of two patients, with two labels, or in two splits; the nearest first
+    total : pairs by code, and patients whose scans are in several splits
+    splits : scans in each, where a manifest named them
     follows : by property (label, modality, manufacturer …) how often a scan's nearest
         scans of other patients share it, against chance
     warnings : properties that neighbours follow more than the label
@@ -47,6 +49,7 @@ class Audit:
     threshold: float
     twins: tuple[Twins, ...]
     total: Mapping[str, int]
+    splits: Mapping[str, int]
     follows: Mapping[str, Agreement]
     warnings: tuple[str, ...]
 
@@ -89,7 +92,11 @@ def audit_gallery(gallery: Gallery, *, threshold: float = 0.995, most: int = 100
         scans=len(scans),
         threshold=threshold,
         twins=tuple(found),
-        total={code: total[code] for code in CODES},
+        total={
+            **{code: total[code] for code in CODES},
+            "patient_in_two_splits": _patients_in_two_splits(scans),
+        },
+        splits=dict(sorted(Counter(filter(None, map(_split, scans))).items())),
         follows=follows,
         warnings=tuple(_stronger(follows)),
     )
@@ -105,7 +112,8 @@ def _metadata(name: str) -> Callable[[StoredScan], str | None]:
     return lambda scan: scan.row.metadata.get(name)
 
 
-CODES = ("near_duplicate", "near_label_conflict")
+_split = _metadata("split")
+CODES = ("near_duplicate", "near_label_conflict", "near_copy_in_two_splits")
 PROPERTIES: Mapping[str, Callable[[StoredScan], str | None]] = {
     "label": lambda scan: scan.row.label,
     "modality": lambda scan: scan.row.modality,
@@ -118,13 +126,15 @@ PROPERTIES: Mapping[str, Callable[[StoredScan], str | None]] = {
 
 
 def _twins(scans: list[StoredScan], pair: Pair) -> Twins | None:
-    """The pair, if it is of two patients or has two labels."""
+    """The pair, if it is of two patients, has two labels, or lies in two splits."""
     one, two = scans[pair.first], scans[pair.second]
     codes = []
     if one.row.patient is None or one.row.patient != two.row.patient:
         codes.append("near_duplicate")
     if None not in (one.row.label, two.row.label) and one.row.label != two.row.label:
         codes.append("near_label_conflict")
+    if len({_split(one), _split(two)} - {None}) > 1:
+        codes.append("near_copy_in_two_splits")
     if not codes:
         return None
     pixels = one.row.pixel_sha256
@@ -136,6 +146,13 @@ def _twins(scans: list[StoredScan], pair: Pair) -> Twins | None:
         pixels is not None and pixels == two.row.pixel_sha256,
         tuple(codes),
     )
+
+
+def _patients_in_two_splits(scans: Iterable[StoredScan]) -> int:
+    """Patients that have scans in more than one split."""
+    pairs = {(scan.row.patient, _split(scan)) for scan in scans}
+    known = Counter(patient for patient, split in pairs if patient and split)
+    return sum(count > 1 for count in known.values())
 
 
 def _stronger(follows: Mapping[str, Agreement]) -> list[str]:

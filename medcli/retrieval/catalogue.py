@@ -47,9 +47,13 @@ from medcli.retrieval.schema import (
     connect,
     create_tables,
     format_of,
+    is_unfinished,
+    journal_for,
+    keeps_log,
     meta_checksum,
     open_mode,
     seal_meta,
+    set_journal,
     upgrade_tables,
 )
 from medcli.retrieval.storage import DAMAGE_HINT, storage_errors
@@ -76,7 +80,7 @@ class Catalogue:
         StorageError : the file cannot be written
         """
         with storage_errors(path), contextlib.closing(connect(path, "mode=rwc")) as connection:
-            create_tables(connection, meta)
+            create_tables(connection, meta, path)
 
     @classmethod
     def open(cls, path: Path, *, write: bool, writable: bool) -> Self:
@@ -85,7 +89,8 @@ class Catalogue:
         Parameters
         ----------
         write : rows will be added or removed
-        writable : the folder can be written; SQLite's WAL needs that even to read
+        writable : the folder can be written; SQLite's WAL needs that even to read, and a
+            file system of this machine
 
         Raises
         ------
@@ -94,18 +99,30 @@ class Catalogue:
         StorageError : it cannot be opened here
         """
         with storage_errors(path):
+            if not write and keeps_log(path) and journal_for(path) != "WAL":
+                writable = False
+                if is_unfinished(path):
+                    raise StorageError(
+                        f"{path} has an unfinished write-ahead log, which cannot be read over a "
+                        "network",
+                        "run once, on one machine: medcli index compact",
+                    )
             try:
                 connection = connect(path, open_mode(path, writable), query_only=not write)
             except sqlite3.OperationalError as error:
                 if writable or error.sqlite_errorcode & 0xFF != sqlite3.SQLITE_CANTOPEN:
                     raise
                 raise StorageError(
-                    f"{path} has an unfinished write-ahead log and its folder cannot be written",
+                    f"{path} has an unfinished log or journal and its folder cannot be written",
                     "copy the gallery to a writable folder and use it there",
                 ) from error
         catalogue = cls(path, connection)
         try:
+            if write and journal_for(path) != "WAL":  # no look through the log, over a network
+                set_journal(connection, path)
             catalogue._check_format()
+            if write:
+                set_journal(connection, path)
         except BaseException:
             connection.close()
             raise

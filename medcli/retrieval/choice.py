@@ -7,16 +7,12 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass
 from typing import Any, Literal, Self
 
-Kind = Literal["exact", "hnsw", "ivfpq"]
 ApproximateKind = Literal["hnsw", "ivfpq"]
 APPROXIMATE: tuple[ApproximateKind, ...] = ("hnsw", "ivfpq")
 
 FEWEST: Mapping[ApproximateKind, int] = {"hnsw": 1_000, "ivfpq": 10_000}
 """Vectors below which an index is not built: 256 centroids of a code need 39 vectors each
 (FAISS's own minimum), and a graph of a few hundred saves nothing."""
-
-PAYS_FROM: Mapping[ApproximateKind, int] = {"hnsw": 100_000, "ivfpq": 1_000_000}
-"""Vectors from which each is tried where none is asked for; measured, see benchmarks/README.md."""
 
 SETTING = "index"  # the key of `meta`
 

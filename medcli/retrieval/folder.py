@@ -14,16 +14,17 @@ from collections.abc import Iterator, Mapping
 from datetime import UTC, datetime
 from pathlib import Path
 
-from medcli.errors import DamagedError, OutputExistsError, UsageError
+from medcli.errors import DamagedError, OutputExistsError, StorageError, UsageError
 from medcli.files import check_parent, new_folder
 from medcli.retrieval.catalogue import Catalogue
+from medcli.retrieval.media import file_system, medium
 from medcli.retrieval.storage import DAMAGE_HINT, held_folder, storage_errors, writer_lock
 
 CATALOGUE = "catalogue.sqlite"
 KEY = "patient.key"
 MODEL = "model"
 LOCK = "writer.lock"
-_OURS = {CATALOGUE, f"{CATALOGUE}-wal", f"{CATALOGUE}-shm", KEY, MODEL, LOCK}
+_OURS = {CATALOGUE, *(f"{CATALOGUE}-{s}" for s in ("wal", "shm", "journal")), KEY, MODEL, LOCK}
 _CACHE_SUFFIXES = {".faiss", ".tmp"}
 KEY_CHECK = b"medcli patient key"
 _HASH_DIGITS = 16
@@ -65,8 +66,23 @@ def new_gallery_folder(
 
 
 def is_writable(folder: Path) -> bool:
-    """Whether files can be made in `folder`."""
-    return os.access(folder, os.W_OK | os.X_OK)
+    """Whether files can be made in `folder`, and locks of other machines are seen there."""
+    return os.access(folder, os.W_OK | os.X_OK) and medium(folder) != "without locks"
+
+
+def check_medium(folder: Path) -> None:
+    """Refuse to write where a lock does not hold.
+
+    Raises
+    ------
+    StorageError : the file system has none
+    """
+    if medium(folder) == "without locks":
+        raise StorageError(
+            f"{folder} lies on {file_system(folder)}, where no lock holds between machines: "
+            "a gallery can be read there, but not written",
+            "build it on a local disk, or on NFS or SMB, and copy it there",
+        )
 
 
 def file_identity(file: Path) -> tuple[int, int]:
@@ -89,6 +105,7 @@ def check_present(path: Path, file: Path) -> None:
 def check_target(path: Path, *, overwrite: bool) -> None:
     """Allow a new gallery only where one can be made and nothing but a gallery is lost."""
     check_parent(path)
+    check_medium(path)
     if not path.exists():
         return
     if path.is_dir() and not any(path.iterdir()):

@@ -45,6 +45,7 @@ from medcli.retrieval.folder import (
     KEY_CHECK,
     LOCK,
     MODEL,
+    check_medium,
     check_present,
     file_identity,
     folder_bytes,
@@ -160,6 +161,8 @@ class Gallery:
         file = path / CATALOGUE
         check_present(path, file)
         writable = is_writable(path) and os.access(file, os.W_OK)
+        if write:
+            check_medium(path)
         if write and not writable:
             raise StorageError(f"{path} cannot be written", SPACE_HINT)
         catalogue = Catalogue.open(file, write=write, writable=writable)

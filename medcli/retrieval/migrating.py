@@ -94,7 +94,11 @@ def _copy(old: Gallery, draft: Path, model_dir: Path, fingerprint: str, dim: int
         old.catalogue.connection.backup(target)
     catalogue = Catalogue.open(draft / CATALOGUE, write=True, writable=True)
     with contextlib.closing(catalogue), catalogue.writing():
-        settings = {"fingerprint": fingerprint, "dim": dim, "uuid": secrets.token_hex(16)}
+        settings: dict[str, str | int] = {
+            "fingerprint": fingerprint,
+            "dim": dim,
+            "uuid": secrets.token_hex(16),
+        }
         for name, value in settings.items():
             catalogue.set_meta(name, value)
         catalogue.set_index(SETTING, None)  # what was measured is no longer so

@@ -15,6 +15,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+from medcli.retrieval.media import medium
+from medcli.retrieval.storage import storage_errors
+
 FORMAT_VERSION = 2
 APPLICATION_ID = 0x6D656463  # "medc", in the header of the file
 COUNTERS = ("generation", "scans", "slice_vectors")
@@ -97,21 +100,61 @@ def connect(path: Path, mode: str, *, query_only: bool = False) -> sqlite3.Conne
 def open_mode(path: Path, writable: bool) -> str:
     """How SQLite can open `path` here.
 
-    A read-only folder has no place for the WAL's shared memory, so the file is
-    declared immutable. That is right only while no log waits beside it: SQLite would
-    not read the log and would show an older state.
+    A read-only folder, or a network, has no place for the WAL's shared memory, so the file
+    is declared immutable. That is right only while no log or journal waits beside it: SQLite
+    would not read it and would show another state.
     """
     if writable:
         return "mode=rw"
-    log = path.with_name(f"{path.name}-wal")
-    if log.exists() and log.stat().st_size:
-        return "mode=ro"
-    return "mode=ro&immutable=1"
+    return "mode=ro" if is_unfinished(path) else "mode=ro&immutable=1"
 
 
-def create_tables(connection: sqlite3.Connection, meta: Mapping[str, str | int]) -> None:
-    """Fill a new file; the caller has opened no transaction."""
-    connection.execute("PRAGMA journal_mode = WAL")
+def is_unfinished(path: Path) -> bool:
+    """Whether a log or a journal waits to be taken in."""
+    beside = (path.with_name(f"{path.name}{suffix}") for suffix in ("-wal", "-journal"))
+    return any(file.exists() and file.stat().st_size for file in beside)
+
+
+def keeps_log(path: Path) -> bool:
+    """Whether the file says of itself that its journal is a write-ahead log.
+
+    References
+    ----------
+    SQLite, Database File Format, 1.3.3: file format version numbers
+    """
+    with path.open("rb") as file:
+        return file.read(20)[18:] == b"\x02\x02"
+
+
+def journal_for(path: Path) -> str:
+    """The journal mode that works where `path` lies."""
+    return "WAL" if medium(path.parent) == "local" else "DELETE"
+
+
+def set_journal(connection: sqlite3.Connection, path: Path) -> None:
+    """Give an existing file the journal that works where it lies now.
+
+    A log is taken in under an exclusive lock, which needs no shared memory.
+
+    Raises
+    ------
+    LockedError, StorageError, DamagedError : as SQLite and the system report it
+    """
+    wanted = journal_for(path)
+    with storage_errors(path):
+        if keeps_log(path) == (wanted == "WAL"):
+            return
+        connection.execute("PRAGMA locking_mode = EXCLUSIVE")
+        connection.execute(f"PRAGMA journal_mode = {wanted}")
+        connection.execute("PRAGMA locking_mode = NORMAL")
+        connection.execute("SELECT COUNT(*) FROM sqlite_schema").fetchone()  # lets the lock go
+
+
+def create_tables(
+    connection: sqlite3.Connection, meta: Mapping[str, str | int], path: Path
+) -> None:
+    """Fill the new file `path`; the caller has opened no transaction."""
+    connection.execute(f"PRAGMA journal_mode = {journal_for(path)}")
     connection.execute("BEGIN")
     connection.execute(f"PRAGMA application_id = {APPLICATION_ID}")
     connection.execute(f"PRAGMA user_version = {FORMAT_VERSION}")

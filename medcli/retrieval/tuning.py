@@ -12,7 +12,7 @@ import numpy as np
 from medcli.errors import UsageError
 from medcli.retrieval.approximate import ApproximateIndex, build_index
 from medcli.retrieval.caches import Behind
-from medcli.retrieval.choice import FEWEST, PAYS_FROM, ApproximateKind, Choice, Kind
+from medcli.retrieval.choice import FEWEST, ApproximateKind, Choice
 from medcli.retrieval.vectors import LEVELS, Level, VectorIndex
 
 if TYPE_CHECKING:
@@ -32,9 +32,9 @@ class Trial:
     level : "scan" or "slice": whole scans, or the slices of scans with several
     vectors : in the index
     recall : share of the nearest scans of exact search that it proposed
-    milliseconds : a query, median; what is read of the hits comes on top
+    milliseconds : of all threads, a query, median; what is read of the hits comes on top
     bytes : of the index, a vector
-    seconds : to build it
+    seconds : of all threads, to build it
     """
 
     kind: str
@@ -111,14 +111,6 @@ def tune(
     return Tuning(tuple(trials), choice)
 
 
-def suggested(gallery: Gallery) -> Kind:
-    """The index for as many vectors as a gallery holds, by what was measured; see `PAYS_FROM`."""
-    with gallery.snapshot() as state:
-        most = max(gallery.caches.stamp(level, state).count for level in LEVELS)
-    fitting = [kind for kind, least in PAYS_FROM.items() if most >= least]
-    return fitting[-1] if fitting else "exact"
-
-
 def use(gallery: Gallery, choice: Choice | None) -> None:
     """Let a gallery, opened for writing, answer by `choice`; None: by exact search."""
     with gallery.writing():
@@ -164,9 +156,9 @@ class _Measured:
 
     def lowest(self, kind: ApproximateKind, wanted: float, told: Callable[[Trial], Trial]) -> Trial:
         """The trial of the lowest effort that reaches `wanted`, else of the highest."""
-        started = time.perf_counter()
+        started = time.process_time()
         built = build_index(kind, self._vectors)
-        seconds = time.perf_counter() - started
+        seconds = time.process_time() - started
         index = self._index = ApproximateIndex(kind, built, self._ids, 0, self._behind)
         size = index.stored_bytes / len(index)
         for effort in EFFORTS[kind]:
@@ -185,9 +177,9 @@ class _Measured:
         """The scans that `index` proposes for each query, and milliseconds a query, median."""
         found, times = [], []
         for query, own in zip(self._queries, self._own, strict=True):
-            started = time.perf_counter()
+            started = time.process_time()
             found.append(index.candidates(query, self._k, own))
-            times.append(time.perf_counter() - started)
+            times.append(time.process_time() - started)
         return found, 1000 * float(np.median(times))
 
     def _trial(

@@ -52,7 +52,12 @@ def check_sensitivity(task: Task, wanted: float | None) -> None:
 
 
 def calibrate(
-    task: Task, labels: np.ndarray, logits: np.ndarray, sensitivity: float | None = None
+    task: Task,
+    labels: np.ndarray,
+    logits: np.ndarray,
+    sensitivity: float | None = None,
+    *,
+    evened: bool = False,
 ) -> tuple[Task, Calibration]:
     """Temperature, offsets and label sets, and the task with its threshold.
 
@@ -65,8 +70,9 @@ def calibrate(
     labels : (N,) class indices of the validation part
     logits : (N, K)
     sensitivity : wanted of the threshold; None, or out of reach: Youden's
+    evened : the training took the classes for equally frequent
     """
-    calibration = Calibration(*fit_scaling(labels, logits))
+    calibration = Calibration(*fit_scaling(labels, logits, evened=evened))
     probabilities = answer_probabilities(task, calibration, logits)
     levels = label_set_levels(labels, probabilities, calibration.coverage)
     calibration = replace(calibration, label_set_levels=tuple(map(float, levels)))

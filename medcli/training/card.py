@@ -205,8 +205,10 @@ def _metric_rows(metrics: Mapping[str, Any]) -> list[str]:
     rows.append(f"| auroc | {of(metrics, 'auroc')} |")
     rows.append(f"| auroc, DeLong | {interval(metrics['auroc_ci_delong']).strip() or '–'} |")
     at_threshold = ("sensitivity", "specificity", "ppv", "npv", "threshold")
-    names = ("accuracy", *at_threshold, "average_precision", "ece", "brier")
-    return rows + [f"| {name.replace('_', ' ')} | {of(metrics, name)} |" for name in names]
+    names = ("accuracy", *at_threshold, "average_precision", "brier")
+    rows += [f"| {name.replace('_', ' ')} | {of(metrics, name)} |" for name in names]
+    by_chance = value(metrics.get("ece_by_chance"))
+    return [*rows, f"| ece (by chance alone) | {value(metrics['ece'])} ({by_chance}) |"]
 
 
 def _class_rows(metrics: Mapping[str, Any]) -> str:

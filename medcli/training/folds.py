@@ -52,7 +52,7 @@ _KEPT = (
 )
 _OF_A_FOLD = (
     *("n", "n_patients", "auroc", "auroc_ci", "accuracy", "accuracy_ci", "sensitivity"),
-    *("specificity", "threshold", "average_precision", "ece", "brier"),
+    *("specificity", "threshold", "average_precision", "ece", "ece_by_chance", "brier"),
 )
 _MEANS = ("auroc", "accuracy", "sensitivity", "specificity", "average_precision", "ece", "brier")
 

@@ -96,7 +96,7 @@ def measure_run(
             choice = None
         else:
             settled = own_val.scans.labels, own_val.logits, sensitivity
-            task, calibration = calibrate(task, *settled)
+            task, calibration = calibrate(task, *settled, evened=config.imbalance != "none")
             choice = operating_point(task, calibration, *settled)
         if len(tasks) == 1:
             answers = held_out_answers(task, calibration, own.scans.labels, own.logits, own.cases)

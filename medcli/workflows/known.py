@@ -123,7 +123,8 @@ def _of_numbers(
     performance = (
         f"AUROC {number(metrics['auroc'], metrics['auroc_ci'])}, "
         f"accuracy {number(metrics['accuracy'], metrics['accuracy_ci'])}, "
-        f"ECE {number(metrics['ece'])}, Brier score {number(metrics['brier'])}."
+        f"ECE {number(metrics['ece'])} ({number(metrics.get('ece_by_chance'))} by chance alone), "
+        f"Brier score {number(metrics['brier'])}."
     )
     point = metrics.get("operating_point") or {}
     rule = {"youden": "Youden's index", "sensitivity": f"a sensitivity of {point.get('wanted')}"}

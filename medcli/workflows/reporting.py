@@ -221,7 +221,8 @@ def _reliability_chart(metrics: Mapping[str, Any], answers: HeldOut) -> Chart:
     curve = reliability(events, probabilities)
     caption = (
         f"Of scans that were given {about}, how many were so; on the diagonal the "
-        f"probabilities can be taken at their word. ECE {number(metrics['ece'])}, "
+        f"probabilities can be taken at their word. ECE {number(metrics['ece'])} "
+        f"({number(metrics.get('ece_by_chance'))} by chance alone), "
         f"Brier score {number(metrics['brier'], metrics.get('brier_ci'))}{means}."
     )
     pairs = ", ".join(

@@ -17,8 +17,9 @@ from medcli.retrieval.sources import StoredSource
 Stats = tuple[tuple[int, int | None], ...]
 State = Literal["same", "same content", "changed", "gone"]
 
-SITE = "site"
-"""The column of a manifest that is kept with a scan, to tell whether neighbours follow it."""
+SITE, SPLIT = "site", "split"
+"""The columns of a manifest that are kept with a scan: do neighbours follow the one, does
+anything leak between the parts of the other?"""
 
 _SETTLED_NS = 2_000_000_000
 """A file changed within this time of being read may change again under the same time."""
@@ -146,6 +147,7 @@ def case_of(stored: StoredSource) -> Case | None:
         kind=source.kind,
         scan_id=row.scan_id,
         label=row.label,
+        split=row.metadata.get(SPLIT),
         columns={SITE: row.metadata[SITE]} if SITE in row.metadata else {},
         member=source.member,
         series_uid=source.series_uid,
@@ -154,9 +156,14 @@ def case_of(stored: StoredSource) -> Case | None:
 
 
 def kept_metadata(case: Case, scan: Scan) -> dict[str, str]:
-    """What a gallery keeps of a scan's tags, and its site where the manifest names one."""
-    site = case.columns.get(SITE, "").strip()
-    return {**scan.metadata, **({SITE: site} if site else {})}
+    """What a gallery keeps of a scan's tags, and what its manifest says; see `told_by_manifest`."""
+    return {**scan.metadata, **told_by_manifest(case)}
+
+
+def told_by_manifest(case: Case) -> dict[str, str]:
+    """Site and part (train, val, test) of a scan, where its manifest names them."""
+    told = {SITE: case.columns.get(SITE, "").strip(), SPLIT: case.split or ""}
+    return {name: value for name, value in told.items() if value}
 
 
 def common_root(cases: Iterable[Case | Failure]) -> str | None:

@@ -24,12 +24,15 @@ from medcli.retrieval.sources import (
 )
 from medcli.workflows.indexing import OnFailure, OnScan, gallery_entry
 from medcli.workflows.sources import (
+    SITE,
+    SPLIT,
     SourceWatch,
     absolute,
     case_of,
     kept_metadata,
     outer_file,
     stats_of,
+    told_by_manifest,
 )
 
 if TYPE_CHECKING:
@@ -206,7 +209,10 @@ class _Update:
             return
         patient = self._gallery.patient_hash(case.patient_id)
         row = replace(
-            known.row, label=case.label or known.row.label, patient=patient or known.row.patient
+            known.row,
+            label=case.label or known.row.label,
+            patient=patient or known.row.patient,
+            metadata={**known.row.metadata, **told_by_manifest(case)},
         )
         if row != known.row:
             source = self._fresh(known)
@@ -319,7 +325,7 @@ class _Update:
             modality=scan.modality,
             format=scan.format,
             decoder=scan.decoder,
-            metadata=kept_metadata(job.case, scan),
+            metadata={**_told_before(row), **kept_metadata(job.case, scan)},
         )
         source = self._watch.source(job.case, scan)
         slices = dict(enumerate(map(absolute, scan.slice_files)))
@@ -380,6 +386,11 @@ def _lies_below(stored: StoredSource, roots: Sequence[str]) -> bool:
         file == root or file.startswith(root.rstrip(os.sep) + os.sep)
         for root, file in itertools.product(roots, stored.row.files)
     )
+
+
+def _told_before(row: ScanRow) -> dict[str, str]:
+    """What a manifest said of a stored scan; where none is given now, that stays."""
+    return {name: row.metadata[name] for name in (SITE, SPLIT) if name in row.metadata}
 
 
 def _moved_row(row: ScanRow, path: str, files: tuple[str, ...], label: str | None) -> ScanRow:

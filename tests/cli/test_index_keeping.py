@@ -228,3 +228,72 @@ def test_the_page_numbers_queries_as_the_command_does(
     assert "scan-2" in page
     assert "scan-1" in page  # the one that failed
     assert "Query 1" not in page
+
+
+def test_tune_prints_what_was_measured_and_keeps_the_choice(
+    medcli: Run, archive: Path, monkeypatch: pytest.MonkeyPatch, sample_folder: Path
+) -> None:
+    from medcli.retrieval import choice, tuning
+
+    small = medcli("index", "tune", "--index", "hnsw")
+    assert small.status == 2
+    assert "hnsw needs 1,000 vectors" in small.err
+    exact = medcli("index", "tune", "--index", "exact", "--json").json[0]
+    assert (exact["index"], exact["trials"]) == ({"kind": "exact"}, [])
+    for module in (choice, tuning):
+        monkeypatch.setattr(module, "FEWEST", {"hnsw": 2, "ivfpq": 10_000})
+    done = medcli("index", "tune", "--index", "hnsw", "--recall", "0.5")
+    assert done.status == 0, done.err
+    assert "recall@10" in done.out
+    assert "from now on approximate search (hnsw): recall@10 1.000" in done.out
+    (facts,) = medcli("index", "info", "--json").json
+    assert (facts["index"]["kind"], facts["index"]["recall"]) == ("hnsw", 1.0)
+    assert "hnsw, recall@10 1.000" in medcli("index", "info").out
+    found = medcli("search", sample_folder / "query.png")
+    assert "[approximate_search]" in found.err
+    assert medcli("index", "verify").status == 0
+    assert medcli("index", "tune", "--index", "exact").status == 0
+    assert "approximate" not in medcli("search", sample_folder / "query.png").err
+
+
+def test_build_with_an_index_that_is_too_large_stays_exact(
+    medcli: Run, model: ModelPackage, scans: Path
+) -> None:
+    done = medcli("index", "build", scans, "-g", "g", "--index", "ivfpq")
+    assert done.status == 0
+    assert "ivfpq needs 10,000 vectors" in done.err
+
+
+def test_migrate_tells_the_overlap_before_it_switches(
+    medcli: Run, archive: Path, scans: Path, make_package: Callable[..., ModelPackage]
+) -> None:
+    other = make_package(Path("other"), seed=7)
+    refused = medcli("index", "add", scans, "--model", other.path)
+    assert refused.status == 5
+    assert other.fingerprint in refused.err
+    assert "medcli index migrate" in refused.err
+    dry = medcli("index", "migrate", other.path, "--dry-run")
+    assert dry.status == 0, dry.err
+    assert "overlap@1: 1.000" in dry.out
+    assert "the gallery is as it was" in dry.err
+    (answer,) = medcli("index", "migrate", other.path, "--json", "--hide-paths").json
+    assert (answer["switched"], answer["embedded"], answer["gallery"]) == (True, 2, None)
+    assert answer["overlap"]["overlap"] == 1.0
+    assert medcli("index", "info", "--json").json[0]["fingerprint"] == other.fingerprint
+    again = medcli("index", "migrate", other.path)
+    assert again.status == 2
+    assert "nothing to migrate" in again.err
+
+
+def test_migrate_without_a_file_keeps_the_gallery(
+    medcli: Run, archive: Path, scans: Path, make_package: Callable[..., ModelPackage]
+) -> None:
+    other = make_package(Path("other"), seed=7)
+    shutil.rmtree(scans / f"{SECRET}-SYN-0001-1")
+    done = medcli("index", "migrate", other.path, "--hide-paths")
+    assert done.status == 3
+    assert SECRET not in done.out + done.err
+    assert "1 scans cannot be embedded anew: the gallery is as it was" in done.err
+    assert medcli("index", "migrate", other.path, "--prune").status == 3
+    (facts,) = medcli("index", "info", "--json").json
+    assert (facts["scans"], facts["fingerprint"]) == (1, other.fingerprint)

@@ -25,7 +25,7 @@ HIT = {"rank", "id", "path", "score", "label", "patient", "modality", "slice", "
 EVALUATE = {
     *("task", "classes", "positive", "n", "n_patients", "split", "auroc", "auroc_ci"),
     *("accuracy", "accuracy_ci", "sensitivity", "specificity", "threshold"),
-    *("average_precision", "ece", "brier", "confusion", "per_class", "baselines"),
+    *("average_precision", "ece", "ece_by_chance", "brier", "confusion", "per_class", "baselines"),
     *("auroc_variance", "auroc_ci_delong", "ppv", "npv", "per_site", "label_sets"),
     *("out_of_distribution", "router_accuracy"),
 }

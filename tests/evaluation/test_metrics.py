@@ -23,6 +23,7 @@ from medcli.evaluation.metrics import classification_metrics
 FIELDS = {
     *("classes", "positive", "n", "n_patients", "auroc", "auroc_ci", "accuracy", "accuracy_ci"),
     *("sensitivity", "specificity", "threshold", "average_precision", "ece", "brier"),
+    "ece_by_chance",
     *("auroc_variance", "auroc_ci_delong", "ppv", "npv"),
     *("sensitivity_ci", "specificity_ci", "ppv_ci", "npv_ci", "average_precision_ci", "brier_ci"),
     *("confusion", "per_class", "per_site", "warnings"),

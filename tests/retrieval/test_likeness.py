@@ -93,9 +93,42 @@ def test_an_audit_names_twins_conflicts_and_the_scanner(
         ((1, 25), ("near_duplicate", "near_label_conflict")),
         ((25, 26), ("near_duplicate", "near_label_conflict")),
     ]  # 1 and 26 are of one patient and label
-    assert found.total == {"near_duplicate": 2, "near_label_conflict": 2}
+    assert found.total == {
+        "near_duplicate": 2,
+        "near_label_conflict": 2,
+        "near_copy_in_two_splits": 0,
+        "patient_in_two_splits": 0,
+    }
+    assert found.splits == {}
     assert found.follows["scanner"].share > 0.9
     assert found.warnings == ("scanner",)
+
+
+def test_an_audit_names_what_leaks_between_splits(gallery: Gallery, make_entry: Entry) -> None:
+    def entry(name: str, seed: int, patient: str, split: str | None) -> GalleryEntry:
+        metadata = {"split": split} if split else {}
+        return make_entry(name, seed=seed, label="x", patient_id=patient, metadata=metadata)
+
+    gallery.add(
+        [
+            entry("a", 1, "P1", "train"),
+            entry("a again", 1, "P1", "test"),  # one patient, the same picture
+            entry("b", 2, "P2", "train"),
+            entry("b elsewhere", 2, "P3", "val"),  # another patient
+            entry("c", 3, "P4", "train"),
+            entry("c too", 3, "P4", "train"),
+            entry("d", 4, "P5", "test"),
+            entry("e", 5, "P5", None),  # of no split
+        ]
+    )
+    found = audit_gallery(gallery, threshold=0.999)
+    assert {each.ids: each.codes for each in found.twins} == {
+        (1, 2): ("near_copy_in_two_splits",),
+        (3, 4): ("near_duplicate", "near_copy_in_two_splits"),
+    }
+    assert found.total["near_copy_in_two_splits"] == 2
+    assert found.total["patient_in_two_splits"] == 1
+    assert found.splits == {"test": 2, "train": 4, "val": 1}
 
 
 def test_an_empty_gallery_can_be_audited_and_exported(gallery: Gallery, tmp_path: Path) -> None:

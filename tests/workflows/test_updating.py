@@ -15,6 +15,7 @@ from medcli.errors import MismatchError, UsageError
 from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage
 from medcli.records import Embedding, Scan
+from medcli.retrieval.auditing import audit_gallery
 from medcli.retrieval.gallery import Gallery
 from medcli.retrieval.sources import stored_sources
 from medcli.workflows.indexing import build_gallery
@@ -225,13 +226,18 @@ def test_labels_of_a_manifest_are_followed_without_reading_pixels(
     archive: Path, scans: Path
 ) -> None:
     manifest = scans / "manifest.csv"
-    manifest.write_text("path,label\np0.png,benign\np1.png,malignant\n")
+    manifest.write_text("path,label,split\np0.png,benign,train\np1.png,malignant,test\n")
     report, embedded = update(archive, manifest)
     assert embedded == 0
     assert len(paths(archive)) == 5
     with Gallery.open(archive) as gallery:
         assert gallery.info()["classes"] == {"benign": 1, "malignant": 1}
+        assert audit_gallery(gallery).splits == {"test": 1, "train": 1}
     assert report.failures == ()
+    manifest.unlink()
+    assert update(archive, scans)[0].unchanged == 5
+    with Gallery.open(archive) as gallery:  # what is not said any more is no change
+        assert audit_gallery(gallery).splits == {"test": 1, "train": 1}
 
 
 # Checked and put right against the files

@@ -3,29 +3,29 @@
 from __future__ import annotations
 
 import dataclasses
+from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from medcli.cli.options import AsJson, GalleryPath, HidePaths, LockTimeout, Seed
-from medcli.cli.output import Names, note, print_json, print_table, print_words
+from medcli.cli.output import Names, note, print_json, print_table, print_words, warn
+from medcli.errors import UsageError
 from medcli.home import default_gallery
 
 if TYPE_CHECKING:
     from rich.table import Table
 
+    from medcli.retrieval.choice import ApproximateKind
     from medcli.retrieval.tuning import Trial, Tuning
 
 
 def tune(
     gallery: GalleryPath = None,
     kind: Annotated[
-        Literal["auto", "exact", "hnsw", "ivfpq"],
-        typer.Option(
-            "--index",
-            help="The index to measure; auto: by the number of vectors; exact: no other.",
-        ),
-    ] = "auto",
+        Literal["hnsw", "ivfpq", "exact"],
+        typer.Option("--index", help="The index to measure; exact: back to exact search."),
+    ] = "hnsw",
     recall: Annotated[
         float,
         typer.Option(
@@ -51,21 +51,37 @@ def tune(
     Example: medcli index tune -g archive --index hnsw --recall 0.95
     """
     from medcli.retrieval.gallery import Gallery
-    from medcli.retrieval.tuning import Tuning, suggested, use
+    from medcli.retrieval.tuning import Tuning, use
     from medcli.retrieval.tuning import tune as measure
 
     target = gallery or default_gallery()
     with Gallery.open(target, write=True, lock_timeout=lock_timeout) as opened:
-        chosen = suggested(opened) if kind == "auto" else kind
-        if chosen == "exact":
+        if kind == "exact":
             use(opened, None)
             tuning = Tuning((), None)
         else:
-            tuning = measure(opened, chosen, wanted=recall, k=k, sample=sample, seed=seed)
+            tuning = measure(opened, kind, wanted=recall, k=k, sample=sample, seed=seed)
     if as_json:
         print_json(_tuning_json(tuning, Names(hide=hide_paths).shown(target)))
         return
-    _show(tuning, chosen, recall, k)
+    _show(tuning, kind, recall, k)
+
+
+def tune_built(path: Path, kind: ApproximateKind) -> None:
+    """Measure `kind` for a new gallery, which is whole: what cannot be keeps it exact."""
+    from medcli.retrieval.gallery import Gallery
+    from medcli.retrieval.tuning import tune as measure
+
+    try:
+        with Gallery.open(path, write=True) as opened:
+            tuning = measure(opened, kind)
+    except UsageError as error:
+        warn(f"{error.message}: {error.hint}")
+        return
+    if tuning.choice is None:
+        warn(f"{kind} does not reach recall@10 0.99: exact search answers; see index tune")
+    else:
+        note(tuning.choice.told())
 
 
 def _tuning_json(tuning: Tuning, shown: str | None) -> dict[str, Any]:
@@ -86,8 +102,6 @@ def _show(tuning: Tuning, kind: str, recall: float, k: int) -> None:
         print_words(f"{kind} does not reach recall@{k} {recall:g}: exact search answers")
     else:
         print_words("exact search answers")
-        if kind == "exact":
-            note("an approximate index can be asked for with --index hnsw or --index ivfpq")
 
 
 def _table(trials: tuple[Trial, ...], k: int) -> Table:

@@ -5,11 +5,12 @@ from __future__ import annotations
 from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated, Any
+from typing import TYPE_CHECKING, Annotated, Any, Literal
 
 import typer
 
 from medcli.cli.classify import describe_model
+from medcli.cli.index.choosing import tune_built
 from medcli.cli.inputs import EXIT_UNREADABLE, exit_status, labelled_scans
 from medcli.cli.options import (
     AsJson,
@@ -64,6 +65,10 @@ def build(
     task: TaskName = None,
     labels: Labels = "manifest",
     time_point: TimePoint = None,
+    index: Annotated[
+        Literal["exact", "hnsw", "ivfpq"],
+        typer.Option(help="How it is searched; what is not exact is measured: see index tune."),
+    ] = "exact",
     overwrite: Overwrite = False,
     lock_timeout: LockTimeout = 60.0,
     as_json: AsJson = False,
@@ -104,6 +109,8 @@ def build(
     except ScanError:  # none could be read, and each that failed was named
         note("no gallery was made")
     show_report(target, stored, failures, as_json=as_json, names=names)
+    if stored.added and index != "exact":
+        tune_built(target, index)
     raise typer.Exit(exit_status(failures, stored.added))
 
 

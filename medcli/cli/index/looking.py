@@ -63,6 +63,7 @@ FACTS = (
     "patients",
     "unknown_patients",
     "fingerprint",
+    "index",
     "generation",
     "created",
     "bytes",
@@ -71,6 +72,9 @@ FACTS = (
 
 def _told(name: str, value: Any) -> str:
     """A fact of a gallery in words."""
+    if name == "index":
+        recall = f", recall@{value['k']} {value['recall']:.3f}" if "recall" in value else ""
+        return f"{value['kind']}{recall}"
     if isinstance(value, dict):
         return ", ".join(f"{key} {count}" for key, count in value.items()) or "–"
     if name == "bytes":
@@ -130,7 +134,7 @@ def audit(
     as_json: AsJson = False,
     hide_paths: HidePaths = False,
 ) -> None:
-    """Look for twins of two patients or two labels, and for what neighbours follow.
+    """Look for twins of two patients, labels or splits, and for what neighbours follow.
 
     Neighbours that follow the scanner or the site more than the label warn of a model that
     has learnt where a scan was made.
@@ -154,6 +158,7 @@ def _audit_json(found: Audit, names: Names) -> dict[str, Any]:
         "scans": found.scans,
         "threshold": found.threshold,
         **found.total,
+        "splits": found.splits,
         "pairs": [
             {
                 "codes": each.codes,
@@ -185,6 +190,12 @@ def _show_audit(found: Audit, names: Names) -> None:
         f"{found.total['near_duplicate']} of two patients, "
         f"{found.total['near_label_conflict']} with two labels"
     )
+    if found.splits:
+        parts = ", ".join(f"{name} {count}" for name, count in found.splits.items())
+        print_words(
+            f"splits ({parts}): {found.total['patient_in_two_splits']} patients in several, "
+            f"{found.total['near_copy_in_two_splits']} twins across them"
+        )
     if found.twins:
         print_table(_twins_table(found.twins[:MOST_SHOWN], names))
     if len(found.twins) > MOST_SHOWN:
