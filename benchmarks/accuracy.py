@@ -34,7 +34,7 @@ from medcli.data.folds import fold_split
 from medcli.evaluation.intervals import patient_bootstrap, patient_groups
 from medcli.evaluation.ranking import auroc, auroc_statistic
 from medcli.layers.measures import MEASURES, measure_scans, measure_slices
-from medcli.layers.region import find_region
+from medcli.layers.finding import find_region
 from medcli.models.held_out import read_held_out
 from medcli.models.registry import VOLUMES
 from medcli.training.folds import cross_validate

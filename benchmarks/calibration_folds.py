@@ -33,6 +33,7 @@ from pathlib import Path
 import numpy as np
 import torch
 from objectives import CPU, PRESET, SETS, read_set
+from sklearn.metrics import roc_auc_score
 
 from medcli.config import ModelConfig, PreprocessConfig, TrainConfig
 from medcli.data.folds import fold_split
@@ -66,8 +67,15 @@ WAYS: dict[str, Callable[[np.ndarray, np.ndarray], Scaling]] = {
     "and offsets, expected": lambda labels, logits: fit_scaling(labels, logits, evened=True),
 }
 COLUMNS = (
-    *("set", "mode", "scans", "calibrated by", "ECE", "by chance", "folds' own ECE, mean"),
-    *("positives said, seen", "Brier", "accuracy", "temperatures", "offsets"),
+    *("set", "mode", "scans", "folds' AUROC, mean (least)", "calibrated by", "ECE", "by chance"),
+    *(
+        "folds' own ECE, mean",
+        "positives said, seen",
+        "Brier",
+        "accuracy",
+        "temperatures",
+        "offsets",
+    ),
 )
 
 
@@ -117,11 +125,12 @@ def table_row(name: str, mode: str, way: str, folds: Sequence[Fold]) -> str:
     truth, said = np.concatenate(labels), np.concatenate(answers)
     chance = calibration_errors_by_chance(said, draws=DRAWS)
     own = [expected_calibration_error(*pair) for pair in zip(labels, answers, strict=True)]
+    areas = [roc_auc_score(true, p[:, 1]) for true, p in zip(labels, answers, strict=True)]
     temperatures = [temperature for temperature, _ in scalings]
     # Of two classes one number says both: what is added to the second one's lead.
     leads = [offsets[1] - offsets[0] for _, offsets in scalings if offsets is not None]
     cells = (
-        *(name, mode, str(len(truth)), way),
+        *(name, mode, str(len(truth)), f"{np.mean(areas):.3f} ({min(areas):.3f})", way),
         f"{expected_calibration_error(truth, said):.3f}",
         f"{chance.mean():.3f}, {np.percentile(chance, 95):.3f}",
         f"{np.mean(own):.3f}",
@@ -151,7 +160,6 @@ def train_fold(
         patience=EPOCHS[name],
         batch_slices=128 if stacks else 32,
         augmentation=preset.augmentation,
-        bf16=True,
     )
     config = choose_objective(config, ObjectiveRequest(imbalance=mode), train, pretrained=False)
     torch.manual_seed(seed)

@@ -1,112 +1,88 @@
-"""Cold start: `medcli classify scan.dcm` beside the same network in a plain torch script.
+"""Cold starts: medcli's commands beside the plain script a user would write (plain.py).
 
-Both run as whole processes, in turns, after one warm-up each; printed are medians and the
+    python benchmarks/cold_start.py [--runs 7] [--model MODEL] [--scan FILE] [--rows 100000]
+
+All run as whole processes, in turns, after one warm-up each; printed are medians and the
 median of the ratios of neighbouring runs. Memory is the sum of the peak resident sizes of
-all processes of a command.
-
-    python benchmarks/cold_start.py [--runs 7] [--model RUN] [--scan FILE]
-
-Without --model a small run is trained on generated data first (the weights do not matter
-for the time).
+all processes of a command. `search` asks a gallery of random vectors, with the model's own
+network for the query; the script has them in one array. `--help` and `index info` stand
+beside an interpreter that imports typer.
 """
 
 from __future__ import annotations
 
 import argparse
-import os
-import platform
 import statistics
-import subprocess
 import sys
 import tempfile
-import time
-from datetime import date
-from importlib.metadata import version
 from pathlib import Path
 
+import numpy as np
+from machine import package_of, print_head, print_machine, print_row
+
+from medcli.bench.processes import clean_environment, processes_in_turns
+from medcli.bench.searching import entry
+from medcli.bench.starting import MEDCLI
+from medcli.models.package import ModelPackage
+from medcli.retrieval.gallery import Gallery
+
 HERE = Path(__file__).parent
-POLL_SECONDS = 0.005
+PLAIN = [sys.executable, str(HERE / "plain.py")]
+
+
+def fill(folder: Path, package: ModelPackage, rows: int) -> tuple[Path, Path]:
+    """A gallery of so many random vectors, and the file of the same vectors."""
+    dim = package.model.vector_dim
+    vectors = np.random.default_rng(0).standard_normal((rows, dim), np.float32)
+    vectors /= np.linalg.norm(vectors, axis=1, keepdims=True)
+    np.save(folder / "vectors.npy", vectors.astype(np.float16))
+    with Gallery.build(
+        folder / "gallery", model_dir=package.path, fingerprint=package.fingerprint, dim=dim
+    ) as gallery:
+        gallery.add(entry(number, row) for number, row in enumerate(vectors))
+    return folder / "gallery", folder / "vectors.npy"
 
 
 def main() -> None:
-    """Time the two commands in turns and print a table."""
-    parser = argparse.ArgumentParser(description=__doc__)
+    """Time the commands in turns and print a table."""
+    parser = argparse.ArgumentParser(
+        description=__doc__, formatter_class=argparse.RawTextHelpFormatter
+    )
     parser.add_argument("--runs", type=int, default=7)
-    parser.add_argument("--model", type=Path)
+    parser.add_argument("--model")
     parser.add_argument("--scan", type=Path, default=HERE.parent / "sample_data" / "scan.dcm")
+    parser.add_argument("--rows", type=int, default=100_000)
     options = parser.parse_args()
-    # A user's second start has its bytecode cached; so have both commands here.
-    environment = {k: v for k, v in os.environ.items() if k != "PYTHONDONTWRITEBYTECODE"}
-    with tempfile.TemporaryDirectory() as scratch:
-        environment["MEDCLI_HOME"] = scratch
-        model = options.model or _small_run(Path(scratch), environment)
-        commands = {
-            "medcli classify": [
-                sys.executable, "-m", "medcli", "classify", str(options.scan),
-                "--model", str(model), "--json",
-            ],
-            "plain torch script": [
-                sys.executable, str(HERE / "plain_classify.py"), str(model), str(options.scan),
-            ],
-        }  # fmt: skip
-        for command in commands.values():
-            measure(command, environment)
-        rows = [[measure(c, environment) for c in commands.values()] for _ in range(options.runs)]
-    print(f"{date.today()}, {platform.processor() or platform.machine()}, {os.cpu_count()} cores")
-    print(", ".join(f"{name} {version(name)}" for name in ("torch", "onnxruntime", "pydicom")))
-    print(f"{options.runs} pairs; whole processes, medians\n")
-    print(f"{'command':<20} {'seconds':>8} {'MiB':>7}")
-    for column, name in enumerate(commands):
-        seconds = statistics.median(row[column][0] for row in rows)
-        mebibytes = statistics.median(row[column][1] for row in rows)
-        print(f"{name:<20} {seconds:>8.2f} {mebibytes:>7.0f}")
-    for unit, name in enumerate(("time", "memory")):
-        ratios = [plain[unit] / ours[unit] for ours, plain in rows]
-        spread = f"{min(ratios):.1f}–{max(ratios):.1f}"
-        print(f"ratio of {name}: {statistics.median(ratios):.1f} ({spread})")
-
-
-def measure(command: list[str], environment: dict[str, str]) -> tuple[float, float]:
-    """Seconds of a command, and the MiB of all its processes."""
-    start = time.perf_counter()
-    process = subprocess.Popen(command, stdout=subprocess.DEVNULL, env=environment)
-    peaks: dict[int, int] = {}
-    while process.poll() is None:
-        for pid in _family(process.pid):
-            peaks[pid] = max(peaks.get(pid, 0), _peak_kib(pid))
-        time.sleep(POLL_SECONDS)
-    seconds = time.perf_counter() - start
-    if process.returncode:
-        raise SystemExit(f"{command} ended with {process.returncode}")
-    return seconds, sum(peaks.values()) / 1024
-
-
-def _family(pid: int) -> list[int]:
-    """A process and all its descendants."""
-    members = [pid]
-    for member in members:
-        for task in Path(f"/proc/{member}/task").glob("*/children"):
-            try:
-                members += map(int, task.read_text().split())
-            except OSError:  # it ended between the two looks
-                continue
-    return members
-
-
-def _peak_kib(pid: int) -> int:
-    """The peak resident size so far; 0 once the process has ended."""
-    try:
-        lines = Path(f"/proc/{pid}/status").read_text().splitlines()
-    except OSError:
-        return 0
-    return next((int(line.split()[1]) for line in lines if line.startswith("VmHWM")), 0)
-
-
-def _small_run(folder: Path, environment: dict[str, str]) -> Path:
-    run = folder / "run"
-    command = [sys.executable, "-m", "medcli", "train", "--epochs", "1", "-o", str(run)]
-    subprocess.run(command, env=environment, cwd=folder, check=True, capture_output=True)
-    return run
+    package, scan = package_of(options.model), str(options.scan)
+    typer, model = [sys.executable, "-c", "import typer"], str(package.path)
+    print_machine(package, "torch", "typer")
+    print(f"{options.runs} pairs; whole processes, medians; gallery of {options.rows:,} vectors\n")
+    print_head("command", "s", "beside", "s", "×", "MiB", "beside, MiB", "×")
+    with tempfile.TemporaryDirectory() as scratch, clean_environment() as environment:
+        gallery, vectors = (str(path) for path in fill(Path(scratch), package, options.rows))
+        pairs = {
+            "classify": (
+                [*MEDCLI, "classify", scan, "-m", model, "--json"],
+                [*PLAIN, "classify", model, scan],
+            ),
+            "search": (
+                [*MEDCLI, "search", scan, "-g", gallery, "--json"],
+                [*PLAIN, "search", model, scan, vectors],
+            ),
+            "index info": ([*MEDCLI, "index", "info", "-g", gallery, "--json"], typer),
+            "--help": ([*MEDCLI, "--help"], typer),
+        }
+        for name, (ours, other) in pairs.items():
+            both = {"ours": ours, "other": other}
+            found = processes_in_turns(both, environment, options.runs)
+            beside = "import typer" if other is typer else "plain script"
+            cells: list[object] = []
+            for unit in (0, 1):
+                one, two = ([each[unit] for each in found[way]] for way in both)
+                ratio = statistics.median(b / a for a, b in zip(one, two, strict=True))
+                cells += [*map(statistics.median, (one, two)), ratio]
+            print_row([name, cells[0], beside, *cells[1:]])
+    print("\n×: how many times as much the other takes.")
 
 
 if __name__ == "__main__":

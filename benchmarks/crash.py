@@ -51,7 +51,8 @@ from medcli.retrieval.checking import check_rows
 from medcli.retrieval.entries import entry_rows, store
 from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query, Wanted
+from medcli.retrieval.search import search
 from medcli.retrieval.upkeep import check_caches, compact
 
 DIM = 16
@@ -239,7 +240,8 @@ def _search_is_exact(gallery: Gallery) -> bool:
         for scan in scans
     }
     expected = sorted(scores, key=lambda scan: (-round(scores[scan], 6), scan))[:5]
-    return [hit.id for hit in search(gallery, Query.from_embedding("q", query)).hits] == expected
+    found = search(gallery, Query.from_embedding("q", query), Wanted(compare="scan"))
+    return [hit.id for hit in found.hits] == expected
 
 
 def run_kills(

@@ -3,7 +3,7 @@
     python benchmarks/decode.py [--files 40] [--runs 3] [--slices 300] [--corpus FOLDER] [FOLDER...]
 
 Each row is a batch of files of one slice, 512 × 512 with 12 bits unless the row says 8, written
-here from one synthetic slice (`encoded`); HTJ2K are files of `--corpus`, else of the folder named
+here from one synthetic slice; HTJ2K are files of `--corpus`, else of the folder named
 by MEDCLI_TEST_DATA. "pydicom" is `dcmread(path).pixel_array` in a loop, in the order of preference
 of pydicom's own plugins. The other columns are whole scans of medcli: found, header checked,
 decoded, rescaled; in this process as if it were a worker, with one and two threads, then in one
@@ -11,7 +11,8 @@ and two worker processes that have started already. All five take turns, so that
 machine slow all of them down; printed are medians, and of the price of isolation (what workers
 lose against as many threads) the median of the turns. Folders named are read whole, the same ways.
 
-Then a CT series of uncompressed slices becomes one array, beside SimpleITK's series reader.
+Then a CT series of uncompressed slices becomes one array, and a network's input, beside
+SimpleITK's series reader.
 """
 
 from __future__ import annotations
@@ -27,13 +28,15 @@ from datetime import date
 from pathlib import Path
 
 import pydicom
-from encoded import GIVEN, ROWS, write_given, write_series, write_syntax
 
+from medcli.bench.encoded import GIVEN, ROWS, write_given, write_series, write_syntax
+from medcli.config import PreprocessConfig
 from medcli.imaging import batch
 from medcli.imaging.decoders import decoder_matrix
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.isolation import inside
 from medcli.imaging.isolation.pool import close_workers
+from medcli.imaging.preprocess import Preprocessor
 from medcli.imaging.reader import read_here
 from medcli.records import Case, Scan
 
@@ -147,8 +150,14 @@ def print_series(slices: int, runs: int) -> None:
             assert isinstance(case, Case)
             return len(read_here(case).pixels)
 
+        def to_tensor() -> int:
+            (case,) = find_scans([scratch])
+            assert isinstance(case, Case)
+            return len(Preprocessor(PreprocessConfig()).model_input(read_here(case)))
+
         ways: dict[str, Read] = {
             "medcli": with_us,
+            f"medcli, to the network's input of {PreprocessConfig().size} px": to_tensor,
             "pydicom, unsorted": lambda: with_pydicom(paths),
             "SimpleITK": with_simpleitk,
         }

@@ -213,7 +213,6 @@ def run(parts: Parts, name: str, asked: ObjectiveRequest, seed: int, epochs: int
         patience=epochs,
         batch_slices=128 if stacks else 32,
         augmentation=preset.augmentation,
-        bf16=True,
     )
     config = choose_objective(config, asked, train, pretrained=False)
     torch.manual_seed(seed)

@@ -122,7 +122,8 @@ def ask(path: Path, queries: Path) -> dict[str, Any]:
     import faiss
 
     from medcli.retrieval.gallery import Gallery
-    from medcli.retrieval.query import Query, search
+    from medcli.retrieval.query import Query, Wanted
+    from medcli.retrieval.search import search
 
     faiss.omp_set_num_threads(1)
     rows = np.load(queries)
@@ -132,7 +133,7 @@ def ask(path: Path, queries: Path) -> dict[str, Any]:
     with Gallery.open(path) as gallery:
         for row in rows:
             query = Query("query", row, np.empty((0, DIM), np.float32), _NONE)
-            hits.append([hit.id for hit in search(gallery, query, K).hits])
+            hits.append([hit.id for hit in search(gallery, query, Wanted(K)).hits])
             times.append(time.process_time() - started)
             started = time.process_time()
     return {

@@ -27,7 +27,8 @@ import numpy as np
 from shifts import RECIPES, shifted
 
 from medcli.data.sources import load_cases
-from medcli.evaluation.baselines import foreground_area, histogram_features, thumbnail_features
+from medcli.evaluation.area import foreground_area
+from medcli.evaluation.baselines import histogram_features, thumbnail_features
 from medcli.evaluation.calibration import ECE_BINS, expected_calibration_error
 from medcli.evaluation.intervals import (
     Statistic,

@@ -26,6 +26,7 @@ from medcli.inference.predictor import Predictor
 from medcli.models.locate import find_model
 from medcli.models.package import load_package
 from medcli.records import Case, Failure, Scan
+from medcli.retrieval.query import Wanted
 from medcli.workflows.indexing import absolute, build_gallery
 from medcli.workflows.searching import Answer, open_gallery, search_scans
 
@@ -66,7 +67,7 @@ def measure(
                 continue
             pictures = save_pictures(scan, folder / "pictures", options.every)
             for kind, saved in pictures.items():
-                answers = search_scans(gallery, searcher, gather_cases(list(saved)), k=1)
+                answers = search_scans(gallery, searcher, gather_cases(list(saved)), Wanted(k=1))
                 yield count(case, kind, list(saved.values()), list(answers))
 
 

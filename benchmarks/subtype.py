@@ -20,14 +20,20 @@ from pathlib import Path
 
 import numpy as np
 
+from medcli.config import PreprocessConfig
+from medcli.data.audit import find_copies
+from medcli.data.gate import pass_gate
+from medcli.data.likeness import look_of
 from medcli.data.sources import load_cases
-from medcli.data.splits import split_by_patient
+from medcli.data.splits import Split, split_by_patient
 from medcli.evaluation.intervals import patient_bootstrap, patient_groups, weighted_mean
 from medcli.evaluation.ranking import auroc_statistic
+from medcli.home import scan_cache
 from medcli.imaging.batch import read_all
 from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage, load_package
 from medcli.records import Case, Prediction, Scan
+from medcli.training.gather import read_cases
 from medcli.training.request import TrainRequest
 from medcli.training.run import train
 
@@ -45,8 +51,7 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--keep", action="store_true", help="measure runs that are in --out")
     options = parser.parse_args()
-    cases = load_cases([str(options.data)], task="lung").cases
-    split = split_by_patient(cases, val_fraction=0.15, test_fraction=0.15, seed=options.seed)
+    split = parted(str(options.data), options.size, options.seed)
     scans = [s for _, s in read_all(split.test) if isinstance(s, Scan)]
     assert len(scans) == len(split.test), "a held-out film cannot be read"
     packages = {name: trained(name, split.train, split.val, options) for name in MISSING}
@@ -61,6 +66,20 @@ def main() -> None:
         for subtype in OTHERS:
             epochs = packages[name].provenance["epochs_run"]
             print(line(name, epochs, subtype, split.test, answers))
+
+
+def parted(data: str, size: int, seed: int) -> Split:
+    """The films by patient; copies of a picture stay in one part."""
+    read = read_cases(
+        load_cases([data], task="lung").cases,
+        PreprocessConfig(size=size, pictures="percentiles"),
+        on_read=lambda done, total: None,
+        on_failure=lambda failure: None,
+        cache=scan_cache(),
+    )
+    copies = find_copies([i.pixel_sha256 for i in read], [look_of(i.images) for i in read])
+    gate = pass_gate([item.case for item in read], copies, clean="", allow_overlap=False)
+    return split_by_patient(gate.cases, seed=seed, links=gate.links)
 
 
 def trained(

@@ -60,6 +60,8 @@ WARNINGS = {
     "whole_ct": "A CT larger than the region that the model answers about; name the region.",
     "index_rebuilt": "The search index was absent, stale or damaged; rebuilt from the catalogue.",
     "index_not_saved": "The rebuilt search index could not be saved; it serves this command only.",
+    "no_groups": "The gallery knows no patient, or no study, of its scans; each is its own group.",
+    "no_timeline": "Time is not known for all scans, or the patient of the query is not.",
     "approximate_search": "The search may have missed scans; its recall was measured (index tune).",
     "fewer_hits": "The gallery holds fewer scans that may answer than were asked for.",
     "one_class": "The scans evaluated show one class only; AUROC is undefined.",

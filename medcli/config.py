@@ -148,6 +148,35 @@ class ModelConfig(JsonConfig):
 
 
 @dataclass(frozen=True, slots=True)
+class DetectionConfig(JsonConfig):
+    """How regions of a slice are proposed and judged; lengths in pixels of the model's input.
+
+    Attributes
+    ----------
+    stride : between two fields of the map that anchors stand on
+    width : of that map
+    anchor_sizes : square roots of the anchors' areas
+    anchor_ratios : their heights divided by their widths
+    proposals : regions of a slice that the second stage judges
+    proposal_overlap : of two proposals that overlap more (intersection over union) the
+        better one goes on
+    overlap : the same for the boxes of an answer
+    score : boxes below it are no answer
+    most : boxes of a slice in an answer
+    """
+
+    stride: int = 8
+    width: int = 64
+    anchor_sizes: tuple[float, ...] = (16.0, 32.0, 64.0)
+    anchor_ratios: tuple[float, ...] = (0.5, 1.0, 2.0)
+    proposals: int = 60
+    proposal_overlap: float = 0.7
+    overlap: float = 0.4
+    score: float = 0.05
+    most: int = 20
+
+
+@dataclass(frozen=True, slots=True)
 class TrainConfig(JsonConfig):
     """How a model is trained.
 

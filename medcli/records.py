@@ -10,9 +10,10 @@ from __future__ import annotations
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
-import numpy as np
+if TYPE_CHECKING:
+    import numpy as np  # a help text need not wait for it
 
 Kind = Literal["dicom", "volume", "picture", "array"]
 
@@ -101,6 +102,7 @@ class Scan:
         slices, or one for each; None where a slice has none. Display uses it, models do not
     slice_files : source file of each slice, length S
     metadata : tags by allow-list only
+    study_date : YYYYMMDD, for order in time; never shown or stored as it is
     padded : how many values of `pixels` are padding, which was not imaged; they hold the
         smallest value of their file and count in no statistics
     """
@@ -121,6 +123,7 @@ class Scan:
     decoder: str | None = None
     patient_id: str | None = field(default=None, repr=False)
     study_uid: str | None = field(default=None, repr=False)
+    study_date: str | None = field(default=None, repr=False)
     series_uid: str | None = field(default=None, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[ScanWarning, ...] = ()
@@ -194,7 +197,8 @@ class Prediction:
     says, whether it or the user picked `task`; None for a model of one. Where a scan may have
     several findings `labels` are those that reach their thresholds, and `label` is the
     likeliest of these; it and its `probability` are None where there is none.
-    `task_ood_scores` is the `ood_score` towards the scans of each task of a model of several.
+    `task_ood_scores` is the `ood_score` towards the scans of each task, where the router picked
+    one of several.
     """
 
     path: str
@@ -221,6 +225,51 @@ class Prediction:
     def like_no_task(self) -> bool:
         """Whether a model of several tasks knows of none whose scans look like this one."""
         return bool(self.task_ood_scores) and min((self.task_ood_scores or {}).values()) > 1
+
+
+@dataclass(frozen=True, slots=True)
+class FoundBox:
+    """A candidate lesion in one slice.
+
+    Corners in pixels of the original slice, x1 and y1 exclusive. `slice` counts from 0 in
+    array order. `lesion` is its place in `Detection.lesions`.
+    """
+
+    x0: float
+    y0: float
+    x1: float
+    y1: float
+    score: float
+    slice: int
+    label: str
+    lesion: int = 0
+
+
+@dataclass(frozen=True, slots=True)
+class Lesion:
+    """Boxes of neighbouring slices that overlap, taken for one lesion; `score` is the best's."""
+
+    label: str
+    score: float
+    first_slice: int
+    last_slice: int
+    boxes: int
+
+
+@dataclass(frozen=True, slots=True)
+class Detection:
+    """The answer of `detect` for one scan, best boxes first; empty where nothing was found."""
+
+    path: str
+    scan_id: str
+    files: tuple[str, ...]
+    task: str
+    boxes: tuple[FoundBox, ...]
+    lesions: tuple[Lesion, ...]
+    model: str
+    synthetic: bool
+    warnings: tuple[ScanWarning, ...] = ()
+    status: Literal["ok"] = "ok"
 
 
 @dataclass(frozen=True, slots=True)
@@ -266,14 +315,19 @@ class GalleryEntry:
     thumbnails: Mapping[int, bytes] = field(default_factory=dict, repr=False)
     metadata: Mapping[str, str] = field(default_factory=dict, repr=False)
     source: Source | None = None
+    study_uid: str | None = field(default=None, repr=False)
+    study_date: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class Hit:
-    """A stored scan that answers a query; `score` is the cosine, higher is better.
+    """A stored scan that answers a query; `score` is a mean of cosines, higher is better.
 
-    `patient` is the gallery's keyed hash. `slice` counts from 0 in array order
-    and is None where the scan has one slice; `file` is that slice's source.
+    `patient` and `study` are the gallery's keyed hashes. `slice` counts from 0 in array order
+    and is None where the scan has one slice; `file` is that slice's source, `view` what it was
+    rendered with when it matched. `percentile` says how many of the gallery's own scans have
+    their nearest neighbour no nearer, in per cent. `days` counts from the query's study to the
+    hit's, of the same patient; `study_date` is a moved date and never shown.
     """
 
     rank: int
@@ -285,11 +339,20 @@ class Hit:
     modality: str | None
     slice: int | None
     file: str | None
+    view: str | None = None
+    percentile: float | None = None
+    study: str | None = None
+    days: int | None = None
+    study_date: str | None = field(default=None, repr=False)
 
 
 @dataclass(frozen=True, slots=True)
 class SearchResult:
-    """The hits of one query, best first, with an unweighted vote of their labels."""
+    """The hits of one query, best first, with an unweighted vote of their labels.
+
+    `vote_ci` has a 95 % interval for each share. `contrast` is the nearest scan of each
+    class. `no_good_match` is None where the gallery has too few scans to tell.
+    """
 
     query: str
     hits: tuple[Hit, ...]
@@ -298,16 +361,16 @@ class SearchResult:
     no_good_match: bool | None = None
     query_slice: int | None = None
     warnings: tuple[ScanWarning, ...] = ()
+    vote_ci: Mapping[str, tuple[float, float]] = field(default_factory=dict)
+    contrast: tuple[Hit, ...] = ()
 
 
 def plain(value: Any) -> Any:
     """`value` as JSON can hold it: tuples as lists, NumPy as Python, NaN and infinity as None."""
     if isinstance(value, Mapping):
         return {str(key): plain(item) for key, item in value.items()}
-    if isinstance(value, np.ndarray):
+    if hasattr(value, "tolist"):  # arrays, and numbers of NumPy
         return plain(value.tolist())
-    if isinstance(value, np.generic):
-        return plain(value.item())
     if isinstance(value, float):
         return value if math.isfinite(value) else None
     if isinstance(value, Sequence) and not isinstance(value, str | bytes):

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import csv
 import os
 import re
 import shutil
@@ -10,14 +11,17 @@ import subprocess
 from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+# Several test processes share the cores: with more threads they would wait for each other.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
 
 import numpy as np
 import pytest
 
 from medcli.config import Calibration, ModelConfig, PreprocessConfig
 from medcli.evaluation.out_of_distribution import Reference
-from medcli.models.heads import Head
+from medcli.models.heads import head_width, make_heads, make_router
 from medcli.models.package import (
     CARD,
     GRAPH,
@@ -29,8 +33,13 @@ from medcli.models.package import (
 )
 from medcli.records import Task
 
+if TYPE_CHECKING:
+    from medcli.detection.arrays import BoxArrays
+
 # A shell's background job has SIGINT ignored, and so would have the tests of interruptions.
 signal.signal(signal.SIGINT, signal.default_int_handler)
+# Workers of pytest-xdist have it set, and a pipe would be taken for a terminal.
+os.environ.pop("COLUMNS", None)
 
 SIDE, CELLS = 32, 8
 DIM = CELLS * CELLS
@@ -147,6 +156,7 @@ def make_package() -> Callable[..., ModelPackage]:
     """Write a model package in no time: grey levels of 8 × 8 cells are its embedding.
 
     Alike pictures lie close to each other, as with a trained model; its classes are drawn.
+    All `tasks` have the same `classes`; without them there is one `task`.
     """
 
     def make(
@@ -159,17 +169,21 @@ def make_package() -> Callable[..., ModelPackage]:
         created: str = "2026-01-01T00:00:00+00:00",
         calibration: Calibration | None = None,
         reference: Reference | None = None,
+        tasks: Sequence[str] = (),
+        region_mm: float | None = None,
     ) -> ModelPackage:
         folder.mkdir(parents=True)
-        weights = np.random.default_rng(seed).normal(size=(DIM, len(classes)))
+        positive = classes[-1] if len(classes) == 2 else None
+        known = [Task(name, tuple(classes), positive, 0.5) for name in tasks or [task]]
+        weights = np.random.default_rng(seed).normal(size=(DIM, head_width(known)))
         (folder / GRAPH).write_bytes(cell_graph(weights.astype(np.float32)))
         (folder / WEIGHTS).write_bytes(weights.tobytes())
         (folder / CARD).write_text("Made for a test.\n")
-        known = Task(task, tuple(classes), classes[-1] if len(classes) == 2 else None, 0.5)
         package = finish_package(
             folder,
-            heads=[Head(known, calibration or Calibration())],
-            preprocess=PreprocessConfig(size=SIDE),
+            heads=make_heads(known, [calibration or Calibration()] * len(known)),
+            router=make_router(known),
+            preprocess=PreprocessConfig(size=SIDE, region_mm=region_mm),
             model=ModelConfig(embedding_dim=DIM, layout_grid=0),
             synthetic=synthetic,
             created=created,
@@ -178,7 +192,7 @@ def make_package() -> Callable[..., ModelPackage]:
             metrics={"split": "test", "auroc": None, "accuracy": None},
         )
         if reference is not None:
-            save_references(folder, {task: reference})
+            save_references(folder, {each.name: reference for each in known})
         seal(folder)
         return package
 
@@ -244,3 +258,170 @@ def cell_graph(weights: np.ndarray) -> bytes:
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
     checker.check_model(model, full_check=True)
     return bytes(model.SerializeToString())
+
+
+DISCS = 64  # pixels
+
+
+def draw_discs(count: int, seed: int) -> BoxArrays:
+    """Noise with none, one or two bright discs in each of `count` pictures."""
+    from medcli.detection.arrays import BoxArrays
+
+    rng = np.random.default_rng(seed)
+    images = rng.normal(90, 12, (count, 1, DISCS, DISCS))
+    rows, columns = np.mgrid[:DISCS, :DISCS] + 0.5
+    boxes, labels = [], []
+    for number in range(count):
+        own = []
+        for _ in range(number % 3):
+            wide, high = rng.integers(12, 24, 2)
+            x, y = rng.integers(0, DISCS - wide), rng.integers(0, DISCS - high)
+            across = ((columns - x - wide / 2) * 2 / wide) ** 2
+            images[number, 0][across + ((rows - y - high / 2) * 2 / high) ** 2 <= 1] += 60
+            own.append([x, y, x + wide, y + high])
+        boxes.append(np.array(own, np.float32).reshape(-1, 4))
+        labels.append(np.ones(len(own), np.int64))
+    return BoxArrays(images.clip(0, 255).astype(np.uint8), tuple(boxes), tuple(labels))
+
+
+@pytest.fixture(scope="session")
+def drawn_discs() -> Callable[[int, int], BoxArrays]:
+    return draw_discs
+
+
+@pytest.fixture(scope="session")
+def disc_folder(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """`boxes.csv` over 18 pictures of 18 patients, a third of them without a box."""
+    from medcli.imaging.png_writer import write_png
+
+    folder = tmp_path_factory.mktemp("discs")
+    slices = draw_discs(18, 0)
+    with (folder / "boxes.csv").open("w", newline="") as stream:
+        writer = csv.writer(stream)
+        writer.writerow(["path", "label", "patient_id", "x0", "y0", "x1", "y1"])
+        for number, (image, boxes) in enumerate(zip(slices.images, slices.boxes, strict=True)):
+            name = f"{number}.png"
+            write_png(folder / name, image[0])
+            for box in boxes.tolist() or [[""] * 4]:
+                writer.writerow([name, "disc", f"P{number}", *box])
+    return folder
+
+
+@pytest.fixture(scope="session")
+def detector_run(disc_folder: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A run folder of a detector made by hand, which finds what is bright in `disc_folder`.
+
+    The first nine patients count as its training part, the last six as its test part.
+    """
+    from medcli.config import DetectionConfig
+    from medcli.data.boxes import load_boxes
+    from medcli.detection.measuring import box_metrics, measure_scans
+    from medcli.imaging.hashing import pixel_sha256
+    from medcli.imaging.reader import read_scan
+    from medcli.inference.detector import Detector
+    from medcli.models.heads import Head
+    from medcli.models.package import REGIONS_GRAPH, SPLITS, salted_patient
+
+    folder = tmp_path_factory.mktemp("detectors") / "discs"
+    folder.mkdir()
+    propose, judge = bright_graphs()
+    (folder / GRAPH).write_bytes(propose)
+    (folder / REGIONS_GRAPH).write_bytes(judge)
+    (folder / WEIGHTS).write_bytes(b"none")
+    (folder / CARD).write_text("AP50 of a detector made for a test.\n")
+    data, salt = load_boxes([str(disc_folder / "boxes.csv")]), "00" * 16
+    lines = ["pixel_sha256,patient,split"]
+    for number, case in enumerate(data.cases):
+        part = "train" if number < 9 else "val" if number < 12 else "test"
+        patient = salted_patient(case.patient_id, salt)
+        lines.append(f"{pixel_sha256(read_scan(case))},{patient},{part}")
+    (folder / SPLITS).write_text("\n".join(lines) + "\n")
+
+    def finish(metrics: dict[str, Any]) -> ModelPackage:
+        return finish_package(
+            folder,
+            heads=[Head(Task("disc-detection", ("disc",), threshold=0.5), Calibration())],
+            preprocess=PreprocessConfig(size=DISCS),
+            model=ModelConfig(arch="cnn_lrn", aggregator="none", layout_grid=0),
+            synthetic=False,
+            created="2026-01-01T00:00:00+00:00",
+            patient_salt=salt,
+            provenance={"source": "none", "split": []},
+            metrics=metrics,
+            detection=DetectionConfig(stride=4, width=1, anchor_sizes=(16.0,)),
+        )
+
+    rows, _ = measure_scans(Detector(finish({})), data.cases[12:], data.boxes[12:])
+    finish({"split": "test", **box_metrics(rows, 1)})
+    seal(folder)
+    return folder
+
+
+def bright_graphs() -> tuple[bytes, bytes]:
+    """Both graphs of a detector: squares of 16 px every 8 px, judged by how bright they are."""
+    from onnx import TensorProto, checker, helper, numpy_helper
+
+    def graph(
+        nodes: list[Any],
+        inputs: dict[str, list[Any]],
+        outputs: dict[str, list[Any]],
+        **constants: Any,
+    ) -> bytes:
+        value = helper.make_tensor_value_info
+        made = helper.make_graph(
+            nodes,
+            "bright",
+            [value(name, TensorProto.FLOAT, shape) for name, shape in inputs.items()],
+            [value(name, TensorProto.FLOAT, shape) for name, shape in outputs.items()],
+            [numpy_helper.from_array(array, name) for name, array in constants.items()],
+        )
+        model = helper.make_model(made, opset_imports=[helper.make_opsetid("", 17)], ir_version=8)
+        checker.check_model(model, full_check=True)
+        return bytes(model.SerializeToString())
+
+    node = helper.make_node
+    corners = 8 * np.stack(np.meshgrid(np.arange(7), np.arange(7)), axis=-1).reshape(49, 2)
+    anchors = np.concatenate([corners, corners + 16], axis=1).astype(np.float32)
+    propose = graph(
+        [
+            node("AveragePool", ["images"], ["features"], kernel_shape=[4, 4], strides=[4, 4]),
+            node("AveragePool", ["images"], ["pooled"], kernel_shape=[16, 16], strides=[8, 8]),
+            node("Reshape", ["pooled", "by_anchor"], ["objectness"]),
+            node("Unsqueeze", ["objectness", "last"], ["column"]),
+            node("Mul", ["column", "zero"], ["nothing"]),
+            node("Add", ["nothing", "anchors"], ["boxes"]),
+        ],
+        {"images": ["n", 1, DISCS, DISCS]},
+        {"features": ["n", 1, 16, 16], "objectness": ["n", 49], "boxes": ["n", 49, 4]},
+        by_anchor=np.array([0, 49], np.int64),
+        last=np.array([2], np.int64),
+        zero=np.array(0, np.float32),
+        anchors=anchors[None],
+    )
+    judge = graph(
+        [
+            node("Split", ["regions", "parts"], ["number", "boxes"], axis=1),
+            node("Reshape", ["number", "flat"], ["row"]),
+            node("Cast", ["row"], ["slice"], to=TensorProto.INT64),
+            node(
+                "RoiAlign",
+                ["features", "boxes", "slice"],
+                ["inside"],
+                output_height=1,
+                output_width=1,
+                sampling_ratio=4,
+                spatial_scale=0.25,
+            ),
+            node("Reshape", ["inside", "column"], ["bright"]),
+            node("Mul", ["bright", "slope"], ["scaled"]),
+            node("Add", ["scaled", "offset"], ["logits"]),
+        ],
+        {"features": ["n", 1, 16, 16], "regions": ["r", 5]},
+        {"logits": ["r", 2], "boxes": ["r", 4]},
+        parts=np.array([1, 4], np.int64),
+        flat=np.array([-1], np.int64),
+        column=np.array([-1, 1], np.int64),
+        slope=np.array([[0, 10]], np.float32),
+        offset=np.array([[0, 2]], np.float32),
+    )
+    return propose, judge

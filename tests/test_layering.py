@@ -14,14 +14,15 @@ LEVELS = [
     {"errors", "codes", "records", "config", "home", "files"},
     {"imaging", "layers", "retrieval", "evaluation", "report"},
     {"data", "models", "inference"},
-    {"training", "explain"},
+    {"training", "explain", "detection"},
     {"workflows"},
+    {"bench"},
     {"cli", "__init__"},
     {"__main__"},
 ]
 # Siblings of one level that may meet.
-ALLOWED = {("inference", "models"), ("files", "errors")}
-HEAVY = {"torch", "faiss", "SimpleITK", "pydicom", "onnxruntime"}
+ALLOWED = {("inference", "models"), ("files", "errors"), ("detection", "training")}
+HEAVY = {"torch", "faiss", "SimpleITK", "pydicom", "onnxruntime", "numpy"}
 
 
 def room_of(module: str) -> str:
@@ -76,7 +77,9 @@ def loaded_after(code: str) -> set[str]:
         ["data", "split", "--help"],
         ["data", "audit", "--help"],
         ["doctor", "--help"],
+        ["bench", "--help"],
         ["report", "--help"],
+        ["detect", "--help"],
         ["models", "export", "--help"],
     ],
 )
@@ -94,6 +97,8 @@ def test_prediction_and_search_never_load_torch() -> None:
     code = "\n".join(f"import medcli.inference.{name}" for name in modules)
     code += (
         "\nimport medcli.workflows.searching, medcli.workflows.evaluating, medcli.imaging.reader"
+        "\nimport medcli.inference.detector, medcli.workflows.detecting, medcli.cli.detect"
+        "\nimport medcli.workflows.evaluating_boxes"
     )
     assert "torch" not in loaded_after(code)
 

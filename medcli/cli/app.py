@@ -8,9 +8,11 @@ from typing import Annotated
 import typer
 
 from medcli.cli.adapt import adapt
+from medcli.cli.bench import bench
 from medcli.cli.classify import classify
 from medcli.cli.data import app as data_app
 from medcli.cli.demo import demo
+from medcli.cli.detect import detect
 from medcli.cli.doctor import doctor
 from medcli.cli.evaluate import evaluate
 from medcli.cli.explain import explain
@@ -18,6 +20,7 @@ from medcli.cli.index.app import app as index_app
 from medcli.cli.inspect import inspect
 from medcli.cli.models import app as models_app
 from medcli.cli.output import hidden_error, show_error
+from medcli.cli.replay import replay
 from medcli.cli.report import report
 from medcli.cli.search import search
 from medcli.cli.train import train
@@ -35,15 +38,18 @@ app.command(rich_help_panel="Start")(demo)
 app.command(rich_help_panel="Models")(train)
 app.command(rich_help_panel="Models")(evaluate)
 app.command(rich_help_panel="Models")(classify)
+app.command(rich_help_panel="Models")(detect)
 app.command(rich_help_panel="Models")(explain)
 app.command(rich_help_panel="Models")(report)
 app.add_typer(models_app, name="models", rich_help_panel="Models")
 app.command(rich_help_panel="Models")(adapt)
 app.add_typer(index_app, name="index", rich_help_panel="Archive")
 app.command(rich_help_panel="Archive")(search)
+app.command(rich_help_panel="Archive")(replay)
 app.command(rich_help_panel="Data")(inspect)
 app.add_typer(data_app, name="data", rich_help_panel="Data")
 app.command(rich_help_panel="Start")(doctor)
+app.command(rich_help_panel="Start")(bench)
 
 
 def _version(value: bool) -> None:

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from medcli.cli.classify_outputs import Outputs, Report, StructuredReport
 from medcli.cli.inputs import exit_status, found_scans
 from medcli.cli.options import (
     AsJson,
+    GalleryPath,
     HidePaths,
     Model,
     Overwrite,
@@ -25,6 +28,7 @@ from medcli.cli.output import (
     failure_json,
     note,
     print_json,
+    print_line,
     print_table,
     say,
     shorten,
@@ -33,6 +37,8 @@ from medcli.cli.output import (
     write_csv,
 )
 from medcli.cli.region import Point, Region, asked_crop, check_one_scan, cropped
+from medcli.cli.terminal import Show
+from medcli.errors import UsageError
 from medcli.files import check_file
 from medcli.records import Failure, Prediction, Scan, Task, plain
 
@@ -40,6 +46,7 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from medcli.models.package import ModelPackage
+    from medcli.workflows.boxed import JudgedBox
 
 MAX_CLASS_COLUMNS = 4
 NOTES_WIDTH = 20
@@ -51,12 +58,32 @@ def classify(
     task: TaskName = None,
     point: Point = None,
     region: Region = None,
+    detect: Annotated[
+        bool, typer.Option("--detect", help="Also find boxes, and say the class of each.")
+    ] = False,
+    detector: Annotated[
+        str | None,
+        typer.Option(
+            "--detector",
+            metavar="MODEL",
+            help="What finds them; by default the newest detector.",
+            show_default=False,
+        ),
+    ] = None,
     time_point: TimePoint = None,
     as_json: AsJson = False,
     csv: Annotated[
         Path | None,
         typer.Option("--csv", metavar="FILE", help="Write a table as CSV.", show_default=False),
     ] = None,
+    evidence: Annotated[
+        bool,
+        typer.Option("--evidence", help="Also the most similar scans of the gallery (-g)."),
+    ] = False,
+    gallery: GalleryPath = None,
+    report: Report = None,
+    sr: StructuredReport = None,
+    show: Show = False,
     overwrite: Overwrite = False,
     hide_paths: HidePaths = False,
 ) -> None:
@@ -65,7 +92,8 @@ def classify(
     Without --model the newest run on real data answers, else the bundled model. Of a model of
     several tasks --task picks one, else its router does for each scan. A bad file is named and
     the others go on. A nodule model answers about a region: --point or --region names it in
-    a whole CT.
+    a whole CT, --detect lets a detector look for it. With --evidence the gallery's own model
+    answers, and says where the nearest labelled scans disagree with it.
 
     Example: medcli classify chest.dcm series/ --json
     """
@@ -77,33 +105,69 @@ def classify(
 
     if csv is not None:
         check_file(csv, overwrite=overwrite)
+    if gallery is not None and not evidence:
+        raise UsageError("--gallery is where --evidence comes from", "Give --evidence too")
+    outputs = Outputs(report, sr, show)
+    outputs.check(overwrite=overwrite)
     crop = asked_crop(point, region)
+    if detect and crop is not None:
+        raise UsageError(
+            "--detect looks for regions itself", "Leave out --point and --region, or --detect"
+        )
     names = Names(hide=hide_paths)
+    if evidence:
+        if detect or detector is not None:
+            raise UsageError("--evidence goes without --detect", "Classify twice")
+        from medcli.cli.evidence import classify_with_evidence
+
+        status = classify_with_evidence(
+            scans, gallery, model, task, time_point, crop, names, outputs, as_json=as_json, csv=csv
+        )
+        raise typer.Exit(status)
     find_model(model, task)  # where there is none, that is told before scans are searched for
     with ThreadPoolExecutor(1) as side:  # the model's checksums are taken beside the search
         loading = side.submit(lambda: routed(open_model(model, task)))
         cases = found_scans(scans, names, time_point)
         predictor = loading.result()
     describe_model(predictor.package, names, chosen=model is not None)
-    results = []
-    read: Iterable[Scan | Failure] = (scan for _, scan in read_all(cases))
+    outputs.check_scans(cases)
     if crop is not None:
         check_one_scan(cases)
-        read = cropped(read, crop, predictor.region_mm)
+    judged: deque[list[JudgedBox]] = deque()
+    finds = None
+    if detect or detector is not None:
+        from medcli.inference.detector import Detector
+        from medcli.workflows.boxed import with_boxes
+
+        finds = Detector(open_model(detector, kind="detection"))
+
+    def read() -> Iterable[Scan | Failure]:
+        scans = (scan for _, scan in read_all(cases))
+        return scans if crop is None else cropped(scans, crop, predictor.region_mm)
+
+    asked = read() if finds is None else with_boxes(read(), finds, predictor, judged)
+    boxes: list[tuple[str, JudgedBox]] = []
+    results = []
     with counting("classifying", beside_data=as_json) as on_scan:
-        for result in predictor.predict(read):
+        for result in predictor.predict(asked):
             results.append(result)
             on_scan(len(results), len(cases))
+            own = judged.popleft() if judged else []
+            boxes += [(names.of(result.path), each) for each in own]
             if as_json:
-                print_json(prediction_json(result, names))
+                beside = {"boxes": list(map(box_json, own))} if detect or detector else {}
+                print_json({**prediction_json(result, names), **beside})
             if isinstance(result, Failure):
                 show_failure(result, names)
     predictions = [result for result in results if isinstance(result, Prediction)]
     if predictions and not as_json:
         print_table(prediction_table(predictions, names))
+        if detect or detector:
+            show_boxes(boxes)
     if csv is not None:
         write_csv(csv, [csv_row(result, predictor.package.tasks, names) for result in results])
         say("wrote the CSV" if names.hide else f"wrote {csv}")
+    outputs.make(read(), results, predictor.package, names)
     failures = [result for result in results if isinstance(result, Failure)]
     raise typer.Exit(exit_status(failures, len(predictions)))
 
@@ -154,6 +218,45 @@ def prediction_json(result: Prediction | Failure, names: Names) -> dict[str, Any
         "synthetic": result.synthetic,
         "model": result.model,
     }
+
+
+def box_json(judged: JudgedBox) -> dict[str, Any]:
+    """A box as `medcli detect` gives it, with the class of what lies in it."""
+    said = judged.prediction
+    return {
+        **plain(judged.box),
+        "task": said.task,
+        "class": said.label,
+        "probability": said.probability,
+        "probabilities": plain(said.probabilities),
+        "uncertain": said.uncertain,
+        "out_of_distribution": said.out_of_distribution,
+    }
+
+
+def show_boxes(boxes: Sequence[tuple[str, JudgedBox]]) -> None:
+    """The boxes of all scans and the class of each."""
+    from rich.table import Table
+
+    from medcli.cli.console import stdout
+
+    if not boxes:
+        print_line("no boxes found")
+        return
+    print_line("")
+    table = Table(box=None, pad_edge=False, header_style="bold")
+    table.add_column("box in", no_wrap=True)
+    for name in ("score", "slice", "x0", "y0", "x1", "y1"):
+        table.add_column(name, justify="right")
+    table.add_column("class", style="bold", overflow="fold")
+    table.add_column("probability", justify="right")
+    for path, judged in boxes:
+        box, said = judged.box, judged.prediction
+        corners = [f"{value:.0f}" for value in (box.x0, box.y0, box.x1, box.y1)]
+        share = "–" if said.probability is None else f"{said.probability:.3f}"
+        place = shorten(path, max(20, stdout().width - 64))
+        table.add_row(place, f"{box.score:.3f}", str(box.slice), *corners, _label(said), share)
+    print_table(table)
 
 
 def csv_row(result: Prediction | Failure, tasks: Sequence[Task], names: Names) -> dict[str, Any]:

@@ -52,11 +52,11 @@ def audit(
     as_json: AsJson = False,
     hide_paths: HidePaths = False,
 ) -> None:
-    """Find leaks between splits, copies, and labels that look wrong.
+    r"""Find leaks between splits, copies, and labels that look wrong.
 
     Copies are found by their pixels, and by their look where they were saved again,
     mirrored or turned. Labels are judged by the other patients, on embeddings of
-    --model, else on thumbnails and histograms; the ranking needs medcli[cleanlab].
+    --model, else on thumbnails and histograms; the ranking needs medcli\[cleanlab].
 
     Example: medcli data audit scans.csv --csv suspects.csv
     """

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -28,7 +29,7 @@ from medcli.files import check_file, write_file
 if TYPE_CHECKING:
     from rich.table import Table
 
-    from medcli.models.package import ModelPackage
+    from medcli.models.package import ModelKind, ModelPackage
     from medcli.workflows.evaluating import Evaluation
 
 
@@ -75,15 +76,17 @@ def evaluate(
 
     Without MODEL the newest run on real data is measured, else the bundled model of the task.
     Scans of the test part count, else the model's own held-out patients, else all. Of a model
-    of several tasks the one counts that the data are about, or that --task names.
+    of several tasks the one counts that the data are about, or that --task names. A detector is
+    measured on the boxes of a manifest: AP50, AP50-95, recall at 1, 4 and 8 false boxes a slice.
 
     Example: medcli evaluate runs/lung test.csv --report lung.html
     """
+    from medcli.data.presets import is_detection
     from medcli.inference.predictor import Predictor
     from medcli.models.bundled import is_shared
     from medcli.models.locate import open_model
     from medcli.workflows.evaluating import evaluate as evaluate_classifier
-    from medcli.workflows.evaluating import evaluate_retrieval
+    from medcli.workflows.evaluating_retrieval import evaluate_retrieval
     from medcli.workflows.task_choice import task_of_data
 
     names = Names(hide=hide_paths)
@@ -92,7 +95,13 @@ def evaluate(
             raise UsageError("--report is about a classifier, --gallery about retrieval")
         check_file(report, overwrite=overwrite)
     named, inputs = (model, data) if data else (None, [model])
-    package = open_model(named, task)
+    kind: ModelKind = "detection" if is_detection(task) else "classification"
+    package = open_model(named, task, kind if named is None else None)
+    if package.kind == "detection":
+        if gallery is not None or report is not None:
+            raise UsageError("--gallery and --report are about models that classify scans")
+        numbers = _detector_numbers(package, inputs, allow_overlap, seed)
+        raise typer.Exit(_show_numbers(numbers, box_metrics_table, names, as_json=as_json))
     if named is None and task is None and gallery is None and is_shared(package):
         package = open_model(None, task_of_data(package, inputs))
     predictor = Predictor(package)
@@ -109,6 +118,34 @@ def evaluate(
                 seed=seed,
                 on_scan=on_scan,
             )
+    table = metrics_table if gallery is None else retrieval_table
+    status = _show_numbers(result, table, names, as_json=as_json)
+    if report is not None:
+        write_report(report, predictor.package, result, seed)
+    raise typer.Exit(status)
+
+
+def _detector_numbers(
+    package: ModelPackage, data: list[str], allow_overlap: bool, seed: int
+) -> Evaluation:
+    """Measure a detector."""
+    from medcli.inference.detector import Detector
+    from medcli.workflows.evaluating_boxes import evaluate_boxes
+
+    with counting("evaluating") as on_scan:
+        return evaluate_boxes(
+            Detector(package), data, allow_overlap=allow_overlap, seed=seed, on_scan=on_scan
+        )
+
+
+def _show_numbers(
+    result: Evaluation,
+    table: Callable[[dict[str, Any]], Table],
+    names: Names,
+    *,
+    as_json: bool,
+) -> int:
+    """Warnings and notes on stderr, the numbers on stdout; the exit status."""
     if not names.hide:
         for message in result.warnings:
             warn(message)
@@ -122,10 +159,8 @@ def evaluate(
         told = [failure_json(failure, names) for failure in result.failures]
         print_json({**result.metrics, "failures": told})
     else:
-        print_table((metrics_table if gallery is None else retrieval_table)(result.metrics))
-    if report is not None:
-        write_report(report, predictor.package, result, seed)
-    raise typer.Exit(exit_status(result.failures, 1))
+        print_table(table(result.metrics))
+    return exit_status(result.failures, 1)
 
 
 def write_report(path: Path, package: ModelPackage, result: Evaluation, seed: int) -> None:
@@ -179,6 +214,19 @@ def metrics_table(metrics: dict[str, Any]) -> Table:
     return facts_table(rows)
 
 
+def box_metrics_table(metrics: dict[str, Any]) -> Table:
+    """The numbers of a detector, each with its interval."""
+    about = f"{metrics['n_scans']} scans, {metrics['n_patients']} patients"
+    seen = f"{metrics['n_images']} slices with {metrics['n_boxes']} boxes"
+    bounds = metrics["ci"]
+    rows = [("part", f"{metrics['split']}: {about}, {seen}")]
+    rows += [(TITLES[n], number(metrics[n], bounds[n])) for n in ("ap50", "ap50_95")]
+    for limit, recall in metrics["recall_at_fppi"].items():
+        told = number(recall, bounds["recall_at_fppi"][limit])
+        rows.append((f"recall, {limit} false", told))
+    return facts_table(rows)
+
+
 def _finding(metrics: dict[str, Any]) -> str:
     """The numbers of one of several findings."""
     told = [f"{metrics['n']} scans", f"AUROC {number(metrics['auroc'], metrics['auroc_ci'])}"]
@@ -195,6 +243,8 @@ def _site(metrics: dict[str, Any]) -> str:
 
 TITLES = {
     "auroc": "AUROC",
+    "ap50": "AP50",
+    "ap50_95": "AP50–95",
     "average_precision": "average precision",
     "ppv": "PPV",
     "npv": "NPV",
@@ -204,13 +254,36 @@ TITLES = {
 
 
 def retrieval_table(metrics: dict[str, Any]) -> Table:
-    """Each retrieval metric with its interval and what chance would give."""
+    """Each retrieval metric with its interval and what chance would give; then the classes,
+    the baselines, and what neighbours share.
+    """
     from rich.table import Table
 
     table = Table(box=None, pad_edge=False, header_style="bold")
     table.add_column("metric")
     table.add_column("value")
     table.add_column("chance", justify="right")
+    queries = f"{metrics['n_queries']} in {metrics['n_gallery']} scans"
+    table.add_row("queries", queries, "")
     for name, chance in metrics["chance"].items():
         table.add_row(name, number(metrics[name], metrics["ci"][name]), number(chance))
+    if metrics["ann_recall_at_10"] is not None:
+        table.add_row("hits of exact search found", number(metrics["ann_recall_at_10"]), "")
+    macro = metrics["macro"]
+    for name in _TOLD_BY_CLASS:
+        told = number(macro[name], macro["ci"][name])
+        table.add_row(f"{name}, macro", told, number(macro["chance"][name]))
+    for label, each in metrics["per_class"].items():
+        for name in _TOLD_BY_CLASS:
+            told = number(each[name], each["ci"][name])
+            table.add_row(f"{name}, {label}", told, number(each["chance"][name]))
+    for title, each in metrics["baselines"].items():
+        for name in _TOLD_BY_CLASS:
+            told = number(each[name], each["ci"][name])
+            table.add_row(f"{name}, {title.replace('_', ' ')}", told, "")
+    for name, each in metrics["shortcuts"].items():
+        table.add_row(f"first 5 share {name}", number(each["share"]), number(each["chance"]))
     return table
+
+
+_TOLD_BY_CLASS = ("map_at_5", "acc_at_1")

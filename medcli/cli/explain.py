@@ -32,16 +32,17 @@ from medcli.cli.output import (
     show_failure,
     warn,
 )
+from medcli.cli.terminal import Show, show_pictures, terminal_shows
 from medcli.errors import UsageError
 from medcli.explain.methods import METHODS
-from medcli.files import check_file, write_file
+from medcli.files import check_file
 from medcli.models.registry import check_name
 from medcli.records import Case, Failure, Scan
 
 if TYPE_CHECKING:
+    import numpy as np
     from rich.table import Table
 
-    from medcli.config import Window
     from medcli.explain.explainer import Explanation
     from medcli.models.package import ModelPackage
 
@@ -57,7 +58,8 @@ def explain(
             "--output",
             "-o",
             metavar="FILE",
-            help="The heat over the scan as .png, or as .nii.gz in the scan's geometry.",
+            help="The heat over the scan as .png or .dcm (secondary capture), or as .nii.gz in the "
+            "scan's geometry.",
             show_default=False,
         ),
     ] = None,
@@ -70,6 +72,7 @@ def explain(
     model: Model = None,
     task: TaskName = None,
     window: WindowName = None,
+    show: Show = False,
     as_json: AsJson = False,
     overwrite: Overwrite = False,
     hide_paths: HidePaths = False,
@@ -82,14 +85,15 @@ def explain(
     """
     seen_through = parse_window(window)
     check_name(METHODS, "method", method)
-    from medcli.workflows.explaining import output_kind
+    from medcli.workflows.explaining import check_output, hottest_pictures, write_explanation
 
     if output is not None:
-        output_kind(output)
+        check_output(output)
         check_file(output, overwrite=overwrite)
 
     from medcli.explain.explainer import Explainer
     from medcli.imaging.batch import read_all
+    from medcli.models.bundled import is_shared, specialist
     from medcli.models.locate import open_model
 
     names = Names(hide=hide_paths)
@@ -105,6 +109,9 @@ def explain(
         warn("synthetic: this model knows generated pictures only")
     failures: list[Failure] = []
     rows: list[tuple[str, ...]] = []
+    told: set[str] = set()
+    shown: list[tuple[str, np.ndarray]] = []
+    shows = show and not as_json and terminal_shows()
     with counting("explaining", beside_data=as_json) as on_scan:
         for _, scan in read_all(cases):
             if isinstance(scan, Failure):
@@ -114,16 +121,31 @@ def explain(
             else:
                 explanation = explainer.explain(scan, method, label)
                 rows.append(_row(scan, explanation, names))
+                told.add(explanation.task)
                 answer = explanation_json(scan, explanation, package, names)
                 if output is not None:
-                    _write(output, scan, explanation, names, seen_through)
+                    write_explanation(
+                        output,
+                        scan,
+                        explanation,
+                        title=names.of(scan.path),
+                        fingerprint=package.fingerprint,
+                        window=seen_through,
+                    )
+                    say("wrote the heat map" if names.hide else f"wrote {output}")
+                if shows:
+                    shown += hottest_pictures(scan, explanation, names.of(scan.path), seen_through)
             if as_json:
                 print_json(answer)
             on_scan(len(failures) + len(rows), len(cases))
     if rows and not as_json:
         print_table(explanation_table(rows))
-        if output is None:
+        show_pictures(shown)
+        if output is None and not shown:
             note("--output heat.png draws it")
+    for name in sorted(told) if is_shared(package) else ():
+        if specialist(name) is not None and task != name:
+            note(f"classify asks the model of {name} itself: --task {name} explains that one")
     raise typer.Exit(exit_status(failures, len(rows)))
 
 
@@ -169,21 +191,3 @@ def explanation_table(rows: Sequence[tuple[str, ...]]) -> Table:
     for path, *cells in rows:
         table.add_row(shorten(path, max(24, stdout().width - 56)), *cells)
     return table
-
-
-def _write(
-    path: Path, scan: Scan, explanation: Explanation, names: Names, window: Window | None
-) -> None:
-    """The heat as a picture or as a volume, by the ending of `path`."""
-    from medcli.workflows.explaining import (
-        PICTURES,
-        explanation_picture,
-        output_kind,
-        write_heat,
-    )
-
-    if output_kind(path) in PICTURES:
-        write_file(path, explanation_picture(scan, explanation, names.of(scan.path), window))
-    else:
-        write_heat(path, scan, explanation)
-    say("wrote the heat map" if names.hide else f"wrote {path}")

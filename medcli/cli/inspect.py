@@ -32,6 +32,7 @@ from medcli.cli.output import (
     show_failure,
     show_warnings,
 )
+from medcli.cli.terminal import Show, show_pictures, terminal_shows
 from medcli.files import check_file, write_file
 from medcli.records import Case, Failure, Scan, plain
 
@@ -55,6 +56,7 @@ def inspect(
     ] = None,
     window: WindowName = None,
     time_point: TimePoint = None,
+    show: Show = False,
     as_json: AsJson = False,
     overwrite: Overwrite = False,
     hide_paths: HidePaths = False,
@@ -73,7 +75,8 @@ def inspect(
     names = Names(hide=hide_paths)
     cases = found_scans(scans, names, time_point)
     count = sum(isinstance(case, Case) for case in cases)
-    sheet = Preview(count, window=seen_through) if preview is not None else None
+    shows = show and not as_json and terminal_shows()
+    sheet = Preview(count, window=seen_through) if preview is not None or shows else None
     results = _inspected(cases, names, sheet, as_json=as_json)
     answers = [result for result in results if not isinstance(result, Failure)]
     if answers and not as_json:
@@ -87,6 +90,8 @@ def inspect(
         if sheet.left_out:
             drawn = len(answers) - sheet.left_out
             note(f"the preview shows {drawn} of {len(answers)} scans, evenly spread")
+    if shows and sheet is not None and answers:
+        show_pictures(sheet.thumbnails())
     failures = [result for result in results if isinstance(result, Failure)]
     raise typer.Exit(exit_status(failures, len(answers)))
 

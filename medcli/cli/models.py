@@ -11,6 +11,7 @@ import typer
 
 from medcli.cli.options import AsJson, HidePaths, Overwrite
 from medcli.cli.output import Names, note, number, print_json, print_line, print_table, warn
+from medcli.cli.streams import visible
 
 if TYPE_CHECKING:
     from rich.table import Table
@@ -70,7 +71,7 @@ def show(model: ModelName, as_json: AsJson = False, hide_paths: HidePaths = Fals
     from medcli.models.locate import find_model
     from medcli.models.package import CARD, MANIFEST, load_package
 
-    package = load_package(find_model(model))
+    package = load_package(find_model(model, kind=None), None)
     if as_json:
         files = json.loads((package.path / MANIFEST).read_text(encoding="utf-8"))["files"]
         print_json({**package_json(package, Names(hide=hide_paths)), "files": files})
@@ -114,7 +115,7 @@ def export(
     from medcli.models.package import SPLITS, load_package
     from medcli.workflows.exporting import export_model
 
-    package = load_package(find_model(model))
+    package = load_package(find_model(model, kind=None), None)
     export_model(package, output, without_splits=without_splits, overwrite=overwrite)
     whole = output.suffix.lower() != ".onnx" and not without_splits
     if whole and (package.path / SPLITS).is_file():
@@ -163,6 +164,7 @@ def _task_json(package: ModelPackage, task: Task) -> dict[str, Any]:
         "positive": task.positive,
         "auroc": own.get("auroc"),
         "auroc_ci": own.get("auroc_ci"),
+        **({"ap50": own["ap50"]} if package.kind == "detection" else {}),
     }
 
 
@@ -173,12 +175,14 @@ def package_json(package: ModelPackage, names: Names) -> dict[str, Any]:
         "path": names.shown(package.path.absolute()),
         "status": "ok",
         "model": package.fingerprint,
+        "kind": package.kind,
         "tasks": package.tasks,
         "created": package.created,
         "synthetic": package.synthetic,
         "network": package.model.to_json(),
         "preprocess": package.preprocess.to_json(),
         "calibration": {head.task.name: head.calibration.to_json() for head in package.heads},
+        **({"detection": package.detection.to_json()} if package.detection else {}),
         "provenance": dict(package.provenance),
         "metrics": dict(package.metrics),
     }
@@ -206,21 +210,31 @@ def model_table(entries: Sequence[ShelfEntry], names: Names) -> Table:
         whole = names.of(entry.name), package.created[:10], f"{entry.size / 1e6:.0f}"
         for place, task in enumerate(package.tasks):
             name, created, size = ("", "", "") if place else whole
-            auroc = number(package.only(task.name).metrics.get("auroc"))
+            auroc = _quality(package, task)
             told = "" if place else ", ".join(notes)
             table.add_row(name, task.name, ", ".join(task.classes), auroc, created, size, told)
     return table
+
+
+def _quality(package: ModelPackage, task: Task) -> str:
+    """The number that a model is known by: AUROC, of a detector AP50."""
+    metrics = package.only(task.name).metrics
+    if package.kind == "detection":
+        return f"{number(metrics.get('ap50'))} AP50"
+    return number(metrics.get("auroc"))
 
 
 def print_card(text: str) -> None:
     """A card on stdout: laid out on a terminal, else as the Markdown it is."""
     import sys
 
+    lines = [visible(line) for line in text.rstrip("\n").split("\n")]
     if not sys.stdout.isatty():
-        print_line(text.rstrip("\n"))
+        for line in lines:
+            print_line(line)
         return
     from rich.markdown import Markdown
 
     from medcli.cli.console import stdout
 
-    stdout().print(Markdown(text))
+    stdout().print(Markdown("\n".join(lines)))

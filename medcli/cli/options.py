@@ -107,3 +107,18 @@ def parse_window(text: str | None) -> tuple[float, float] | None:
     if not (math.isfinite(center) and 1 <= width < math.inf):
         raise UsageError(f"--window {text}: no window", "Give center/width, as in -600/1500")
     return center, width
+
+
+def parse_slices(text: str | None) -> tuple[int, int] | None:
+    """`10-20` or `13` as (first, last), from 0.
+
+    Raises
+    ------
+    UsageError : anything else
+    """
+    if text is None:
+        return None
+    first, dash, last = text.partition("-")
+    if not (first.isdecimal() and (last.isdecimal() or not dash)):
+        raise UsageError(f"--slices {text}: no range", "Give first-last, as in 10-20, from 0")
+    return int(first), int(last if dash else first)

@@ -239,10 +239,14 @@ def write_csv(path: Path, rows: Sequence[Mapping[str, Any]]) -> None:
 
     A spreadsheet shows every text in it as a text, and runs none: see `_cell`.
     """
+    write_csv_columns(path, list(rows[0]) if rows else [], rows)
+
+
+def write_csv_columns(path: Path, names: Sequence[str], rows: Sequence[Mapping[str, Any]]) -> None:
+    """`write_csv` with the columns named, so that a table without rows has its header."""
     import csv
     import io
 
-    names = list(rows[0]) if rows else []
     text = io.StringIO(newline="")
     writer = csv.writer(text)
     writer.writerow(map(_cell, names))

@@ -53,7 +53,7 @@ def asked_crop(point: str | None, region: str | None) -> Crop | None:
     if point is not None:
         return _around_point(point)
     if region is not None:
-        box = _box(region)
+        box = box_of(region)
         return lambda scan, side_mm: _crop_box(scan, box, side_mm)
     return None
 
@@ -80,11 +80,16 @@ def cropped(
         if isinstance(scan, Failure):
             yield scan
             continue
-        part = crop(scan, side_mm)
-        depth, rows, columns = part.pixels.shape[:3]
-        slices = f" in {depth} slice{'s' * (depth > 1)}"
-        note(f"the region is {columns} × {rows} px{slices}")
-        yield part
+        yield region_of(scan, crop, side_mm)
+
+
+def region_of(scan: Scan, crop: Crop, side_mm: float | None) -> Scan:
+    """The region of a scan, its size told."""
+    part = crop(scan, side_mm)
+    depth, rows, columns = part.pixels.shape[:3]
+    slices = f" in {depth} slice{'s' * (depth > 1)}"
+    note(f"the region is {columns} × {rows} px{slices}")
+    return part
 
 
 def _around_point(text: str) -> Crop:
@@ -104,7 +109,13 @@ def _around_point(text: str) -> Crop:
     return crop
 
 
-def _box(text: str) -> Box:
+def box_of(text: str) -> Box:
+    """The box of `x0,y0,x1,y1` or `x0,y0,x1,y1,z0,z1`.
+
+    Raises
+    ------
+    UsageError : anything else
+    """
     from medcli.imaging.region import Box
 
     values = _numbers("--region", text, (4, 6))

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 import signal
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, Any
 
@@ -44,6 +44,7 @@ from medcli.cli.train_options import (
     Weights,
 )
 from medcli.config import NO_AGGREGATOR
+from medcli.data.presets import is_detection
 from medcli.errors import UsageError
 from medcli.files import check_parent
 from medcli.home import runs_folder
@@ -54,6 +55,14 @@ from medcli.models.registry import (
 
 if TYPE_CHECKING:
     from medcli.models.package import ModelPackage
+    from medcli.training.request import TrainRequest
+
+OF_DETECTORS = (
+    *("data", "task", "output", "overwrite", "allow_overlap", "arch", "weights", "size"),
+    *("epochs", "minutes", "device", "optimizer", "learning_rate", "backbone_rate"),
+    *("weight_decay", "seed", "as_json"),
+)
+"""Parameters that the training of a detector knows."""
 
 
 def train(
@@ -95,16 +104,30 @@ def train(
 
     The data are split by patient into a part to train on, one to stop by and one to measure.
     Several tasks share one network and one embedding: medcli train lung=films.csv gi=tiles/
+    A task that ends in -detection trains a detector on a manifest with boxes.
 
     Example: medcli train scans.csv --task lung -o runs/lung
     """
     if resume is not None:
-        _refuse_beside_resume(context)
+        _refuse_given(
+            context,
+            ("resume", "data", "as_json"),
+            "--resume takes its settings from the unfinished run, not from {}",
+            "Leave them out, or train again without --resume",
+        )
         with _ending_like_ctrl_c():
             _resume(resume, tuple(data or ()), as_json=as_json)
         return
     from medcli.config import ModelConfig
 
+    finds_boxes = is_detection(task)
+    if finds_boxes:
+        _refuse_given(
+            context,
+            OF_DETECTORS,
+            "a detector is trained without {}",
+            "Leave them out; -detection at the end of --task asks for a detector",
+        )
     model = None
     if arch or aggregator:
         arch = arch or ModelConfig().arch
@@ -151,6 +174,9 @@ def train(
         objective=objective,
     )
     with _ending_like_ctrl_c():
+        if finds_boxes:
+            _show_detector(request, as_json=as_json)
+            return
         if folds is None:
             _show(lambda events: train_once(request, events), as_json=as_json)
             return
@@ -177,20 +203,27 @@ def _show(work: Callable[[Any], ModelPackage], *, as_json: bool) -> None:
     check_operating_point(package)
 
 
-def _refuse_beside_resume(context: typer.Context) -> None:
-    """Raise where options are given that an unfinished run has settled."""
+def _show_detector(request: TrainRequest, *, as_json: bool) -> None:
+    """Train a detector and show it."""
+    from medcli.cli.train_display import DetectorDisplay, show_detector
+    from medcli.detection.run import train_detector
+
+    with DetectorDisplay() as display:
+        package = train_detector(request, display.events())
+    show_detector(package, as_json=as_json)
+
+
+def _refuse_given(context: typer.Context, allowed: Sequence[str], message: str, hint: str) -> None:
+    """Raise where options beside the `allowed` parameters are given; `message` names them."""
     given = [
         f"--{name.replace('_', '-')}"
         for name in context.params
-        if name not in ("resume", "data", "as_json")
+        if name not in allowed
         and (source := context.get_parameter_source(name)) is not None
         and source.name == "COMMANDLINE"
     ]
     if given:
-        raise UsageError(
-            f"--resume takes its settings from the unfinished run, not from {', '.join(given)}",
-            "Leave them out, or train again without --resume",
-        )
+        raise UsageError(message.format(", ".join(given)), hint)
 
 
 @contextmanager

@@ -90,6 +90,25 @@ class TrainDisplay:
         say(name)
 
 
+class DetectorDisplay(TrainDisplay):
+    """The same for a detector, which is chosen by AP50."""
+
+    def _batch(self, epoch: int, done: float, loss: float) -> None:
+        description = f"epoch {epoch}  loss {loss:.3f}"
+        if self._best is not None:
+            description += f"  best AP50 {self._best:.3f}"
+        self._progress.update(self._bar, description=description, completed=epoch - 1 + done)
+
+    def _epoch(self, epoch: Any) -> None:
+        if epoch.best:
+            self._best = epoch.val_ap50
+        looked = "" if epoch.val_ap50 is None else f"  val AP50 {epoch.val_ap50:.3f}"
+        say(
+            f"epoch {epoch.epoch:>3}/{epoch.epochs}  loss {epoch.train_loss:.3f}{looked}"
+            f"{' *' if epoch.best else '  '}  {epoch.seconds:.0f} s",
+        )
+
+
 def split_table(rows: Sequence[SplitRow]) -> Any:
     """Patients and scans of each part, of one task, as a Rich table."""
     from rich.table import Table
@@ -186,6 +205,23 @@ def show_run(package: ModelPackage, *, as_json: bool) -> None:
     if package.synthetic:
         warn("synthetic: trained on generated pictures, it says nothing about a patient")
         _say_how_to_use(package)
+    print_line(str(package.path))
+
+
+def show_detector(package: ModelPackage, *, as_json: bool) -> None:
+    """Say where the run of a detector is and what it reached."""
+    metrics = package.metrics
+    if as_json:
+        facts = {"path": str(package.path.absolute()), "model": package.fingerprint}
+        print_json({**facts, "synthetic": package.synthetic, **metrics})
+        return
+    recall, bounds = metrics["recall_at_fppi"], metrics["ci"]
+    say(
+        f"{PARTS[metrics['split']]}: AP50 {number(metrics['ap50'], bounds['ap50'])}, "
+        f"AP50–95 {number(metrics['ap50_95'], bounds['ap50_95'])}"
+    )
+    told = ", ".join(f"{number(recall[each])} at {each}" for each in recall)
+    say(f"recall {told} false boxes a slice, of {metrics['n_boxes']} boxes")
     print_line(str(package.path))
 
 

@@ -157,7 +157,11 @@ def augment(
         return _augment_each(images, lengths, kind, generator)
     recipe = RECIPES[kind]
     draws = Draws(torch.tensor(lengths), generator, images.device)
-    moved = _move(images, recipe, draws)
+    return retake(_move(images, recipe, draws), recipe, draws)
+
+
+def retake(moved: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
+    """(T, C, H, W) slices in 0–1, as they are → as if taken otherwise: all that moves nothing."""
     # Black stays black: padding and masked background carry no intensity of their own.
     inside = (moved > 0).any(dim=1, keepdim=True)
     shaded = _shade(restain(moved, recipe.stain, draws), recipe, draws)

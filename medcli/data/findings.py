@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 from collections.abc import Iterable, Sequence
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from medcli.errors import ManifestError
+
+if TYPE_CHECKING:
+    import numpy as np
 
 SEPARATOR = "|"
 NONE = "none"
@@ -49,6 +51,8 @@ def finding_names(labels: Iterable[str]) -> tuple[str, ...]:
 
 def indicator(labels: Sequence[str], names: Sequence[str]) -> np.ndarray:
     """(N, F) uint8: 1 where a label names a finding."""
+    import numpy as np
+
     held = [set(findings_of(label)) for label in labels]
     rows = [[name in each for name in names] for each in held]
     return np.array(rows, dtype=np.uint8).reshape(len(labels), len(names))

@@ -54,6 +54,7 @@ class Manifest:
     dropped : how much was left out, by reason
     warnings : what was noticed and handled, in plain words
     lines : of each case, what its lines say, by column; paths as a case has them
+    numbers : of each case, the numbers of its lines as an editor counts them
     """
 
     path: str
@@ -62,6 +63,7 @@ class Manifest:
     dropped: Counter[str] = field(default_factory=Counter)
     warnings: tuple[str, ...] = ()
     lines: tuple[tuple[Line, ...], ...] = field(default=(), repr=False)
+    numbers: tuple[tuple[int, ...], ...] = field(default=(), repr=False)
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,7 +77,9 @@ class _Row:
         return self.values.get(column, "").strip()
 
 
-def read_manifest(path: str | Path, *, require_label: bool = False) -> Manifest:
+def read_manifest(
+    path: str | Path, *, require_label: bool = False, labelled_boxes: bool = False
+) -> Manifest:
     """Read a manifest; a file it names that is missing or damaged fails when it is read.
 
     Parameters
@@ -83,6 +87,7 @@ def read_manifest(path: str | Path, *, require_label: bool = False) -> Manifest:
     path : CSV, UTF-8 with or without a byte-order mark, separated by comma, semicolon or
         tab. Relative paths inside start at its folder
     require_label : scans without a label are dropped and counted instead of kept
+    labelled_boxes : labels are those of boxes: a scan may have several, and has none itself
 
     Raises
     ------
@@ -98,16 +103,20 @@ def read_manifest(path: str | Path, *, require_label: bool = False) -> Manifest:
     warnings: list[str] = []
     cases: list[Case] = []
     lines: list[tuple[Line, ...]] = []
+    numbers: list[tuple[int, ...]] = []
     for scan_rows in _rows_by_scan(rows, dropped):
-        label = _only_value(path, scan_rows, "label")
+        label = None if labelled_boxes else _only_value(path, scan_rows, "label")
         if require_label and label is None:
             dropped["no label"] += 1
             continue
         cases.append(_case(path, scan_rows, label, warnings))
+        numbers.append(tuple(row.number for row in scan_rows))
         lines.append(
             tuple({**row.values, "path": str(path.parent / row.get("path"))} for row in scan_rows)
         )
-    return Manifest(str(path), tuple(cases), columns, dropped, tuple(warnings), tuple(lines))
+    return Manifest(
+        str(path), tuple(cases), columns, dropped, tuple(warnings), tuple(lines), tuple(numbers)
+    )
 
 
 def closest(name: str, names: Iterable[str]) -> str:

@@ -13,13 +13,15 @@ import re
 import zipfile
 from collections.abc import Sequence
 from pathlib import Path
-
-import numpy as np
+from typing import TYPE_CHECKING
 
 from medcli.data.findings import join_findings
 from medcli.errors import ManifestError, ScanError
 from medcli.imaging.files import MEMBER
 from medcli.records import Case
+
+if TYPE_CHECKING:
+    import numpy as np
 
 _ORGANS_2D = (
     "bladder",
@@ -193,6 +195,8 @@ def read_archive(path: str | Path, class_names: Sequence[str] | None = None) -> 
 
 def _length(archive: zipfile.ZipFile, name: str) -> int:
     """Number of pictures in an array, from its header alone."""
+    import numpy as np
+
     with archive.open(name) as file:
         version = np.lib.format.read_magic(file)
         read_header = (
@@ -205,6 +209,8 @@ def _length(archive: zipfile.ZipFile, name: str) -> int:
 
 
 def _labels(archive: zipfile.ZipFile, name: str) -> np.ndarray:
+    import numpy as np
+
     with archive.open(name) as file:
         return np.asarray(np.lib.format.read_array(file, allow_pickle=False))
 
@@ -243,7 +249,7 @@ def _findings(
     """(N, F) of 0 and 1 → N labels that name the findings."""
     width = flags.shape[1]
     names = names or tuple(map(str, range(width)))
-    if len(flags) != count or not np.isin(flags, (0, 1)).all():
+    if len(flags) != count or not ((flags == 0) | (flags == 1)).all():
         raise ManifestError(
             f"{path}: {count} pictures, but labels of shape {flags.shape} from {flags.min()} to "
             f"{flags.max()}",

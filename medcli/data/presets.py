@@ -49,7 +49,15 @@ PRESETS: dict[str, Preset] = {
     ),
 }
 
+DETECTION = "-detection"
+"""Ends the name of every task that is one of finding boxes: polyp-detection."""
+
 _POSITIVES = tuple(name for preset in PRESETS.values() for name in preset.positives)
+
+
+def is_detection(task: str | None) -> bool:
+    """Whether the name of a task asks for boxes."""
+    return task is not None and task.endswith(DETECTION)
 
 
 def infer_task(classes: Sequence[str]) -> str | None:

@@ -265,11 +265,12 @@ def _reserve(
 def _too_few(label: str, patients: int, parts: tuple[str, ...]) -> ManifestError:
     folds = all(part.isdigit() for part in parts)
     wanted = f"{len(parts)} folds" if folds else f"{len(parts)} parts ({', '.join(parts)})"
+    fewer = "ask for fewer folds, " if folds else ""
     return ManifestError(
         f"class {label!r} has {patients} patient{'' if patients == 1 else 's'}, "
         f"too few for {wanted} that share none",
-        f"each class needs at least {len(parts)} patients of its own; "
-        "add scans, or leave the class out with --classes",
+        f"each class needs at least {len(parts)} patients of its own; add scans, {fewer}"
+        "or leave the class out (medcli train --classes)",
     )
 
 
@@ -281,6 +282,11 @@ def _require_classes(cases: Iterable[Case], parts: Mapping[str, Sequence[_Group]
     """Training and validation see every class; matters where the parts were given."""
     classes = set(_counts(cases))
     for part in ("train", "val"):
+        if not parts[part]:
+            raise ManifestError(
+                f"the {part} split is empty: every scan is marked for another one",
+                "mark scans of each class for it, or drop the column 'split'",
+            )
         missing = sorted(classes - set(_label_counts(parts[part])))
         if missing:
             raise ManifestError(

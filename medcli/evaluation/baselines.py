@@ -7,6 +7,7 @@ from typing import Any
 
 import numpy as np
 
+from medcli.evaluation.area import foreground_area
 from medcli.evaluation.intervals import patient_bootstrap, patient_groups
 from medcli.evaluation.metrics import classification_metrics
 from medcli.evaluation.ranking import auroc, auroc_statistic, mean_auroc_statistic
@@ -30,17 +31,6 @@ def majority_baseline(
     # A constant score ties every pair; without two classes there are no pairs.
     tied = auroc(labels == labels[0], np.zeros(len(labels)))
     return {"accuracy": float((labels == majority).mean()), "auroc": tied}
-
-
-def foreground_area(pixels: np.ndarray) -> float:
-    """Pixels above zero in the slice that has most of them.
-
-    Parameters
-    ----------
-    pixels : (S, H, W, C) with the background at zero, as in masked nodule slices; a
-        pixel counts where any channel is above zero
-    """
-    return float((pixels > 0).any(axis=3).sum(axis=(1, 2)).max())
 
 
 def area_scores(stacks: Iterable[np.ndarray]) -> np.ndarray:

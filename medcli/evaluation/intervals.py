@@ -7,6 +7,7 @@ and a resample is a weight a row: how often its patient was drawn.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 
@@ -161,3 +162,19 @@ def _percentile(values: np.ndarray, level: float) -> Interval:
     tail = (1 - level) / 2
     low, high = np.quantile(defined, [tail, 1 - tail])
     return Interval([float(low), float(high)], skipped)
+
+
+def wilson_interval(count: int, total: int) -> tuple[float, float]:
+    """The 95 % interval of a share of `count` among `total`, 0–1; all of it without any.
+
+    References
+    ----------
+    Wilson 1927, doi:10.1080/01621459.1927.10502953
+    """
+    if total == 0:
+        return 0.0, 1.0
+    z = 1.959963984540054
+    share, scale = count / total, 1 + z * z / total
+    middle = (share + z * z / (2 * total)) / scale
+    half = z * math.sqrt(share * (1 - share) / total + z * z / (4 * total * total)) / scale
+    return max(0.0, middle - half), min(1.0, middle + half)

@@ -15,10 +15,19 @@ from typing import Any
 
 import numpy as np
 
-from medcli.evaluation.intervals import patient_bootstrap, patient_groups, weighted_mean
+from medcli.evaluation.intervals import (
+    Statistic,
+    mean_statistic,
+    patient_bootstrap,
+    patient_groups,
+    weighted_mean,
+)
 
 Label = str | None
-METRICS = ("map_at_5", "map_at_5_strict", "mmv_at_5", "acc_at_1", "acc_at_5", "precision_at_10")
+METRICS = (
+    *("map_at_5", "map_at_5_strict", "mmv_at_5", "acc_at_1", "acc_at_5"),
+    *("precision_at_10", "recall_at_10"),
+)
 
 
 def retrieval_metrics(
@@ -43,7 +52,8 @@ def retrieval_metrics(
 
     Returns
     -------
-    `n_queries`, `n_gallery`, the metrics, and the same keys under `chance` and `ci`
+    `n_queries`, `n_gallery`, the metrics, and the same keys under `chance` and `ci`; the same
+    for the queries of each class under `per_class`, and their mean over classes under `macro`
 
     Raises
     ------
@@ -57,19 +67,70 @@ def retrieval_metrics(
             for hits, label in zip(hit_labels, query_labels, strict=True)
         ]
     )  # (Q, metrics)
+    truth = np.array(query_labels)
+    members = {label: truth == label for label in sorted(set(query_labels))}
     intervals = patient_bootstrap(
-        {name: weighted_mean(per_query[:, i]) for i, name in enumerate(METRICS)},
+        _statistics(per_query, members),
         patient_groups(patients, len(query_labels)),
         seed=seed,
         resamples=resamples,
     )
+
+    def summary(name: str, means: np.ndarray, by_chance: Mapping[str, float]) -> dict[str, Any]:
+        bounds = {metric: intervals[f"{name}/{metric}"].bounds for metric in METRICS}
+        values = dict(zip(METRICS, means.tolist(), strict=True))
+        return {**values, "chance": dict(by_chance), "ci": bounds}
+
+    per_class = {
+        label: {
+            "n_queries": int(rows.sum()),
+            "n_gallery": gallery_label_counts.get(label, 0),
+            **summary(
+                f"of {label}",
+                per_query[rows].mean(axis=0),
+                chance([label], gallery_label_counts),
+            ),
+        }
+        for label, rows in members.items()
+    }
+    macro_chance = {
+        name: float(np.mean([each["chance"][name] for each in per_class.values()]))
+        for name in METRICS
+    }
+    macro = np.mean([per_query[rows].mean(axis=0) for rows in members.values()], axis=0)
     return {
         "n_queries": len(query_labels),
         "n_gallery": sum(gallery_label_counts.values()),
-        **dict(zip(METRICS, per_query.mean(axis=0).tolist(), strict=True)),
-        "chance": chance(query_labels, gallery_label_counts),
-        "ci": {name: interval.bounds for name, interval in intervals.items()},
+        **summary("all", per_query.mean(axis=0), chance(query_labels, gallery_label_counts)),
+        "macro": summary("macro", macro, macro_chance),
+        "per_class": per_class,
     }
+
+
+def _statistics(per_query: np.ndarray, members: Mapping[str, np.ndarray]) -> dict[str, Statistic]:
+    """What is resampled: each metric over all queries, over those of a class, over classes."""
+    found: dict[str, Statistic] = {}
+    for column, metric in enumerate(METRICS):
+        values = per_query[:, column]
+        classes = {label: _mean_of(values, rows) for label, rows in members.items()}
+        found[f"all/{metric}"] = weighted_mean(values)
+        found[f"macro/{metric}"] = mean_statistic(list(classes.values()))
+        found |= {f"of {label}/{metric}": each for label, each in classes.items()}
+    return found
+
+
+def _mean_of(values: np.ndarray, rows: np.ndarray) -> Statistic:
+    """The mean of (N,) `values` in some rows (N,) bool; NaN where a resample has none."""
+
+    def statistic(weights: np.ndarray) -> np.ndarray:
+        total = weights @ rows.astype(float)
+        undefined = np.full(len(weights), np.nan)
+        mean: np.ndarray = np.divide(
+            weights @ (values * rows), total, out=undefined, where=total > 0
+        )
+        return mean
+
+    return statistic
 
 
 def chance(
@@ -103,6 +164,7 @@ def _query_scores(hits: Sequence[Label], label: str, in_gallery: int) -> tuple[f
         float(any(relevant[:1])),
         float(any(first_five)),
         sum(relevant[:10]) / 10,
+        sum(relevant[:10]) / in_gallery if in_gallery else 0.0,
     )
 
 
@@ -132,6 +194,7 @@ def _chance_of(label: str, counts: Mapping[Label, int]) -> tuple[float, ...]:
         share,
         1 - comb(total - relevant, k) / comb(total, k),
         share * min(10, total) / 10,
+        min(10, total) / total if relevant else 0.0,
     )
 
 

@@ -88,7 +88,7 @@ class Explainer:
         predicted = classes[int(head.probabilities(logits).argmax())]
         subject = Subject(self._model, images, head.first + classes.index(label or predicted))
         size = self.package.preprocess.size
-        heat = _in_scan(_fitted(run(subject), len(images), size), scan)
+        heat = in_scan(run(subject), len(images), size, scan)
         highest, total = float(heat.max()), float(heat.sum())
         return Explanation(
             method=method,
@@ -108,14 +108,12 @@ class Explainer:
         return heads[int(router.probabilities(logits).argmax())]
 
 
-def _fitted(maps: torch.Tensor, slices: int, size: int) -> np.ndarray:
-    """(S', h, w) maps of any size → (slices, size, size) float32, linear in between."""
+def in_scan(maps: torch.Tensor, slices: int, size: int, scan: Scan) -> np.ndarray:
+    """(S', h, w) maps of any size over `slices` inputs of `size` → (slices, H, W) of the scan.
+
+    Linear in between, in space and over slices; the padding of the square is left out.
+    """
     whole = maps.detach().float()[None, None]
     resized = F.interpolate(whole, (slices, size, size), mode="trilinear", align_corners=False)
-    return resized[0, 0].numpy()
-
-
-def _in_scan(heat: np.ndarray, scan: Scan) -> np.ndarray:
-    """(S', size, size) → (S', H, W): the padding of the square left out."""
-    rows, columns = scan.pixels.shape[1:3]
-    return unfit(heat[..., np.newaxis], (rows, columns), scan.spacing_mm[1:])[..., 0]
+    heat = resized[0, 0].numpy()[..., np.newaxis]
+    return unfit(heat, scan.pixels.shape[1:3], scan.spacing_mm[1:])[..., 0]

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import cast
 
 import torch
 from torch import Tensor
 
+from medcli.errors import UsageError
 from medcli.models.scan_model import ScanModel, ScanOutput
 
 
@@ -43,21 +45,40 @@ def telling(subject: Subject) -> tuple[Tensor, Tensor]:
     -------
     two of (S', F, h, w); of a 3-D network S' is the number of slices that its map has
     """
+
+    def logit() -> Tensor:
+        return subject.logit(subject.output(subject.images.requires_grad_()))
+
+    feature_map, gradient = caught_map(subject.model, logit)
+    return _slices_first(feature_map), _slices_first(gradient)
+
+
+def caught_map(model: ScanModel, value: Callable[[], Tensor]) -> tuple[Tensor, Tensor]:
+    """The last feature map while `value` is computed, and the gradient of () `value` at it.
+
+    Raises
+    ------
+    UsageError : the map is a single field, which says nothing of where
+    """
     caught: list[Tensor] = []
 
     def keep(module: torch.nn.Module, inputs: tuple[Tensor, ...], output: object) -> None:
         whole = output[0] if isinstance(output, tuple) else output
         caught.append(cast(Tensor, whole))
 
-    handle = subject.model.backbone.register_forward_hook(keep)
+    handle = model.backbone.register_forward_hook(keep)
     try:
         with torch.enable_grad():
-            logit = subject.logit(subject.output(subject.images.requires_grad_()))
-            feature_map = caught[0]
-            (gradient,) = torch.autograd.grad(logit, feature_map)
+            result = value()
+            if caught[0].shape[-2:] == (1, 1):
+                raise UsageError(
+                    "this model's last feature map is a single field, which says nothing of where",
+                    "medcli explain --method occlusion needs no map",
+                )
+            (gradient,) = torch.autograd.grad(result, caught[0])
     finally:
         handle.remove()
-    return tuple(_slices_first(part.detach()) for part in (feature_map, gradient))  # type: ignore[return-value]
+    return caught[0].detach(), gradient.detach()
 
 
 def _slices_first(maps: Tensor) -> Tensor:

@@ -57,6 +57,7 @@ class Header:
     sop_uid: str | None = None
     series_uid: str | None = None
     study_uid: str | None = None
+    study_date: str | None = field(default=None, repr=False)
     frame_of_reference: str | None = None
     photometric: str | None = None
     transfer_syntax: str | None = None

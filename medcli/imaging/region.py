@@ -78,7 +78,7 @@ def crop_box(scan: Scan, box: Box, side_mm: float | None = None) -> Scan:
     z0, z1 = box.slices
     if box.z0 is None and depth > 1:
         raise UsageError(
-            f"{scan.path} has {depth} slices: the region needs its slices too",
+            f"the scan has {depth} slices: the region needs its slices too",
             "Give x0,y0,x1,y1,z0,z1; slices count from 0, z1 is the one behind the last",
         )
     if not (box.x0 < box.x1 and box.y0 < box.y1 and z0 < z1):
@@ -103,7 +103,7 @@ def box_around(scan: Scan, center: tuple[float, float, float], side_mm: float) -
     z_mm, y_mm, x_mm = scan.spacing_mm
     if y_mm is None or x_mm is None or (z_mm is None and len(scan.pixels) > 1):
         raise UsageError(
-            f"{scan.path} does not say how large its pixels are, so {side_mm:g} mm are unknown",
+            f"the scan does not say how large its pixels are, so {side_mm:g} mm are unknown",
             "Crop it yourself and give the crop, or use a file with its spacing",
         )
     x, y, z = center
@@ -124,7 +124,7 @@ def pixel_of(scan: Scan, point_mm: Sequence[float]) -> tuple[float, float, float
     """
     if scan.affine is None:
         raise UsageError(
-            f"{scan.path} has no position in space, so a point in mm means nothing in it",
+            "the scan has no position in space, so a point in mm means nothing in it",
             "Give the point in pixels and slices: x,y,z",
         )
     z, y, x = np.linalg.solve(scan.affine, [*point_mm, 1.0])[:3].tolist()
@@ -151,7 +151,7 @@ _FRAME = "Pixels and slices count from 0 in array order; `medcli inspect` shows 
 
 def _size(scan: Scan) -> str:
     depth, rows, columns = scan.pixels.shape[:3]
-    return f"{scan.path} has {columns} × {rows} pixels in {depth} slice{'s' * (depth > 1)}"
+    return f"it has {columns} × {rows} pixels in {depth} slice{'s' * (depth > 1)}"
 
 
 def _checked_point(scan: Scan, point: Sequence[float]) -> tuple[float, float, float]:
@@ -160,7 +160,7 @@ def _checked_point(scan: Scan, point: Sequence[float]) -> tuple[float, float, fl
     if len(point) == 2:
         if depth > 1:
             raise UsageError(
-                f"{scan.path} has {depth} slices: the point needs its slice too",
+                f"the scan has {depth} slices: the point needs its slice too",
                 "Give x,y,z; slices count from 0",
             )
         point = (*point, 0)

@@ -51,6 +51,7 @@ def read_series(case: Case) -> Scan:
         decoder=", ".join(dict.fromkeys(image.decoder for image in images.values())),
         patient_id=case.patient_id or first.patient_id,
         study_uid=first.study_uid,
+        study_date=first.study_date,
         series_uid=first.series_uid,
         metadata=first.metadata,
         padded=sum(images[each.header.path].padded[each.frame] for each in stack.slices),

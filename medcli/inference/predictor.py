@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import copy
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
 from dataclasses import replace
 from itertools import groupby
@@ -23,6 +23,8 @@ from medcli.records import Embedding, Failure, Prediction, Scan, Task
 
 BATCH = 32  # single pictures, or slices of one series, that go through the graph together
 
+WAITING_BYTES = 2**26  # of pictures whose batch is not full yet
+
 
 class _Answer(NamedTuple):
     """A scan, its (W,) logits, and how far it lies from the training scans of each task."""
@@ -30,6 +32,13 @@ class _Answer(NamedTuple):
     scan: Scan
     logits: np.ndarray
     task_ood_scores: Mapping[str, float]
+
+
+class _Pictures(NamedTuple):
+    """The views of a scan of one slice: their names (V,), and (V, C, H, W) pictures in 0–1."""
+
+    names: tuple[str, ...]
+    units: np.ndarray
 
 
 class Predictor:
@@ -79,8 +88,9 @@ class Predictor:
         """The prediction for a scan whose distance from every task's scans was measured."""
         head = self._picked(self._task_probabilities(logits))
         own = task_ood_scores.get(head.task.name)
-        every = dict(task_ood_scores) if self.package.router is not None else None
-        return replace(self.prediction(scan, logits, own), task_ood_scores=every or None)
+        several = len(self.package.heads) > 1 and task_ood_scores
+        every = dict(task_ood_scores) if several else None
+        return replace(self.prediction(scan, logits, own), task_ood_scores=every)
 
     def prediction(
         self, scan: Scan, logits: np.ndarray, ood_score: float | None = None
@@ -142,38 +152,77 @@ class Predictor:
         several (see `Preprocessor.views`), so that a picture saved in any common
         window lies next to the slice it was made from.
         """
+        return next(self.embed_all([scan]))
+
+    def embed_all(self, scans: Iterable[Scan]) -> Iterator[Embedding]:
+        """`embed` of each scan, in order; neighbouring scans of one slice share a batch."""
+        waiting: list[tuple[Scan, _Pictures]] = []
+        for scan in scans:
+            if len(scan.pixels) == 1:
+                waiting.append((scan, self._pictures(scan)))
+                if _is_full(waiting):
+                    yield from self._embedded_pictures(waiting)
+                    waiting = []
+                continue
+            yield from self._embedded_pictures(waiting)
+            waiting = []
+            yield self._embedded_stack(scan)
+        yield from self._embedded_pictures(waiting)
+
+    def _pictures(self, scan: Scan) -> _Pictures:
+        """A scan of one slice through each of its views, the model's own first."""
+        views = self.preprocessor.views(scan)
+        units = [self.preprocessor.unit_input(scan, window=window) for _, window in views]
+        return _Pictures(tuple(name for name, _ in views), np.concatenate(units))
+
+    def _embedded_pictures(self, waiting: Sequence[tuple[Scan, _Pictures]]) -> Iterator[Embedding]:
+        """The embeddings of scans of one slice."""
+        if not waiting:
+            return
+        output = self._run_pictures(np.concatenate([each.units for _, each in waiting]))
+        start = 0
+        for _, (names, units) in waiting:
+            rows = slice(start, start + len(names))
+            vectors, logits = output.embedding[rows], output.logits[start]
+            several = len(names) > 1
+            yield Embedding(
+                vector=vectors[0],
+                logits=logits,
+                slice_vectors=vectors if several else vectors[:0],
+                slice_numbers=np.zeros(len(names) if several else 0, dtype=np.int64),
+                slice_views=names if several else (),
+                attention=output.attention[start],
+                ood_score=self._ood_score(units[:1], logits),
+            )
+            start += len(names)
+
+    def _embedded_stack(self, scan: Scan) -> Embedding:
+        """The embedding of a scan of several slices."""
         units = self._unit_input(scan)
         output = self._run_scan(units)
-        count = len(scan.pixels)
-        dim = output.embedding.shape[1]
-        vectors = [np.empty((0, dim), np.float32)]
-        numbers: list[int] = []
-        names: list[str] = []
-        views = self.preprocessor.views(scan)
-        if count > 1 or len(views) > 1:
-            for name, window in views:
-                vectors.append(self._slice_vectors(scan, window))
-                numbers += range(count)
-                names += [name] * count
+        count, views = len(scan.pixels), self.preprocessor.views(scan)
         return Embedding(
             vector=output.embedding[0],
             logits=output.logits[0],
-            slice_vectors=np.concatenate(vectors),
-            slice_numbers=np.array(numbers, dtype=np.int64),
-            slice_views=tuple(names),
+            slice_vectors=np.concatenate([self._slice_vectors(scan, each) for _, each in views]),
+            slice_numbers=np.tile(np.arange(count, dtype=np.int64), len(views)),
+            slice_views=tuple(name for name, _ in views for _ in range(count)),
             attention=output.attention[0],
             ood_score=self._ood_score(units, output.logits[0]),
         )
 
     def _slice_vectors(self, scan: Scan, window: Window | None) -> np.ndarray:
         """(S, D) vectors of all slices seen through one window."""
-        images = self.preprocessor.model_input(scan, window=window)
-        parts = [images[start : start + BATCH] for start in range(0, len(images), BATCH)]
-        return np.concatenate([self._run_singles(part).embedding for part in parts])
+        return self._run_pictures(self.preprocessor.unit_input(scan, window=window)).embedding
 
-    def _run_singles(self, images: np.ndarray) -> EngineOutput:
-        """(N, C, H, W) pictures, each a scan of one slice."""
-        return self._engine.run(images[:, None], np.ones((len(images), 1), dtype=bool))
+    def _run_pictures(self, units: np.ndarray) -> EngineOutput:
+        """The outputs for (N, C, H, W) pictures in 0–1, each a scan of one slice."""
+        parts = []
+        for start in range(0, len(units), BATCH):
+            images = self.preprocessor.standardise(units[start : start + BATCH])
+            mask = np.ones((len(images), 1), dtype=bool)
+            parts.append(self._engine.run(images[:, None], mask))
+        return EngineOutput(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _unit_input(self, scan: Scan) -> np.ndarray:
         """(S', C, H, W) sampled slices in 0–1."""
@@ -226,7 +275,7 @@ class Predictor:
                 continue
             for batch in _chunks(group, BATCH):
                 units = np.concatenate([self.preprocessor.unit_input(scan) for scan in batch])
-                output = self._run_singles(self.preprocessor.standardise(units))
+                output = self._run_pictures(units)
                 scores = map(self._task_ood_scores, units[:, np.newaxis])
                 yield from map(_Answer, batch, output.logits, scores)
 
@@ -248,6 +297,12 @@ def _findings(task: Task, probabilities: np.ndarray) -> tuple[str, ...] | None:
     return tuple(name for name, held in zip(task.classes, there, strict=True) if held)
 
 
+def _is_full(waiting: Sequence[tuple[Scan, _Pictures]]) -> bool:
+    """Whether pictures should wait no longer: for a batch, or for the memory of their scans."""
+    pictures = sum(len(each.names) for _, each in waiting)
+    return pictures >= BATCH or sum(scan.pixels.nbytes for scan, _ in waiting) >= WAITING_BYTES
+
+
 def _is_single(item: Scan | Failure) -> bool:
     return isinstance(item, Scan) and len(item.pixels) == 1
 
@@ -257,7 +312,7 @@ def _chunks(items: Iterator[Scan | Failure], size: int) -> Iterator[list[Scan]]:
     for item in items:
         assert isinstance(item, Scan)
         batch.append(item)
-        if len(batch) == size:
+        if len(batch) == size or sum(scan.pixels.nbytes for scan in batch) >= WAITING_BYTES:
             yield batch
             batch = []
     if batch:

@@ -6,8 +6,9 @@ import contextlib
 import io
 import logging
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -34,13 +35,42 @@ def export_onnx(
     images = torch.zeros(2, 3, channels, size, size)
     mask = torch.ones(2, 3, dtype=torch.bool)
     scans, slices = torch.export.Dim("scans"), torch.export.Dim("slices")
+    write_graph(
+        model,
+        (images, mask),
+        path,
+        inputs=INPUTS,
+        outputs=OUTPUTS,
+        dynamic=({0: scans, 1: slices}, {0: scans, 1: slices}),
+        fold=fold,
+    )
+
+
+def write_graph(
+    module: torch.nn.Module,
+    examples: tuple[torch.Tensor, ...],
+    path: Path,
+    *,
+    inputs: Sequence[str],
+    outputs: Sequence[str],
+    dynamic: tuple[dict[int, Any], ...],
+    fold: bool = True,
+) -> None:
+    """Write a module as an ONNX graph in one file.
+
+    Parameters
+    ----------
+    examples : an input each
+    dynamic : of each input the axes of free length
+    fold : as of `export_onnx`
+    """
     with _quiet():
         program = torch.onnx.export(
-            model,
-            (images, mask),
-            input_names=list(INPUTS),
-            output_names=list(OUTPUTS),
-            dynamic_shapes=({0: scans, 1: slices}, {0: scans, 1: slices}),
+            module,
+            examples,
+            input_names=list(inputs),
+            output_names=list(outputs),
+            dynamic_shapes=dynamic,
             dynamo=True,
             optimize=fold,
             verbose=False,

@@ -7,10 +7,25 @@ from pathlib import Path
 from medcli.errors import DamagedError, UsageError
 from medcli.home import runs_folder
 from medcli.models.bundled import SHARED, bundled_folder, bundled_for, bundled_models, is_bundled
-from medcli.models.package import MODEL_JSON, ModelPackage, is_package, load_package, peek
+from medcli.models.package import (
+    MODEL_JSON,
+    ModelKind,
+    ModelPackage,
+    check_kind,
+    is_package,
+    load_package,
+    peek,
+)
+
+_TRAIN = {
+    "classification": "Train one with `medcli train`",
+    "detection": "Train one on a manifest with boxes: `medcli train --task NAME-detection`",
+}
 
 
-def open_model(name: str | None, task: str | None = None) -> ModelPackage:
+def open_model(
+    name: str | None, task: str | None = None, kind: ModelKind | None = "classification"
+) -> ModelPackage:
     """The model that `name` means, checked; one of several tasks as its one task sees it.
 
     That task is the one asked for with `task`, or the one whose name stands for the model:
@@ -20,13 +35,15 @@ def open_model(name: str | None, task: str | None = None) -> ModelPackage:
     ------
     UsageError, DamagedError, StorageError : as of `find_model` and `load_package`
     """
-    folder = find_model(name, task)
-    package = load_package(folder)
+    folder = find_model(name, task, kind)
+    package = load_package(folder, kind)
     asked = task or (name if name is not None and _is_task_of_shared(name, folder) else None)
     return package if asked is None else package.only(asked)
 
 
-def find_model(name: str | None, task: str | None = None) -> Path:
+def find_model(
+    name: str | None, task: str | None = None, kind: ModelKind | None = "classification"
+) -> Path:
     """The folder of the model that `name` means.
 
     Parameters
@@ -36,23 +53,26 @@ def find_model(name: str | None, task: str | None = None) -> Path:
         newest run on real data, else the bundled model, else the newest run on generated
         data
     task : only models that know this task, be it beside others
+    kind : what the model has to do; None takes any. No detector is bundled
 
     Raises
     ------
-    UsageError : there is no such model, or the one named is for another task
+    UsageError : there is no such model, or the one named is for another task or kind
     DamagedError : the one named cannot be read
     """
     if name is not None and name != "latest":
-        return _named(name, task)
+        return _named(name, task, kind)
     runs, damaged = _runs()
+    runs = [run for run in runs if kind is None or run.kind == kind]
     fitting = [run for run in runs if task is None or task in (each.name for each in run.tasks)]
     newest = max(fitting, key=lambda run: (not run.synthetic, run.created), default=None)
-    bundled = None if name == "latest" else bundled_for(task or SHARED)
+    may_be_bundled = name != "latest" and kind != "detection"
+    bundled = bundled_for(task or SHARED) if may_be_bundled else None
     if bundled is not None and (newest is None or newest.synthetic):
         return bundled
     if newest is not None:
         return newest.path
-    raise _no_model(runs, damaged, task, bundled=name is None)
+    raise _no_model(runs, damaged, task, kind, bundled=name is None)
 
 
 def passed_over(package: ModelPackage) -> Path | None:
@@ -68,7 +88,7 @@ def passed_over(package: ModelPackage) -> Path | None:
     return max(runs, key=lambda run: run.created).path
 
 
-def _named(name: str, task: str | None) -> Path:
+def _named(name: str, task: str | None, kind: ModelKind | None) -> Path:
     """The folder that a name or path means; packages go before folders of other kinds."""
     here = Path(name)
     stored = runs_folder() / name
@@ -83,14 +103,17 @@ def _named(name: str, task: str | None) -> Path:
         return here
     else:
         raise UsageError(f"no model {name!r}", _known_names())
+    package = peek(folder)
+    check_kind(package, kind)
     if task is not None:
-        peek(folder).only(task)
+        package.only(task)
     return folder
 
 
 def _is_task_of_shared(name: str, folder: Path) -> bool:
     """Whether `name` is a task, and `folder` the bundled model of several that answers it."""
-    return folder == bundled_folder(SHARED) and name != SHARED and folder == bundled_for(name)
+    is_word = Path(name).name == name
+    return is_word and name != SHARED and folder == bundled_folder(SHARED) == bundled_for(name)
 
 
 def _known_names() -> str:
@@ -100,16 +123,22 @@ def _known_names() -> str:
 
 
 def _no_model(
-    runs: list[ModelPackage], damaged: list[Path], task: str | None, *, bundled: bool
+    runs: list[ModelPackage],
+    damaged: list[Path],
+    task: str | None,
+    kind: ModelKind | None,
+    *,
+    bundled: bool,
 ) -> UsageError:
     """What to say where nothing fits: which tasks have a model, and what is damaged."""
-    models = [*runs, *(bundled_models() if bundled else ())]
+    models = [*runs, *(bundled_models() if bundled and kind != "detection" else ())]
     known = sorted({each.name for model in models for each in model.tasks})
-    hint = f"Tasks with a model: {', '.join(known)}" if known else "Train one with `medcli train`"
+    hint = f"Tasks with a model: {', '.join(known)}" if known else _TRAIN[kind or "classification"]
     if damaged:
         hint += f"; damaged and passed over: {', '.join(map(str, damaged))}"
     of_task = f" for the task {task!r}" if task else ""
-    return UsageError(f"no model{of_task} in {runs_folder()}", hint)
+    what = "detector" if kind == "detection" else "model"
+    return UsageError(f"no {what}{of_task} in {runs_folder()}", hint)
 
 
 def _runs() -> tuple[list[ModelPackage], list[Path]]:

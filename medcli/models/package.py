@@ -11,6 +11,7 @@
     history.csv, splits.csv   of a run: its epochs, and which scan was in which part
     held_out.csv        of a run: the answers behind its numbers (models/held_out.py)
     cv.json, folds.csv  of a run with --folds: the numbers of each fold
+    regions.onnx        of a detector: its second stage; graph.onnx is the first
 
 The fingerprint is a hash over weights, graph and preprocessing: two packages with
 one fingerprint give the same embeddings.
@@ -24,11 +25,11 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import numpy as np
 
-from medcli.config import Calibration, ModelConfig, PreprocessConfig
+from medcli.config import Calibration, DetectionConfig, ModelConfig, PreprocessConfig
 from medcli.errors import DamagedError, StorageError, UsageError
 from medcli.evaluation.out_of_distribution import Reference
 from medcli.models.heads import Head, Router, make_heads, make_router
@@ -38,6 +39,8 @@ from medcli.records import Task
 # one task, in the fields `task` and `calibration`; up to 3 classes had no offsets, weights were
 # float32 and no model answered about a region.
 FORMAT_VERSION = 4
+# A detector's package, which older readers refuse by its number; no classifier has it.
+DETECTION_FORMAT = 5
 MODEL_JSON, WEIGHTS, GRAPH, CARD = (
     "model.json",
     "weights.safetensors",
@@ -47,8 +50,11 @@ MODEL_JSON, WEIGHTS, GRAPH, CARD = (
 MANIFEST, HISTORY, SPLITS = "manifest.json", "history.csv", "splits.csv"
 HELD_OUT = "held_out.csv"
 REFERENCE = "reference.safetensors"
+REGIONS_GRAPH = "regions.onnx"
 REQUIRED = (MODEL_JSON, WEIGHTS, GRAPH, CARD)
 _WAY_OUT = "Restore the folder from a backup or train again"
+
+ModelKind = Literal["classification", "detection"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +68,7 @@ class ModelPackage:
     provenance : when, with which data, seed, settings and versions it was trained
     metrics : what was measured on its own held-out part
     patient_salt : hex; patients in `splits.csv` are hashed with it
+    detection : how a detector proposes and judges; None for what classifies scans
     """
 
     path: Path
@@ -75,6 +82,12 @@ class ModelPackage:
     patient_salt: str = field(repr=False)
     provenance: Mapping[str, Any] = field(repr=False)
     metrics: Mapping[str, Any] = field(repr=False)
+    detection: DetectionConfig | None = None
+
+    @property
+    def kind(self) -> ModelKind:
+        """What the model does: give scans a class, or find boxes in them."""
+        return "classification" if self.detection is None else "detection"
 
     @property
     def tasks(self) -> tuple[Task, ...]:
@@ -142,12 +155,16 @@ def is_replaceable(folder: Path) -> bool:
     return {path.name for path in folder.iterdir()} <= known
 
 
-def load_package(folder: Path) -> ModelPackage:
+def load_package(folder: Path, kind: ModelKind | None = "classification") -> ModelPackage:
     """Read `model.json` and compare every file of the package with its checksum.
+
+    Parameters
+    ----------
+    kind : what the model has to do; None takes any
 
     Raises
     ------
-    UsageError : `folder` holds no model package, or one of a newer format
+    UsageError : `folder` holds no model package, one of a newer format or of another kind
     DamagedError : a file is missing, or differs from what the manifest says
     StorageError : the operating system refuses to read a file
     """
@@ -165,7 +182,28 @@ def load_package(folder: Path) -> ModelPackage:
             f"{folder / MODEL_JSON}: the fingerprint does not fit weights, graph and preprocessing",
             _WAY_OUT,
         )
+    check_kind(package, kind)
     return package
+
+
+def check_kind(package: ModelPackage, kind: ModelKind | None) -> None:
+    """Raise where a model does something else than what it is asked for.
+
+    Raises
+    ------
+    UsageError : it finds boxes and classes are asked for, or the other way round
+    """
+    if kind is None or package.kind == kind:
+        return
+    if package.kind == "detection":
+        raise UsageError(
+            f"{package.path} finds boxes; it gives scans no class",
+            "It is for `medcli detect`, `medcli evaluate` and `medcli models`",
+        )
+    raise UsageError(
+        f"{package.path} classifies scans; it finds no boxes",
+        "Train a detector on a manifest with boxes: `medcli train --task NAME-detection`",
+    )
 
 
 def peek(folder: Path) -> ModelPackage:
@@ -192,10 +230,13 @@ def finish_package(
     patient_salt: str,
     provenance: Mapping[str, Any],
     metrics: Mapping[str, Any],
+    detection: DetectionConfig | None = None,
 ) -> ModelPackage:
     """Write `model.json`; weights and graph lie in `folder` already. `seal` comes last."""
+    of_detector = {"kind": "detection", "detection": detection.to_json()} if detection else {}
     values = {
-        "format_version": FORMAT_VERSION,
+        "format_version": DETECTION_FORMAT if detection else FORMAT_VERSION,
+        **of_detector,
         "fingerprint": fingerprint(
             sha256_file(folder / WEIGHTS), sha256_file(folder / GRAPH), preprocess
         ),
@@ -219,7 +260,8 @@ def finish_package(
 def seal(folder: Path) -> None:
     """Write the manifest over every file that lies in `folder`."""
     files = {path.name: _entry(path) for path in sorted(folder.iterdir()) if path.name != MANIFEST}
-    manifest = {"format_version": FORMAT_VERSION, "files": files}
+    version = _read_json(folder / MODEL_JSON)["format_version"]
+    manifest = {"format_version": version, "files": files}
     (folder / MANIFEST).write_text(json.dumps(manifest, indent=2) + "\n")
 
 
@@ -327,7 +369,8 @@ def _read_json(path: Path) -> dict[str, Any]:
 def _check_format(folder: Path, values: Mapping[str, Any]) -> None:
     """Raise where a newer medcli wrote the package: its files may be others than we know."""
     version = values.get("format_version")
-    if isinstance(version, int) and version > FORMAT_VERSION:
+    newer = isinstance(version, int) and version > FORMAT_VERSION
+    if newer and version != DETECTION_FORMAT:
         raise UsageError(
             f"{folder} has format {version}; this medcli reads up to {FORMAT_VERSION}",
             "Update medcli, or train again with this one",
@@ -353,12 +396,22 @@ def _parse(folder: Path, values: Mapping[str, Any]) -> ModelPackage:
             patient_salt=str(values["patient_salt"]),
             provenance=dict(values["provenance"]),
             metrics=dict(values["metrics"]),
+            detection=_detection(values),
         )
     except (KeyError, TypeError, ValueError) as error:
         raise DamagedError(
             f"{folder / MODEL_JSON}: a field is missing or has the wrong kind ({error})",
             _WAY_OUT,
         ) from error
+
+
+def _detection(values: Mapping[str, Any]) -> DetectionConfig | None:
+    """How a detector works; None for what classifies."""
+    if values["format_version"] != DETECTION_FORMAT:
+        return None
+    if values["kind"] != "detection":
+        raise ValueError(f"a model of the kind {values['kind']!r}")
+    return DetectionConfig.from_json(values["detection"])
 
 
 def _heads(values: Mapping[str, Any]) -> tuple[Head, ...]:

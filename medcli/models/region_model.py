@@ -10,7 +10,7 @@ from medcli.config import ModelConfig
 from medcli.layers.measures import MEASURES, RAW, measure_scans, measure_slices
 from medcli.layers.pooling import Aggregator
 from medcli.layers.quantiles import QuantileScores
-from medcli.layers.region import crop_middle, find_region, region_mean
+from medcli.layers.finding import crop_middle, find_region, region_mean
 from medcli.models.registry import AGGREGATORS, REGIONS, resolve
 from medcli.models.scan_model import ScanModel, SliceFeatures
 

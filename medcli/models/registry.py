@@ -22,6 +22,7 @@ BACKBONES: Mapping[str, str] = {
     "cnn_lrn": "medcli.models.backbones.classical:cnn_lrn",
     "cnn_lrn_average": "medcli.models.backbones.classical:cnn_lrn_average",
     "cnn_lrn_sum": "medcli.models.backbones.classical:cnn_lrn_sum",
+    "perceptron": "medcli.models.backbones.linear:perceptron",
 }
 
 # Networks that see a stack as one volume, and have no aggregator.

@@ -122,16 +122,24 @@ def start_from(model: ScanModel, start: Start) -> list[str]:
     ------
     UsageError : the backbone's weights are not those of this network; says what differs
     """
-    backbone = _part(start.tensors, "backbone")
-    if not backbone:
-        backbone = _named_as_ours(start, model.backbone)
-    _load_backbone(model.backbone, backbone, start)
+    start_backbone(model.backbone, start)
     aggregator = _part(start.tensors, "aggregator")
     own = model.aggregator.state_dict() if model.aggregator else {}
     if not own or _shapes(aggregator) != _shapes(own):
         return ["backbone"]
     model.aggregator.load_state_dict(aggregator)
     return ["backbone", "aggregator"]
+
+
+def start_backbone(backbone: nn.Module, start: Start) -> None:
+    """Copy the weights of the backbone alone.
+
+    Raises
+    ------
+    UsageError : as `start_from`
+    """
+    given = _part(start.tensors, "backbone") or _named_as_ours(start, backbone)
+    _load_backbone(backbone, given, start)
 
 
 def fit_kernel(kernel: Tensor, channels: int, side: int) -> Tensor:

@@ -13,8 +13,8 @@ from pathlib import PurePosixPath
 from medcli.records import Failure, Hit, Prediction, SearchResult
 from medcli.report.pictures import data_uri
 
-PictureKey = str | tuple[int, int | None]
-"""A query's path, or the (id, slice) of a hit."""
+PictureKey = str | tuple[str, int, int | None]
+"""A query's path, or the (query, id, slice) of a hit."""
 
 N_CLASS_COLOURS = 8
 
@@ -58,6 +58,7 @@ class HitCard:
     picture: str | None
     alt: str
     score: str
+    percentile: str | None
     label: str | None
     colour: int | None
     agrees: bool | None
@@ -78,6 +79,7 @@ class QueryCard:
     prediction: PredictionCard | None
     vote: tuple[Share, ...]
     hits: tuple[HitCard, ...]
+    contrast: tuple[HitCard, ...]
     no_good_match: bool
     warnings: tuple[str, ...]
 
@@ -94,6 +96,7 @@ def query_cards(
     results: Sequence[SearchResult],
     *,
     pictures: Mapping[PictureKey, bytes],
+    windows: Mapping[PictureKey, str] | None = None,
     predictions: Mapping[str, Prediction],
     true_labels: Mapping[str, str],
     hide_paths: bool,
@@ -103,7 +106,8 @@ def query_cards(
 
     Parameters
     ----------
-    pictures : JPEG or PNG bytes by query path and by (id, slice) of a hit
+    pictures : JPEG or PNG bytes by query path and by (query, id, slice) of a hit
+    windows : center/width by the same keys, of what was drawn through one
     predictions, true_labels : by query path, where known
     hide_paths : name queries by number and hits by id
     stand_ins : what hidden queries are called, by path, as the command has called them
@@ -114,6 +118,7 @@ def query_cards(
             number,
             result,
             pictures,
+            windows or {},
             predictions.get(result.query),
             true_labels.get(result.query),
             colours,
@@ -146,6 +151,7 @@ def _query_card(
     number: int,
     result: SearchResult,
     pictures: Mapping[PictureKey, bytes],
+    windows: Mapping[PictureKey, str],
     prediction: Prediction | None,
     label: str | None,
     colours: Mapping[str, int],
@@ -153,18 +159,31 @@ def _query_card(
     stand_in: str,
 ) -> QueryCard:
     name = Name(stand_in) if hide_paths else _name(result.query)
-    facts = () if result.query_slice is None else (("Slice", str(result.query_slice)),)
+    told = {
+        "Slice": None if result.query_slice is None else str(result.query_slice),
+        "Window": windows.get(result.query),
+    }
+    facts = tuple((key, value) for key, value in told.items() if value)
+
+    def cards(hits: Sequence[Hit]) -> tuple[HitCard, ...]:
+        keys = [(result.query, hit.id, hit.slice) for hit in hits]
+        return tuple(
+            _hit_card(hit, label, pictures.get(key), windows.get(key), colours, hide_paths)
+            for hit, key in zip(hits, keys, strict=True)
+        )
+
     return QueryCard(
         number=number,
         name=name,
-        picture=_picture(pictures, result.query),
+        picture=_picture(pictures.get(result.query)),
         alt=_alt("Query", name, facts),
         facts=facts,
         label=label,
         colour=_colour(label, colours),
         prediction=_prediction_card(prediction, colours) if prediction else None,
         vote=_vote(result, colours),
-        hits=tuple(_hit_card(hit, label, pictures, colours, hide_paths) for hit in result.hits),
+        hits=cards(result.hits),
+        contrast=cards(result.contrast) if len(result.contrast) > 1 else (),
         no_good_match=bool(result.no_good_match),
         warnings=tuple(w.code if hide_paths else w.message for w in result.warnings),
     )
@@ -173,7 +192,8 @@ def _query_card(
 def _hit_card(
     hit: Hit,
     query_label: str | None,
-    pictures: Mapping[PictureKey, bytes],
+    picture: bytes | None,
+    window: str | None,
     colours: Mapping[str, int],
     hide_paths: bool,
 ) -> HitCard:
@@ -182,6 +202,8 @@ def _hit_card(
     facts = {
         "Modality": hit.modality,
         "Slice": None if hit.slice is None else str(hit.slice),
+        "Window": window,
+        "Days": None if hit.days is None else f"{hit.days:+d}",
         "File": None if file == name.text else file,
         "Patient": hit.patient and hit.patient[:8],
     }
@@ -190,9 +212,10 @@ def _hit_card(
     return HitCard(
         rank=hit.rank,
         name=name,
-        picture=_picture(pictures, (hit.id, hit.slice)),
+        picture=_picture(picture),
         alt=_alt(f"Hit {hit.rank}", name, stated),
         score=f"{hit.score:.3f}",
+        percentile=None if hit.percentile is None else f"{hit.percentile:.0f}",
         label=hit.label,
         colour=_colour(hit.label, colours),
         agrees=hit.label == query_label if known else None,
@@ -227,13 +250,22 @@ def _reading(prediction: Prediction) -> Iterator[str]:
 
 
 def _vote(result: SearchResult, colours: Mapping[str, int]) -> tuple[Share, ...]:
-    """The vote, largest share first, in labelled hits and per cent."""
+    """The vote, largest share first, in labelled hits and per cent with its interval."""
     n = sum(hit.label is not None for hit in result.hits)
     ordered = sorted(result.vote.items(), key=lambda item: (-item[1], item[0]))
     return tuple(
-        Share(label, _colour(label, colours), share, f"{round(share * n)} of {n}, {percent(share)}")
+        Share(label, _colour(label, colours), share, _counted(share, n, result.vote_ci.get(label)))
         for label, share in ordered
     )
+
+
+def _counted(share: float, n: int, interval: tuple[float, float] | None) -> str:
+    """How many of `n`, the share, and its interval."""
+    told = f"{round(share * n)} of {n}, {percent(share)}"
+    if interval is None:
+        return told
+    low, high = interval
+    return f"{told} ({100 * low:.0f}–{100 * high:.0f} %)"
 
 
 def percent(share: float) -> str:
@@ -261,8 +293,7 @@ def _colour(label: str | None, colours: Mapping[str, int]) -> int | None:
     return None if label is None else colours.get(label)
 
 
-def _picture(pictures: Mapping[PictureKey, bytes], key: PictureKey) -> str | None:
-    picture = pictures.get(key)
+def _picture(picture: bytes | None) -> str | None:
     return data_uri(picture) if picture else None
 
 

@@ -1,8 +1,8 @@
 """Reporting guidelines, item by item, with what is known filled in.
 
 The items are named in our words; the guidelines say what belongs under each. The numbers
-were compared with item-by-item renderings by third parties, two of TRIPOD+AI and one of CLAIM
-that says it was held against the article; the articles themselves were not at hand.
+agree with item-by-item renderings by third parties, one of CLAIM and two of TRIPOD+AI, the second
+of which was read in part; the articles themselves were not at hand.
 
 References
 ----------

@@ -41,12 +41,21 @@ class Panel:
 
 
 def contact_sheet(panels: Sequence[Panel], *, columns: int, side: int) -> bytes:
-    """A PNG of all panels, side by side as long as they fit, then one row under the other.
+    """What `drawn_sheet` draws, as a PNG."""
+    return encode_png(drawn_sheet(panels, columns=columns, side=side))
+
+
+def drawn_sheet(panels: Sequence[Panel], *, columns: int, side: int) -> np.ndarray:
+    """All panels, side by side as long as they fit, then one row under the other.
 
     Parameters
     ----------
     columns : pictures in a row, at most
     side : of a square cell, pixels
+
+    Returns
+    -------
+    uint8, (h, w) or (h, w, 3)
 
     Raises
     ------
@@ -58,7 +67,7 @@ def contact_sheet(panels: Sequence[Panel], *, columns: int, side: int) -> bytes:
     colour = any(sheet.ndim == 3 for sheet in drawn)
     alike = [_as_colour(sheet) if colour else sheet for sheet in drawn]
     rows = [_joined(row, axis=1) for row in _rows(alike, columns * (side + GAP) + 2 * MARGIN)]
-    return encode_png(_joined(rows, axis=0))
+    return _joined(rows, axis=0)
 
 
 def _rows(sheets: Sequence[np.ndarray], width: int) -> list[list[np.ndarray]]:

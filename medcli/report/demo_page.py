@@ -15,6 +15,7 @@ def demo_page(
     results: Sequence[SearchResult],
     *,
     pictures: Mapping[PictureKey, bytes],
+    windows: Mapping[PictureKey, str] | None = None,
     model: Mapping[str, Any],
     split: Mapping[str, Mapping[str, int]],
     metrics: Mapping[str, Any],
@@ -48,6 +49,7 @@ def demo_page(
         queries=query_cards(
             results,
             pictures=pictures,
+            windows=windows,
             predictions=predictions or {},
             true_labels=true_labels or {},
             hide_paths=hide_paths,

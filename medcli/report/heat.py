@@ -6,15 +6,15 @@ import numpy as np
 
 # Dark violet to light yellow: brightness rises all the way, so that the order of two places
 # can be told without colour vision.
-_STOPS = np.array([(40, 11, 84), (137, 34, 106), (221, 81, 58), (252, 165, 10), (252, 255, 164)])
+STOPS = np.array([(40, 11, 84), (137, 34, 106), (221, 81, 58), (252, 165, 10), (252, 255, 164)])
 OPACITY = 0.65
 """Of the strongest place; a place without heat shows the picture alone."""
 
 
 def heat_colours(heat: np.ndarray) -> np.ndarray:
     """Values in 0–1, any shape → uint8 RGB, with one more axis."""
-    positions = np.linspace(0, 1, len(_STOPS))
-    channels = [np.interp(heat, positions, _STOPS[:, channel]) for channel in range(3)]
+    positions = np.linspace(0, 1, len(STOPS))
+    channels = [np.interp(heat, positions, STOPS[:, channel]) for channel in range(3)]
     return np.asarray(np.rint(np.stack(channels, axis=-1)), np.uint8)
 
 

@@ -15,6 +15,7 @@ def search_page(
     results: Sequence[SearchResult],
     *,
     pictures: Mapping[PictureKey, bytes],
+    windows: Mapping[PictureKey, str] | None = None,
     model: Mapping[str, Any],
     predictions: Mapping[str, Prediction] | None = None,
     true_labels: Mapping[str, str] | None = None,
@@ -29,8 +30,9 @@ def search_page(
     Parameters
     ----------
     results : one a query, all from one gallery
-    pictures : JPEG or PNG bytes by query path and by (id, slice) of a hit; what is
+    pictures : JPEG or PNG bytes by query path and by (query, id, slice) of a hit; what is
         absent gets a placeholder
+    windows : center/width by the same keys, of what was drawn through one
     model : `name` and `task` where known; `fingerprint` where the gallery names none
     predictions, true_labels : by query path; hits with the true label are marked
     failures : inputs that were not searched with
@@ -47,6 +49,7 @@ def search_page(
         queries=query_cards(
             results,
             pictures=pictures,
+            windows=windows,
             predictions=predictions or {},
             true_labels=true_labels or {},
             hide_paths=hide_paths,

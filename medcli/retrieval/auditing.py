@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medcli.retrieval.likeness import Agreement, Pair, agreement, near_pairs, neighbours
-from medcli.retrieval.rows import StoredScan
+from medcli.retrieval.rows import ScanRow, StoredScan
 
 if TYPE_CHECKING:
     from medcli.retrieval.gallery import Gallery
@@ -85,7 +85,7 @@ def audit_gallery(gallery: Gallery, *, threshold: float = 0.995, most: int = 100
     nearest = neighbours(vectors, patients, NEIGHBOURS)
     follows = {}
     for name, value in PROPERTIES.items():
-        result = agreement([value(scan) for scan in scans], patients, nearest)
+        result = agreement([value(scan.row) for scan in scans], patients, nearest)
         if result is not None:
             follows[name] = result
     return Audit(
@@ -96,7 +96,7 @@ def audit_gallery(gallery: Gallery, *, threshold: float = 0.995, most: int = 100
             **{code: total[code] for code in CODES},
             "patient_in_two_splits": _patients_in_two_splits(scans),
         },
-        splits=dict(sorted(Counter(filter(None, map(_split, scans))).items())),
+        splits=dict(sorted(Counter(filter(None, (_split(scan.row) for scan in scans))).items())),
         follows=follows,
         warnings=tuple(_stronger(follows)),
     )
@@ -108,16 +108,16 @@ def _whole(scan: StoredScan) -> StoredScan:
     return replace(scan, vectors=vector, slice_numbers=np.array([-1]), views=("model",))
 
 
-def _metadata(name: str) -> Callable[[StoredScan], str | None]:
-    return lambda scan: scan.row.metadata.get(name)
+def _metadata(name: str) -> Callable[[ScanRow], str | None]:
+    return lambda row: row.metadata.get(name)
 
 
 _split = _metadata("split")
 CODES = ("near_duplicate", "near_label_conflict", "near_copy_in_two_splits")
-PROPERTIES: Mapping[str, Callable[[StoredScan], str | None]] = {
-    "label": lambda scan: scan.row.label,
-    "modality": lambda scan: scan.row.modality,
-    "format": lambda scan: scan.row.format,
+PROPERTIES: Mapping[str, Callable[[ScanRow], str | None]] = {
+    "label": lambda row: row.label,
+    "modality": lambda row: row.modality,
+    "format": lambda row: row.format,
     "site": _metadata("site"),
     "manufacturer": _metadata("Manufacturer"),
     "scanner": _metadata("ManufacturerModelName"),
@@ -133,7 +133,7 @@ def _twins(scans: list[StoredScan], pair: Pair) -> Twins | None:
         codes.append("near_duplicate")
     if None not in (one.row.label, two.row.label) and one.row.label != two.row.label:
         codes.append("near_label_conflict")
-    if len({_split(one), _split(two)} - {None}) > 1:
+    if len({_split(one.row), _split(two.row)} - {None}) > 1:
         codes.append("near_copy_in_two_splits")
     if not codes:
         return None
@@ -150,7 +150,7 @@ def _twins(scans: list[StoredScan], pair: Pair) -> Twins | None:
 
 def _patients_in_two_splits(scans: Iterable[StoredScan]) -> int:
     """Patients that have scans in more than one split."""
-    pairs = {(scan.row.patient, _split(scan)) for scan in scans}
+    pairs = {(scan.row.patient, _split(scan.row)) for scan in scans}
     known = Counter(patient for patient, split in pairs if patient and split)
     return sum(count > 1 for count in known.values())
 

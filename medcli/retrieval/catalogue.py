@@ -99,7 +99,7 @@ class Catalogue:
         StorageError : it cannot be opened here
         """
         with storage_errors(path):
-            if not write and keeps_log(path) and journal_for(path) != "WAL":
+            if not write and journal_for(path) != "WAL" and keeps_log(path):
                 writable = False
                 if is_unfinished(path):
                     raise StorageError(
@@ -377,6 +377,13 @@ class Catalogue:
         )
         return [scan for (scan,) in rows]
 
+    def of_label(self, label: str | None) -> list[int]:
+        """Ids of the scans with a label, None: without one; reads the whole table."""
+        rows = self._connection.execute(
+            "SELECT id FROM scans WHERE label IS ? ORDER BY id", (storable(label),)
+        )
+        return [scan for (scan,) in rows]
+
     def slice(self, scan: int, number: int) -> SliceRow | None:
         """One slice of a scan, compared with its checksum; None if it is not stored.
 
@@ -404,6 +411,11 @@ class Catalogue:
             f"SELECT {column}, COUNT(*) FROM scans GROUP BY {column} ORDER BY {column}"
         )
         return {restored(value): count for value, count in rows}
+
+    def last_id(self) -> int:
+        """The highest id that a scan has ever had; 0 without any."""
+        found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'scans'")
+        return int((found.fetchone() or (0,))[0])
 
     def total_slices(self) -> int:
         """Slices of all scans."""

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Literal
 
@@ -89,8 +90,15 @@ def rounded_unit_vectors(vectors: np.ndarray) -> np.ndarray:
     return best
 
 
-def entry_rows(entry: GalleryEntry, patient: str | None, dim: int) -> EntryRows:
-    """The rows of `entry`; `patient` is the keyed hash. Paths become absolute.
+def entry_rows(
+    entry: GalleryEntry, patient: str | None, dim: int, marks: Mapping[str, str] | None = None
+) -> EntryRows:
+    """The rows of `entry`; paths become absolute.
+
+    Parameters
+    ----------
+    patient : the keyed hash
+    marks : of the study, from `medcli.retrieval.studies.study_marks`
 
     Raises
     ------
@@ -111,7 +119,7 @@ def entry_rows(entry: GalleryEntry, patient: str | None, dim: int) -> EntryRows:
         format=entry.format,
         decoder=entry.decoder,
         pixel_sha256=entry.pixel_sha256,
-        metadata=dict(entry.metadata),
+        metadata={**entry.metadata, **(marks or {})},
     )
     _check_names(entry, (scan.path, scan.scan_id, scan.label or "", *files, *slice_files))
     slices = tuple(

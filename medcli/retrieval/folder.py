@@ -23,8 +23,12 @@ from medcli.retrieval.storage import DAMAGE_HINT, held_folder, storage_errors, w
 CATALOGUE = "catalogue.sqlite"
 KEY = "patient.key"
 MODEL = "model"
+CALIBRATION = "calibration.json"
 LOCK = "writer.lock"
-_OURS = {CATALOGUE, *(f"{CATALOGUE}-{s}" for s in ("wal", "shm", "journal")), KEY, MODEL, LOCK}
+_OURS = {
+    *(CATALOGUE, *(f"{CATALOGUE}-{suffix}" for suffix in ("wal", "shm", "journal"))),
+    *(KEY, MODEL, LOCK, CALIBRATION),
+}
 _CACHE_SUFFIXES = {".faiss", ".tmp"}
 KEY_CHECK = b"medcli patient key"
 _HASH_DIGITS = 16

@@ -17,9 +17,9 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medcli.errors import LockedError, ScanError
-from medcli.retrieval.folder import MODEL, sweep, sweep_drafts
+from medcli.retrieval.folder import CATALOGUE, MODEL, sweep, sweep_drafts
 from medcli.retrieval.sources import stored_sources
-from medcli.retrieval.storage import storage_errors
+from medcli.retrieval.storage import peeking, storage_errors
 from medcli.retrieval.upkeep import vacuum
 
 if TYPE_CHECKING:
@@ -192,8 +192,9 @@ def _searched(folder: Path) -> list[Path]:
 def _file_chunks(folder: Path) -> Iterator[bytes]:
     """The bytes of all files, in chunks that overlap by more than a trace is long."""
     overlap = 1 << 16
+    locked = {folder / CATALOGUE, folder / f"{CATALOGUE}-shm"}
     for file in _searched(folder):
-        with storage_errors(file), file.open("rb") as stream:
+        with storage_errors(file), peeking(file) if file in locked else file.open("rb") as stream:
             tail = b""
             while part := stream.read(_CHUNK):
                 yield tail + part

@@ -6,6 +6,7 @@
     ├── catalogue.sqlite   the truth: scans, vectors, slices, thumbnails
     ├── scan.faiss         caches, rebuilt from the catalogue whenever they are
     ├── slice.faiss          absent, damaged or of another generation
+    ├── calibration.json     (what scores are usual: see `calibration`)
     ├── model/             a copy of the model package the vectors were made with
     ├── patient.key        secret of the patient hashes, readable by the owner only
     └── writer.lock        held while a batch is written
@@ -22,7 +23,7 @@ import itertools
 import json
 import os
 from collections import Counter
-from collections.abc import Iterable, Iterator, Mapping
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Self
@@ -40,6 +41,7 @@ from medcli.retrieval.caches import Caches
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.entries import AddReport, EntryRows, entry_rows, store
 from medcli.retrieval.folder import (
+    CALIBRATION,
     CATALOGUE,
     KEY,
     KEY_CHECK,
@@ -56,6 +58,7 @@ from medcli.retrieval.folder import (
 )
 from medcli.retrieval.rows import State, StoredScan
 from medcli.retrieval.storage import storage_errors, writer_lock
+from medcli.retrieval.studies import study_marks
 
 if TYPE_CHECKING:  # faiss is loaded by the first search, never by `index info`
     from medcli.retrieval.caches import Index
@@ -71,6 +74,7 @@ class Gallery:
     fingerprint : of the model all vectors were made with
     dim : D, the length of a vector
     catalogue : the rows, to be read inside `snapshot`
+    calibrated : what `medcli.retrieval.calibration` has read, by generation
     caches : the search indexes over them
     """
 
@@ -82,6 +86,7 @@ class Gallery:
         self._writable = is_writable(path)
         self._file = file_identity(catalogue.path)
         self._key: bytes | None = None
+        self.calibrated: dict[int, Mapping[str, Sequence[float]]] = {}
         with catalogue.reading():
             meta = catalogue.meta()
         try:
@@ -188,6 +193,16 @@ class Gallery:
         """The gallery's own copy of its model package."""
         return self.path / MODEL
 
+    @property
+    def uuid(self) -> str:
+        """What this gallery is told from all others by, wherever it lies."""
+        return self._uuid
+
+    @property
+    def writable(self) -> bool:
+        """Whether caches can be saved."""
+        return self._writable
+
     def check_fingerprint(self, fingerprint: str) -> None:
         """Refuse a model that is not the gallery's.
 
@@ -216,6 +231,32 @@ class Gallery:
         if self._key is None:
             self._key = self._read_key()
         return keyed_hash(self._key, patient_id.strip().encode())
+
+    def study_marks(
+        self, patient_id: str | None, study_uid: str | None, study_date: str | None
+    ) -> dict[str, str]:
+        """What the gallery keeps of a study; see `medcli.retrieval.studies.study_marks`.
+
+        Raises
+        ------
+        DamagedError : as `patient_hash`
+        """
+        if study_uid is None and (patient_id is None or study_date is None):
+            return {}  # who asks for nothing needs no key
+        if self._key is None:
+            self._key = self._read_key()
+        return study_marks(self._key, patient_id, study_uid, study_date)
+
+    def rows_of(self, entry: GalleryEntry) -> EntryRows:
+        """An entry as the catalogue takes it.
+
+        Raises
+        ------
+        MismatchError, ScanError : see `medcli.retrieval.entries.entry_rows`
+        """
+        patient = self.patient_hash(entry.patient_id)
+        marks = self.study_marks(entry.patient_id, entry.study_uid, entry.study_date)
+        return entry_rows(entry, patient, self.dim, marks)
 
     def _read_key(self) -> bytes:
         """The secret of the patient hashes, checked: a wrong one would hide same-patient hits."""
@@ -276,7 +317,7 @@ class Gallery:
         rows = []
         for entry, old in group:
             try:
-                row = entry_rows(entry, self.patient_hash(entry.patient_id), self.dim)
+                row = self.rows_of(entry)
                 _claim(entry, taken)
                 rows.append((row, old))
             except ScanError as error:
@@ -325,14 +366,18 @@ class Gallery:
         """One generation of the gallery, whatever other processes write meanwhile."""
         return self.catalogue.reading()
 
-    def index(self, level: Level, state: State) -> tuple[Index, tuple[ScanWarning, ...]]:
+    def index(
+        self, level: Level, state: State, *, exact: bool = False
+    ) -> tuple[Index, tuple[ScanWarning, ...]]:
         """The vector index of `level` at `state`, with notes; call it inside `snapshot`.
+
+        With `exact` the exact one, whichever the gallery asks first.
 
         Raises
         ------
         DamagedError : a row it would be rebuilt from does not match its checksum
         """
-        return self.caches.index(level, state)
+        return self.caches.exact(level, state) if exact else self.caches.index(level, state)
 
     def rebuild(self) -> None:
         """Write the cache files anew from the catalogue, whatever they are now.
@@ -342,15 +387,24 @@ class Gallery:
         DamagedError : a row does not match its checksum
         StorageError : they cannot be written
         """
-        with self.snapshot() as state:
+        from medcli.retrieval.calibration import calibration
+
+        self.calibrated.clear()
+        with self.snapshot() as state, storage_errors(self.path):
             self.caches.rebuild(state)
+            (self.path / CALIBRATION).unlink(missing_ok=True)
+            calibration(self, state, "slices", several=True)
 
     def refresh(self) -> tuple[ScanWarning, ...]:
         """Bring the cache files up to date; the notes say what could not be saved."""
+        from medcli.retrieval.calibration import calibration
+
         with storage_errors(self.path):
             sweep(self.path)
         with self.snapshot() as state:
-            return self.caches.refresh(state)
+            notes = self.caches.refresh(state)
+            calibration(self, state, "slices", several=True)
+        return notes
 
     def lookup(
         self,

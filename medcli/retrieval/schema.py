@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from medcli.retrieval.media import medium
-from medcli.retrieval.storage import storage_errors
+from medcli.retrieval.storage import peeking, storage_errors
 
 FORMAT_VERSION = 2
 APPLICATION_ID = 0x6D656463  # "medc", in the header of the file
@@ -122,7 +122,7 @@ def keeps_log(path: Path) -> bool:
     ----------
     SQLite, Database File Format, 1.3.3: file format version numbers
     """
-    with path.open("rb") as file:
+    with peeking(path) as file:
         return file.read(20)[18:] == b"\x02\x02"
 
 
@@ -142,7 +142,7 @@ def set_journal(connection: sqlite3.Connection, path: Path) -> None:
     """
     wanted = journal_for(path)
     with storage_errors(path):
-        if keeps_log(path) == (wanted == "WAL"):
+        if wanted == "WAL" and connection.execute("PRAGMA journal_mode").fetchone() == ("wal",):
             return
         connection.execute("PRAGMA locking_mode = EXCLUSIVE")
         connection.execute(f"PRAGMA journal_mode = {wanted}")

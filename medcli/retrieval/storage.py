@@ -13,6 +13,7 @@ import sys
 import time
 from collections.abc import Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 from medcli.errors import DamagedError, LockedError, MedcliError, StorageError
 from medcli.files import SPACE_HINT
@@ -23,6 +24,7 @@ else:
     import fcntl
 
 _POLL_SECONDS = 0.02
+_PEEKED: dict[tuple[int, int], int] = {}  # descriptors by device and inode
 _LOCKED = {sqlite3.SQLITE_BUSY, sqlite3.SQLITE_LOCKED}
 _REFUSED = {
     sqlite3.SQLITE_PERM,
@@ -70,6 +72,32 @@ def _translated(error: sqlite3.Error, path: Path) -> MedcliError:
     if primary in _REFUSED:
         return StorageError(f"{path}: {error}", SPACE_HINT)
     return DamagedError(f"{path} is damaged: {error}", DAMAGE_HINT)
+
+
+@contextlib.contextmanager
+def peeking(path: Path) -> Iterator[BinaryIO]:
+    """Read a file on which SQLite may hold locks in this very process.
+
+    Its descriptor stays open until the process ends. A process that closes any descriptor of a
+    file loses every POSIX lock it has there: another would think itself alone and delete the
+    write-ahead log that this one still writes to.
+
+    References
+    ----------
+    SQLite, How To Corrupt An SQLite Database File, 2.2
+    """
+    if sys.platform == "win32":  # locks go with their own handle there
+        with path.open("rb") as file:
+            yield file
+        return
+    status = path.stat()
+    if (status.st_dev, status.st_ino) not in _PEEKED:
+        descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        status = os.fstat(descriptor)
+        _PEEKED[status.st_dev, status.st_ino] = descriptor
+    with open(_PEEKED[status.st_dev, status.st_ino], "rb", closefd=False) as file:
+        file.seek(0)
+        yield file
 
 
 @contextlib.contextmanager

@@ -180,7 +180,7 @@ def restore(gallery: Gallery, damaged: DamagedScan, entry: GalleryEntry) -> bool
     gallery, that reproduce their checksum: never a guess. Vectors and thumbnails are
     those of the entry; the pixels are the stored ones.
     """
-    rows = entry_rows(entry, gallery.patient_hash(entry.patient_id), gallery.dim)
+    rows = gallery.rows_of(entry)
     with gallery.writing():
         catalogue = gallery.catalogue
         again = rows.scan.below(catalogue.root).columns()

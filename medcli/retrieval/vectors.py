@@ -15,7 +15,7 @@ from __future__ import annotations
 import dataclasses
 import hashlib
 import json
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Literal, Self
@@ -33,6 +33,7 @@ NOT_SAVED = "index_not_saved"
 
 _CHUNK_BYTES = 1 << 20
 _CHUNK_ROWS = 1 << 16
+_PASS_ROWS = 1 << 13  # decoded at a time
 _MAX_HEADER_BYTES = 4096
 
 
@@ -80,30 +81,43 @@ class VectorIndex:
     def __len__(self) -> int:
         return int(self._index.ntotal)
 
-    def candidates(self, query: np.ndarray, k: int, excluded: Iterable[int] = ()) -> set[int]:
-        """Ids of all scans that may be among the `k` best of this index.
+    def candidates(
+        self,
+        query: np.ndarray,
+        k: int,
+        excluded: Iterable[int] = (),
+        among: Iterable[int] | None = None,
+        groups: Mapping[int, int] | None = None,
+    ) -> set[int]:
+        """Ids of all scans that may be the best of the `k` best groups of this index.
 
         Parameters
         ----------
         query : (D,) float32, unit length
         excluded : ids of scans to leave out before the search
+        among : ids of the scans that may answer; None: all
+        groups : the group of each scan; without it, and where it knows none, a scan is one
 
         Notes
         -----
         A scan's score here is the best of its vectors. Vectors of one scan can fill
         the answer of FAISS, so the scans found are left out and the search goes on,
-        each time twice as deep, until `k` scans are found and the next one is worse by
+        each time twice as deep, until `k` groups are found and the next one is worse by
         more than rounding can explain; then exact scores can decide, ties included.
         """
         margin = rounding(query)
         found: dict[int, float] = {}  # best first
+        best: dict[int, float] = {}  # of each group; that of a lone scan has a negative number
         left_out = set(excluded)
+        allowed = None if among is None else set(among)
         depth = max(64, 4 * k)
         while True:
-            scores, ids = self._search(query, depth, left_out)
+            scores, ids = self._search(query, depth, left_out, allowed)
             for scan, score in zip(ids.tolist(), scores.tolist(), strict=True):
                 found.setdefault(scan, score)
-            ranked = sorted(found.values(), reverse=True)
+                group = scan if groups is None else groups.get(scan, -scan)
+                best[group] = max(best.get(group, -np.inf), score)
+            ranked = sorted(best.values(), reverse=True)
             bound = ranked[k - 1] - margin if len(ranked) >= k else -np.inf
             if len(ids) < depth or scores[-1] < bound:
                 return {scan for scan, score in found.items() if score >= bound}
@@ -111,21 +125,116 @@ class VectorIndex:
             depth *= 2
 
     def _search(
-        self, query: np.ndarray, depth: int, left_out: set[int]
+        self, query: np.ndarray, depth: int, left_out: set[int], allowed: set[int] | None
     ) -> tuple[np.ndarray, np.ndarray]:
         """Scores (M,) and scan ids (M,) of the best vectors, M ≤ depth, best first."""
         depth = min(depth, len(self))
         if depth == 0:
             return np.empty(0, np.float32), np.empty(0, np.int64)
         parameters = None
-        if left_out:
-            batch = faiss.IDSelectorBatch(np.fromiter(left_out, np.int64, len(left_out)))
-            selector = faiss.IDSelectorNot(batch)
+        if left_out or allowed is not None:
+            chosen = left_out if allowed is None else allowed - left_out
+            batch = faiss.IDSelectorBatch(np.fromiter(chosen, np.int64, len(chosen)))
+            selector = batch if allowed is not None else faiss.IDSelectorNot(batch)
             parameters = faiss.SearchParameters()
             parameters.sel = selector  # a bare pointer: `selector` and `batch` must live on
         scores, ids = self._index.search(query[np.newaxis], depth, params=parameters)
         real = ids[0] >= 0  # FAISS pads with -1
         return scores[0][real], ids[0][real]
+
+    def _owners(self) -> np.ndarray:
+        """(N,) int64, the scan of each vector, in the order of FAISS's codes.
+
+        Not by `id_map`: that is a C++ vector, which SWIG takes for one of SimpleITK's where
+        that was imported. A vector of zeros is as like to all, and a range search names all.
+        """
+        nothing = np.zeros((1, self._index.d), np.float32)
+        owners: np.ndarray = self._index.range_search(nothing, -1.0)[2]
+        return owners
+
+    def best_of_scans(
+        self,
+        queries: np.ndarray,
+        excluded: Collection[int] = (),
+        among: Collection[int] | None = None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """For each scan the best score of its vectors for each query, by one pass over all.
+
+        Parameters
+        ----------
+        queries : (S, D) float32, unit length
+        excluded, among : as in `candidates`
+
+        Returns
+        -------
+        ids (M,) rising, and scores (M, S) float32
+        """
+        owners = self._owners()
+        kept = np.ones(len(owners), bool) if among is None else _is_in(owners, among)
+        (rows,) = (kept & ~_is_in(owners, excluded)).nonzero()
+        rows = rows[np.argsort(owners[rows], kind="stable")]
+        ids, places = np.unique(owners[rows], return_inverse=True)
+        best = np.full((len(ids), len(queries)), -np.inf, np.float32)
+        mapped: Any = self._index
+        flat: Any = faiss.downcast_index(mapped.index)
+        size = flat.code_size
+        codes = faiss.rev_swig_ptr(flat.codes.data(), flat.ntotal * size).reshape(-1, size)
+        columns = np.ascontiguousarray(queries.T, np.float32)
+        for start in range(0, len(rows), _PASS_ROWS):
+            part = slice(start, start + _PASS_ROWS)
+            products = flat.sa_decode(codes[rows[part]]) @ columns
+            (first,) = np.diff(places[part], prepend=-1).nonzero()
+            scans = places[part][first]
+            best[scans] = np.maximum(best[scans], np.maximum.reduceat(products, first))
+        return ids, best
+
+
+def scores_of_scans(
+    indexes: Sequence[VectorIndex],
+    queries: np.ndarray,
+    excluded: Collection[int] = (),
+    among: Collection[int] | None = None,
+) -> tuple[np.ndarray, np.ndarray]:
+    """`VectorIndex.best_of_scans` over several indexes together."""
+    parts = [index.best_of_scans(queries, excluded, among) for index in indexes]
+    ids = np.unique(np.concatenate([own for own, _ in parts]))
+    scores = np.full((len(ids), len(queries)), -np.inf, np.float32)
+    for own, best in parts:
+        places = np.searchsorted(ids, own)
+        scores[places] = np.maximum(scores[places], best)
+    return ids, scores
+
+
+def best_scans(
+    indexes: Sequence[VectorIndex],
+    queries: np.ndarray,
+    k: int,
+    excluded: Collection[int] = (),
+    among: Collection[int] | None = None,
+    groups: Mapping[int, int] | None = None,
+) -> set[int]:
+    """Ids of all scans that may be the best of the `k` best groups by the mean over `queries`.
+
+    Parameters are those of `VectorIndex.candidates`, for (S, D) queries: a scan's score is
+    the mean, over the queries, of the best of its vectors.
+    """
+    ids, scores = scores_of_scans(indexes, queries, excluded, among)
+    means = scores.mean(axis=1, dtype=np.float64)
+    if groups is None:
+        best = means
+    else:
+        own = np.array([groups.get(scan, -scan) for scan in ids.tolist()], np.int64)
+        numbers, places = np.unique(own, return_inverse=True)
+        best = np.full(len(numbers), -np.inf)
+        np.maximum.at(best, places, means)
+    if len(best) <= k:
+        return set(ids.tolist())
+    bound = np.partition(best, -k)[-k] - rounding(queries[0])
+    return set(ids[means >= bound].tolist())
+
+
+def _is_in(owners: np.ndarray, scans: Collection[int]) -> np.ndarray:
+    return np.isin(owners, np.fromiter(scans, np.int64, len(scans)))
 
 
 def rounding(query: np.ndarray) -> float:

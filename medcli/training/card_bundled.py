@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
 from medcli.models.package import ModelPackage
+from medcli.records import Task
 from medcli.training.card import model_card
-from medcli.training.card_cells import of
+from medcli.training.card_cells import of, value
 
 USERS = "researchers and engineers, on scans like those below; no clinical setting"
 LICENCE = "Apache-2.0, that of medcli; the attribution of the data goes with it"
@@ -55,6 +56,18 @@ from torch with the same weights by at most {difference:.1e}. It was made from r
 {measured}
 """
 
+_MEASURED = """
+Thresholds, calibration and label sets were fixed with these files, on the validation patients of
+the run. Measured with them, on the patients that the run had kept apart; 95 % intervals, bootstrap
+over patients ({day}). ECE: the calibration error, in brackets what chance alone would give.
+The tables further below hold these numbers and more of that day; the baselines there, and what a
+router did, are those of the training.
+
+| task | scans | patients | AUROC | accuracy | sensitivity | specificity | ECE |
+|---|---|---|---|---|---|---|---|
+{rows}
+"""
+
 
 def bundled_facts(name: str, sources: Sequence[Source], origin: ModelPackage) -> dict[str, Any]:
     """What `model.json` says of a bundled model beside its run, under `provenance.bundled`."""
@@ -84,7 +97,7 @@ def bundled_card(package: ModelPackage) -> str:
         difference=package.provenance["onnx_difference"],
         origin=told["from"],
         trained=f", {_parts(package)}" if package.provenance.get("split") else "",
-        measured=_measured(told.get("measured")),
+        measured=_measured(package),
     )
     return f"{head}\n## The run it was made from\n{_one_deeper(run_card)}"
 
@@ -102,27 +115,20 @@ def _parts(package: ModelPackage) -> str:
     return f"whose parts share no patient; {scans} scans of {patients} patients taught it nothing"
 
 
-def _measured(measured: Mapping[str, Any] | None) -> str:
+def _measured(package: ModelPackage) -> str:
     """The table of what was measured with the bundled files themselves."""
-    if not measured:
+    if "measured" not in package.metrics:
         return ""
-    return "\n" + "\n".join(
-        [
-            "Measured with them, on the patients that the run had kept apart; 95 % intervals,",
-            f"bootstrap over patients ({measured['date']}):",
-            "",
-            "| task | part | scans | patients | AUROC | accuracy |",
-            "|---|---|---|---|---|---|",
-            *_rows(measured["tasks"]),
-            "",
-        ]
-    )
+    each = ((task, package.only(task.name).metrics) for task in package.tasks)
+    rows = "\n".join(_row(task, own) for task, own in each)
+    return _MEASURED.format(day=package.metrics["measured"], rows=rows)
 
 
-def _rows(tasks: Mapping[str, Any]) -> Iterator[str]:
-    for task, own in tasks.items():
-        cells = (own["split"], own["n"], own["n_patients"], of(own, "auroc"), of(own, "accuracy"))
-        yield f"| {task} | {' | '.join(map(str, cells))} |"
+def _row(task: Task, own: Mapping[str, Any]) -> str:
+    names = ("auroc", "accuracy", "sensitivity", "specificity")
+    error = f"{value(own['ece'])} ({value(own['ece_by_chance'])})"
+    cells = (task.name, own["n"], own["n_patients"], *(of(own, name) for name in names), error)
+    return f"| {' | '.join(map(str, cells))} |"
 
 
 def _one_deeper(markdown: str) -> str:

@@ -147,8 +147,10 @@ def _metric_rows(metrics: Any) -> list[str]:
     ]
     rows.insert(1, f"| auroc, DeLong | {interval(metrics['auroc_ci_delong']).strip() or '–'} |")
     at_threshold = ("sensitivity", "specificity", "ppv", "npv", "threshold")
-    names = (*at_threshold, "average_precision", "ece", "brier")
+    names = (*at_threshold, "average_precision", "brier")
     rows += [f"| {name.replace('_', ' ')} | {value(metrics[name])} |" for name in names]
+    by_chance = value(metrics.get("ece_by_chance"))
+    rows.append(f"| ece (by chance alone) | {value(metrics['ece'])} ({by_chance}) |")
     rows += [
         f"| {name} alone, logistic regression: auroc | "
         f"{value(baseline['auroc'])}{interval(baseline['auroc_ci'])} |"

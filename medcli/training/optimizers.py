@@ -3,17 +3,28 @@
 from __future__ import annotations
 
 import math
-from typing import Any
+from collections.abc import Iterator
+from typing import Any, Protocol
 
 import torch
 
 from medcli.config import TrainConfig
-from medcli.models.scan_model import ScanModel
 
 MOMENTUM = 0.9
 
 
-def make_optimizer(model: ScanModel, config: TrainConfig) -> torch.optim.Optimizer:
+class OnBackbone(Protocol):
+    """A model of which one part may move more slowly than the rest."""
+
+    @property
+    def backbone(self) -> torch.nn.Module:
+        """That part."""
+
+    def parameters(self, recurse: bool = True) -> Iterator[torch.nn.Parameter]:
+        """Of the whole model."""
+
+
+def make_optimizer(model: OnBackbone, config: TrainConfig) -> torch.optim.Optimizer:
     """The optimizer over the model's parameters, at the peak learning rate.
 
     References
@@ -29,7 +40,7 @@ def make_optimizer(model: ScanModel, config: TrainConfig) -> torch.optim.Optimiz
     return kind(groups, lr=rate)
 
 
-def parameter_groups(model: ScanModel, config: TrainConfig) -> list[dict[str, Any]]:
+def parameter_groups(model: OnBackbone, config: TrainConfig) -> list[dict[str, Any]]:
     """Weight decay on matrices and kernels, none on biases, norms and the scale.
 
     `rate_share` of a group is its part of the learning rate: smaller for the backbone where

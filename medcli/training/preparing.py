@@ -192,7 +192,7 @@ def _plan(model: ModelConfig, size: int, config: TrainConfig, device: torch.devi
     limit = f" or {config.minutes:.3g} minutes" if config.minutes else ""
     return (
         f"{model.network} on {device.type}, {size} px, "
-        f"{config.epochs} epochs{limit}, augmentation for "
+        f"{config.epochs} epoch{'' if config.epochs == 1 else 's'}{limit}, augmentation for "
         + ", ".join(dict.fromkeys(config.augmentations or (config.augmentation,)))
         + f"\n{describe_objective(config)}"
     )

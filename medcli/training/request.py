@@ -5,6 +5,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from medcli.config import ModelConfig
 from medcli.data.splits import Split, SplitRow, split_by_patient
@@ -12,7 +13,6 @@ from medcli.training.gather import (
     ReadScan,
     read_cases,
 )
-from medcli.training.loop import Epoch
 from medcli.training.settings import (
     ObjectiveRequest,
 )
@@ -27,7 +27,7 @@ class TrainEvents:
     reading: Callable[[int, int], None] = lambda done, total: None
     ready: Callable[[Sequence[SplitRow], str, int], None] = lambda rows, plan, epochs: None
     batch: Callable[[int, float, float], None] = lambda epoch, done, loss: None
-    epoch: Callable[[Epoch], None] = lambda epoch: None
+    epoch: Callable[[Any], None] = lambda epoch: None  # an `Epoch`, or that of a detector
     stage: Callable[[str], None] = lambda name: None
 
 

@@ -29,6 +29,14 @@ def begin(
     """
     origin = f"{' and '.join(start_from(model, start))} of {start.origin}"
     note(f"starting from {origin}")
+    warn_if_taught(start, held_out, warn)
+    return origin
+
+
+def warn_if_taught(
+    start: Start, held_out: Iterable[tuple[str | None, str, str]], warn: Callable[[str], None]
+) -> None:
+    """Warn where the run whose weights are taken learnt from what is held out here."""
     memory = run_memory(start.package) if start.package else None
     if memory is not None:
         taught = [memory.part(*scan) == "train" for scan in held_out]
@@ -38,4 +46,3 @@ def begin(
                 "patients that taught the run whose weights are taken: the numbers flatter; "
                 "the same data with the same --seed have the same parts"
             )
-    return origin

@@ -6,6 +6,7 @@ import csv
 import platform
 import re
 import secrets
+from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import UTC, datetime
 from importlib.metadata import version
@@ -14,7 +15,7 @@ from typing import Any
 
 from safetensors.torch import save
 
-from medcli.data.splits import PARTS
+from medcli.data.splits import PARTS, Split
 from medcli.files import new_folder
 from medcli.home import runs_folder
 from medcli.models.export import check_onnx, export_onnx
@@ -59,7 +60,7 @@ def write_run(
         difference = check_onnx(fitted.model, folder / GRAPH, channels, size)
         salt = secrets.token_hex(16)
         (folder / HISTORY).write_bytes(history_csv(fitted.history))
-        _write_splits(folder / SPLITS, data, salt)
+        write_splits(folder / SPLITS, data.split, data.pixels, salt)
         if measured.answers is not None:
             write_held_out(folder, measured.answers, data.tasks[0].classes)
         save_references(folder, measured.references)
@@ -109,12 +110,17 @@ def versions() -> dict[str, str]:
     }
 
 
-def _write_splits(path: Path, data: Prepared, salt: str) -> None:
-    """Which pixels and which (salted) patient were in which part; no names, no paths."""
+def write_splits(
+    path: Path, split: Split, pixels: Mapping[tuple[str, str], str], salt: str
+) -> None:
+    """Which pixels and which (salted) patient were in which part; no names, no paths.
+
+    `pixels` has the hash of each scan, by its id and path.
+    """
     with path.open("w", newline="", encoding="utf-8") as stream:
         writer = csv.writer(stream)
         writer.writerow(["pixel_sha256", "patient", "split"])
         for part in PARTS:
-            for case in getattr(data.split, part):
+            for case in getattr(split, part):
                 patient = salted_patient(case.patient_id, salt)
-                writer.writerow([data.pixels[case.scan_id, case.path], patient, part])
+                writer.writerow([pixels[case.scan_id, case.path], patient, part])

@@ -14,6 +14,7 @@ from medcli.errors import UsageError
 from medcli.files import new_folder
 from medcli.models.export import check_onnx, export_onnx
 from medcli.models.half import halve_graph, round_to_half
+from medcli.models.heads import Head
 from medcli.models.package import (
     CARD,
     GRAPH,
@@ -32,7 +33,7 @@ from medcli.training.card_bundled import Source, bundled_card, bundled_facts
 MOST_BYTES = 15_000_000  # of a file
 _KEPT = (REFERENCE, SPLITS)  # what the training scans look like, and whose they are, hashed
 
-Measure = Callable[[ModelPackage], Mapping[str, Any]]
+Settle = Callable[[ModelPackage], ModelPackage]
 
 
 def bundle(
@@ -41,7 +42,7 @@ def bundle(
     sources: Sequence[Source],
     *,
     region_mm: float | None = None,
-    measure: Measure | None = None,
+    settle: Settle | None = None,
     overwrite: bool = False,
 ) -> ModelPackage:
     """Write `run` as a bundled package; the same run gives the same fingerprint.
@@ -50,7 +51,7 @@ def bundle(
     ----------
     sources : what it learnt from; every task of the run has one
     region_mm : side of the region that the model answers about; None: what the run says
-    measure : asked for numbers of the finished files, `date` and `tasks` by name
+    settle : asked for heads and metrics of the finished files (`recalibrate`); None: the run's
 
     Raises
     ------
@@ -69,10 +70,10 @@ def bundle(
                 shutil.copyfile(run.path / name, folder / name)
         told = bundled_facts(target.name, sources, run)
 
-        def finish() -> ModelPackage:
+        def finish(heads: Sequence[Head], metrics: Mapping[str, Any]) -> ModelPackage:
             package = finish_package(
                 folder,
-                heads=run.heads,
+                heads=heads,
                 router=run.router,
                 preprocess=preprocess,
                 model=run.model,
@@ -80,16 +81,16 @@ def bundle(
                 created=run.created,
                 patient_salt=run.patient_salt,
                 provenance={**run.provenance, "onnx_difference": difference, "bundled": told},
-                metrics=run.metrics,
+                metrics=metrics,
             )
             (folder / CARD).write_text(bundled_card(package), encoding="utf-8")
             seal(folder)
             return package
 
-        package = finish()
-        if measure is not None:
-            told["measured"] = dict(measure(package))
-            finish()
+        package = finish(run.heads, run.metrics)
+        if settle is not None:
+            settled = settle(package)
+            finish(settled.heads, settled.metrics)
         _check_sizes(folder)
     return load_package(target)
 

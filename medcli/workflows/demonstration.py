@@ -21,7 +21,8 @@ from medcli.training.request import TrainEvents, TrainRequest
 from medcli.training.run import train
 from medcli.workflows.evaluating import evaluate
 from medcli.workflows.indexing import build_gallery
-from medcli.workflows.searching import Answer, open_gallery, page_parts, search_scans
+from medcli.workflows.picturing import page_parts
+from medcli.workflows.searching import Answer, open_gallery, search_scans
 
 PATIENTS = 120
 EPOCHS = 12

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Collection, Iterable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
-from pathlib import Path, PurePath
+from pathlib import PurePath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
@@ -12,13 +12,13 @@ import numpy as np
 from medcli.data.domains import sites_of
 from medcli.data.findings import indicator
 from medcli.data.sources import load_cases
-from medcli.errors import DamagedError, LeakageError, ManifestError, ScanError
-from medcli.evaluation.baselines import area_baseline, foreground_area, majority_baseline
+from medcli.errors import DamagedError, LeakageError, ScanError
+from medcli.evaluation.area import foreground_area
+from medcli.evaluation.baselines import area_baseline, majority_baseline
 from medcli.evaluation.conformal import label_set_metrics
 from medcli.evaluation.findings import finding_metrics
 from medcli.evaluation.intervals import patient_groups
 from medcli.evaluation.metrics import classification_metrics
-from medcli.evaluation.retrieval import retrieval_metrics
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256, set_fingerprint
 from medcli.models.held_out import HeldOut
@@ -93,7 +93,7 @@ def evaluate(
         own = [row for row in rows if row.known == "test"]
         if own:
             rows, part = own, "held-out"
-            notes.append(_own_note(len(own)))
+            notes.append(own_note(len(own)))
     leaked = [row for row in rows if row.known == "train"]
     if leaked and part in ("test", "val") and all(row.case.kind == "array" for row in leaked):
         # The parts of a published archive are kept whole, so that numbers stay comparable;
@@ -103,7 +103,7 @@ def evaluate(
             "of training pictures; they are evaluated too"
         )
     elif leaked and not allow_overlap:
-        raise _leakage(leaked, len(rows), knows)
+        raise leakage([row.case for row in leaked], len(rows), knows)
     marked = sum(row.case.split is not None for row in rows) if part is None else 0
     if marked:
         notes.append(
@@ -129,13 +129,14 @@ def evaluate(
     )
 
 
-def _own_note(count: int) -> str:
+def own_note(count: int) -> str:
+    """Which scans are evaluated of data that the run knows."""
     return f"the run knows these data: its {count} held-out scans are evaluated"
 
 
-def _leakage(leaked: Sequence[Row], total: int, knows: bool) -> LeakageError:
+def leakage(leaked: Sequence[Case], total: int, knows: bool) -> LeakageError:
     """The refusal, with the first scans; and what speaks for another set numbered alike."""
-    first = ", ".join("/".join(PurePath(row.case.path).parts[-2:]) for row in leaked[:NAMED])
+    first = ", ".join("/".join(PurePath(case.path).parts[-2:]) for case in leaked[:NAMED])
     named = f"{first} and {len(leaked) - NAMED} more" if len(leaked) > NAMED else first
     count = f"{len(leaked)} of {total} scans"
     if knows:
@@ -147,83 +148,6 @@ def _leakage(leaked: Sequence[Row], total: int, knows: bool) -> LeakageError:
         f"{count} have the patient_id of a patient that the model was trained on: {named}",
         "If these are other people numbered alike, give --allow-overlap",
     )
-
-
-def evaluate_retrieval(
-    predictor: Predictor,
-    gallery_path: Path,
-    inputs: Sequence[str],
-    *,
-    seed: int = 0,
-    on_scan: Callable[[int, int], None] = lambda done, total: None,
-) -> Evaluation:
-    """Search a gallery with labelled scans and measure how often labels agree.
-
-    The query itself and its own patient are left out. Queries are the same scans that
-    `evaluate` takes: of data the run knows, its held-out part.
-
-    Raises
-    ------
-    ManifestError : unusable data, or no label that the gallery holds
-    MismatchError : the gallery was built with another model
-    ScanError : nothing can be read
-    """
-    from medcli.retrieval.gallery import Gallery
-    from medcli.workflows.searching import Answer, search_scans
-
-    predictor = for_data(predictor, inputs)
-    task = predictor.package.task.name
-    data = load_cases(inputs, task=task)
-    cases, part = given_part(data.cases)
-    answers: list[Answer] = []
-    failures: list[Failure] = []
-    with Gallery.open(gallery_path) as gallery:
-        gallery.check_fingerprint(predictor.package.fingerprint)
-        info = gallery.info()
-        notes = _absent_labels(cases, info["classes"])
-        for done, answer in enumerate(search_scans(gallery, predictor, cases, k=10), start=1):
-            on_scan(done, len(cases))
-            if isinstance(answer, Failure):
-                failures.append(answer)
-            else:
-                answers.append(answer)
-    if not answers:
-        raise ScanError(failures[0].code, f"no scan could be read: {failures[0].message}")
-    known = run_memory(predictor.package)
-    if part is None and known and any(a.pixel_sha256 in known.by_pixels for a in answers):
-        own = [a for a in answers if known.part(a.patient_id, a.pixel_sha256, task) == "test"]
-        if own:
-            answers, part = own, "held-out"
-            notes.append(_own_note(len(own)))
-    metrics = retrieval_metrics(
-        [[hit.label for hit in answer.result.hits] for answer in answers],
-        [str(answer.case.label) for answer in answers],
-        {**info["classes"], None: info["unlabelled"]},
-        patients=[answer.patient_id for answer in answers],
-        seed=seed,
-    )
-    fixed = {"task": task, "split": part or "all"}
-    return Evaluation({**fixed, **metrics}, tuple(failures), data.warnings, tuple(notes))
-
-
-def _absent_labels(cases: Sequence[Case], stored: Collection[str]) -> list[str]:
-    """A note where no stored scan can be right for some of the queries.
-
-    Raises
-    ------
-    ManifestError : for none of them
-    """
-    labels = [str(case.label) for case in cases]
-    absent = [label for label in labels if label not in stored]
-    if not absent:
-        return []
-    names = ", ".join(sorted(set(absent)))
-    if len(absent) == len(labels):
-        raise ManifestError(
-            f"the gallery holds no scan with a label of the queries ({names})",
-            f"labels in the gallery: {', '.join(sorted(stored)) or 'none'}",
-        )
-    return [f"{len(absent)} of {len(labels)} queries have a label that the gallery lacks: {names}"]
 
 
 def given_part(cases: Sequence[Case]) -> tuple[list[Case], str | None]:

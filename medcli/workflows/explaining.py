@@ -10,12 +10,14 @@ import numpy as np
 
 from medcli.config import Window
 from medcli.errors import UsageError
+from medcli.files import write_file
 from medcli.imaging.display import display_slices
 from medcli.imaging.nifti_writer import write_nifti
 from medcli.imaging.resize import resample
 from medcli.records import Scan
-from medcli.report.contact_sheet import Panel, contact_sheet
+from medcli.report.contact_sheet import Panel, drawn_sheet
 from medcli.report.heat import overlay, share_bars
+from medcli.report.pictures import encode_png
 
 if TYPE_CHECKING:
     from medcli.explain.explainer import Explanation
@@ -24,7 +26,8 @@ MOST_SLICES = 10
 """So many slices of a volume are drawn, those with the largest share of the heat."""
 _PICTURE, _SLICE, _COLUMNS, _BARS = 448, 208, 5, 56  # pixels; columns of slices
 
-PICTURES, VOLUMES = (".png",), (".nii", ".nii.gz")
+PICTURES, VOLUMES, CAPTURES = (".png",), (".nii", ".nii.gz"), (".dcm",)
+_ENDINGS = (*PICTURES, *VOLUMES, *CAPTURES)
 
 
 def output_kind(path: Path) -> str:
@@ -34,19 +37,39 @@ def output_kind(path: Path) -> str:
     ------
     UsageError : any other ending
     """
-    for ending in (*PICTURES, *VOLUMES):
+    for ending in _ENDINGS:
         if path.name.lower().endswith(ending):
             return ending
     raise UsageError(
-        f"{path.name}: a heat map is written as {', '.join((*PICTURES, *VOLUMES))}",
+        f"{path.name}: a heat map is written as {', '.join(_ENDINGS)}",
         "Name the output accordingly",
     )
+
+
+def check_output(path: Path) -> None:
+    """Refuse, before any work, an output that cannot be written.
+
+    Raises
+    ------
+    UsageError : as `output_kind`, or .dcm without highdicom
+    """
+    if output_kind(path) in CAPTURES:
+        from medcli.imaging.dicom_derived import check_extra
+
+        check_extra()
 
 
 def explanation_picture(
     scan: Scan, explanation: Explanation, title: str, window: Window | None = None
 ) -> bytes:
-    """A PNG: the slices without and with the heat; for volumes the share of every slice.
+    """What `explanation_sheet` draws, as a PNG."""
+    return encode_png(explanation_sheet(scan, explanation, title, window))
+
+
+def explanation_sheet(
+    scan: Scan, explanation: Explanation, title: str, window: Window | None = None
+) -> np.ndarray:
+    """The slices without and with the heat; for volumes the share of every slice: (h, w, 3) uint8.
 
     Parameters
     ----------
@@ -61,7 +84,7 @@ def explanation_picture(
     if len(explanation.slices) == 1:
         plain, heated = _drawn(scan, explanation, [0], _PICTURE, window)
         panel = Panel(title, facts, (*plain, *heated), ("", ""))
-        return contact_sheet([panel], columns=2, side=_PICTURE)
+        return drawn_sheet([panel], columns=2, side=_PICTURE)
     shown = np.sort(np.argsort(-explanation.shares, kind="stable")[:MOST_SLICES])
     _, heated = _drawn(scan, explanation, shown.tolist(), _SLICE, window)
     captions = [
@@ -70,7 +93,7 @@ def explanation_picture(
     marked = np.isin(np.arange(len(explanation.slices)), shown)
     bars = share_bars(explanation.shares, _COLUMNS * _SLICE, _BARS, marked)
     panel = Panel(title, facts, heated, captions, below=bars)
-    return contact_sheet([panel], columns=_COLUMNS, side=_SLICE)
+    return drawn_sheet([panel], columns=_COLUMNS, side=_SLICE)
 
 
 def _drawn(
@@ -86,12 +109,65 @@ def _drawn(
     return plain, heated
 
 
+def hottest_pictures(
+    scan: Scan, explanation: Explanation, title: str, window: Window | None = None
+) -> list[tuple[str, np.ndarray]]:
+    """The slice with the largest share without and with its heat, named, for a terminal."""
+    best = int(explanation.shares.argmax())
+    plain, heated = _drawn(scan, explanation, [best], _SLICE, window)
+    number = f"{explanation.slices[best]} " if len(explanation.slices) > 1 else ""
+    return [(f"{number}{title}", plain[0]), (f"{number}{explanation.label}", heated[0])]
+
+
+def write_explanation(
+    path: Path,
+    scan: Scan,
+    explanation: Explanation,
+    *,
+    title: str,
+    fingerprint: str,
+    window: Window | None = None,
+) -> None:
+    """Write a heat map as picture, volume or DICOM, by the ending of `path`.
+
+    Parameters
+    ----------
+    title : stands above a picture; a DICOM object has none, as a path may name a patient
+    fingerprint : of the model, for a DICOM object
+
+    Raises
+    ------
+    UsageError : another ending; or .dcm without highdicom or of a scan that is no DICOM
+    """
+    kind = output_kind(path)
+    if kind in PICTURES:
+        write_file(path, explanation_picture(scan, explanation, title, window))
+    elif kind in VOLUMES:
+        write_heat(path, scan, explanation)
+    else:
+        from medcli.imaging.dicom_capture import write_capture
+
+        write_capture(
+            path,
+            scan,
+            explanation_sheet(scan, explanation, "medcli, research use", window),
+            description=f"medcli {explanation.method}: {explanation.label}",
+            fingerprint=fingerprint,
+        )
+
+
 def write_heat(path: Path, scan: Scan, explanation: Explanation) -> None:
     """Write the heat in the scan's own geometry as NIfTI, 0–1; between slices it is linear."""
-    every = np.arange(len(scan.pixels))
-    after = np.clip(np.searchsorted(explanation.slices, every), 0, len(explanation.slices) - 1)
-    before = np.clip(after - (explanation.slices[after] > every), 0, None)
-    gap = np.maximum(explanation.slices[after] - explanation.slices[before], 1)
-    share = ((every - explanation.slices[before]) / gap)[:, None, None]
-    heat = explanation.heat[before] * (1 - share) + explanation.heat[after] * share
+    heat = heat_at(explanation, np.arange(len(scan.pixels)))
     write_nifti(path, replace(scan, pixels=heat[..., None].astype(np.float32)))
+
+
+def heat_at(explanation: Explanation, numbers: np.ndarray) -> np.ndarray:
+    """(N, H, W) the heat at N slices of the scan: linear between those that the model saw."""
+    seen = explanation.slices
+    after = np.clip(np.searchsorted(seen, numbers), 0, len(seen) - 1)
+    before = np.clip(after - (seen[after] > numbers), 0, None)
+    gap = np.maximum(seen[after] - seen[before], 1)
+    share = ((numbers - seen[before]) / gap)[:, None, None]
+    heat: np.ndarray = explanation.heat[before] * (1 - share) + explanation.heat[after] * share
+    return heat

@@ -51,6 +51,11 @@ def export_model(
     DamagedError : what was written does not answer as the package does
     """
     kind = target.suffix.lower()
+    if kind == ".onnx" and package.kind == "detection":
+        raise UsageError(
+            f"{package.path} has two graphs, with a choice of proposals between them",
+            "Export it as .zip or as a folder",
+        )
     if kind in (".onnx", ".zip"):
         check_file(target, overwrite=overwrite)
         content = graph_file(package) if kind == ".onnx" else _archive(package, without_splits)
@@ -60,7 +65,7 @@ def export_model(
         raise UsageError(f"{target} is the model itself", "Name another folder")
     with new_folder(target, overwrite=overwrite, replaceable=is_replaceable) as folder:
         _copy(package, folder, without_splits)
-    load_package(target)
+    load_package(target, None)
 
 
 def graph_file(package: ModelPackage) -> bytes:
@@ -161,7 +166,7 @@ def _archive(package: ModelPackage, without_splits: bool) -> bytes:
     with tempfile.TemporaryDirectory(prefix="medcli-") as scratch:
         folder = Path(scratch)
         _copy(package, folder, without_splits)
-        load_package(folder)
+        load_package(folder, None)
         with zipfile.ZipFile(stream, "w", zipfile.ZIP_DEFLATED) as archive:
             for file in sorted(folder.iterdir()):
                 entry = zipfile.ZipInfo(f"{root}/{file.name}", _EPOCH)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +13,7 @@ from medcli.errors import ScanError
 from medcli.imaging.batch import read_all
 from medcli.imaging.display import display_slices
 from medcli.imaging.hashing import pixel_sha256
-from medcli.records import Case, Failure, GalleryEntry, Scan, Source
+from medcli.records import Case, Embedding, Failure, GalleryEntry, Scan, Source
 from medcli.report.pictures import encode_jpeg
 from medcli.retrieval.checking import keep_canaries
 from medcli.retrieval.entries import AddReport
@@ -118,22 +119,35 @@ class _Entries:
         self._on_scan = on_scan
         self._on_failure = on_failure
         self._watch = SourceWatch()
+        self._count = 0  # cases that are stored or have failed
 
     def __iter__(self) -> Iterator[GalleryEntry]:
-        cases = self._watch.watched(self._cases)
-        for done, (case, scan) in enumerate(read_all(cases), start=1):
+        # Scans are embedded some at a time; these were read and have no vectors yet.
+        waiting: deque[tuple[Case, Scan, Source | None]] = deque()
+        for embedding in self._predictor.embed_all(self._read(waiting)):
+            case, scan, source = waiting.popleft()
+            yield gallery_entry(case, scan, embedding, source)
+            self._done()
+
+    def _read(self, waiting: deque[tuple[Case, Scan, Source | None]]) -> Iterator[Scan]:
+        """The scans that can be read, each put in line with its case and its files' state."""
+        for case, scan in read_all(self._watch.watched(self._cases)):
             if isinstance(scan, Failure):
                 self.failures.append(scan)
                 self._on_failure(scan)
-            else:
-                assert isinstance(case, Case)
-                source = self._watch.source(case, scan)
-                yield gallery_entry(case, scan, self._predictor, source)
-            self._on_scan(done, len(self._cases))
+                self._done()
+                continue
+            assert isinstance(case, Case)
+            waiting.append((case, scan, self._watch.source(case, scan)))
+            yield scan
+
+    def _done(self) -> None:
+        self._count += 1
+        self._on_scan(self._count, len(self._cases))
 
 
 def gallery_entry(
-    case: Case, scan: Scan, predictor: Predictor, source: Source | None = None
+    case: Case, scan: Scan, embedding: Embedding, source: Source | None = None
 ) -> GalleryEntry:
     """A scan as a gallery stores it: vectors, thumbnails, tags by allow-list; paths absolute."""
     return GalleryEntry(
@@ -141,7 +155,7 @@ def gallery_entry(
         scan_id=stored_id(scan),
         files=tuple(map(absolute, scan.files)),
         slice_files=tuple(map(absolute, scan.slice_files)),
-        embedding=predictor.embed(scan),
+        embedding=embedding,
         label=case.label,
         patient_id=scan.patient_id,
         modality=scan.modality,
@@ -151,6 +165,8 @@ def gallery_entry(
         thumbnails=dict(enumerate(thumbnails(scan, range(len(scan.pixels)), THUMBNAIL_SIDE))),
         metadata=kept_metadata(case, scan),
         source=source,
+        study_uid=scan.study_uid,
+        study_date=scan.study_date,
     )
 
 

@@ -246,7 +246,8 @@ def _again(predictor: Predictor, stored: StoredSource) -> GalleryEntry | None:
     try:
         if case is None or watch.state(stored) not in ("same", "same content"):
             return None
-        return gallery_entry(case, read_scan(case), predictor, stored.source)
+        scan = read_scan(case)
+        return gallery_entry(case, scan, predictor.embed(scan), stored.source)
     except ScanError:
         return None
 

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass
 
+import numpy as np
+
 from medcli.config import Window
 from medcli.imaging.display import display_slices, display_tones
 from medcli.imaging.preprocess import sample_slices
@@ -57,6 +59,14 @@ class Preview:
         if self._alone:
             self._layout = _VOLUME if len(scan.pixels) > 1 else _PICTURE
         self._panels.append(_panel(scan, title or scan.path, self._layout, self._window))
+
+    def thumbnails(self) -> list[tuple[str, np.ndarray]]:
+        """Each picture on the sheet with its title and number: uint8, (h, w) or (h, w, 3)."""
+        return [
+            (f"{caption} {panel.title}".strip(), picture)
+            for panel in self._panels
+            for caption, picture in zip(panel.captions, panel.pictures, strict=True)
+        ]
 
     @property
     def left_out(self) -> int:

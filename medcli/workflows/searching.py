@@ -2,101 +2,207 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Iterator, Sequence
+from collections import Counter
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from medcli.errors import DamagedError
+from medcli.errors import DamagedError, ScanError, UsageError
+from medcli.evaluation.intervals import wilson_interval
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
-from medcli.records import Case, Failure, Prediction, Scan, SearchResult
-from medcli.retrieval.query import Query, search
+from medcli.records import Case, Embedding, Failure, Prediction, Scan, SearchResult
+from medcli.retrieval.query import Query, Wanted, joined
+from medcli.retrieval.search import search
 from medcli.retrieval.storage import DAMAGE_HINT
-from medcli.workflows.indexing import thumbnails
+from medcli.workflows.picturing import query_picture, stored_picture
+from medcli.workflows.sources import kept_metadata
 
 if TYPE_CHECKING:
+    from medcli.config import Window
     from medcli.inference.predictor import Predictor
     from medcli.models.package import ModelPackage
     from medcli.retrieval.gallery import Gallery
 
-QUERY_SIDE = 192  # pixels
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
-    """A search result with what the model says of the query, and the query's picture (JPEG)."""
+    """A search result, and what it was made from.
 
-    case: Case
+    Parameters
+    ----------
+    asked : the query as it was searched with
+    case, prediction : what was read and what the model says of it; None for a scan
+        that is asked for by its id
+    picture : JPEG of the query, where pictures are wanted
+    window : that it was drawn in, of a query in HU
+    facts, modality, format : what a gallery would keep of the scan; not of a stored one
+    """
+
     result: SearchResult
-    prediction: Prediction
-    picture: bytes | None
-    pixel_sha256: str
+    asked: Query = field(repr=False)
+    case: Case | None = None
+    prediction: Prediction | None = None
+    picture: bytes | None = field(default=None, repr=False)
+    window: Window | None = None
+    pixel_sha256: str | None = None
     patient_id: str | None = field(default=None, repr=False)
+    facts: Mapping[str, str] = field(default_factory=dict, repr=False)
+    modality: str | None = None
+    format: str | None = None
 
 
 def search_scans(
     gallery: Gallery,
     predictor: Predictor,
     cases: Iterable[Case | Failure],
+    wanted: Wanted | None = None,
     *,
-    k: int = 5,
-    same_patient: bool = False,
+    crop: Callable[[Scan], Scan] | None = None,
+    first_slice: int = 0,
+    plus: Sequence[Query] = (),
+    minus: Sequence[Query] = (),
     pictures: bool = False,
 ) -> Iterator[Answer | Failure]:
     """The answer to each query, in order; unreadable queries come back as failures.
 
     Parameters
     ----------
-    k : hits wanted
-    same_patient : also scans of the query's own patient
+    crop : cuts out of each scan the part to search with
+    first_slice : of the scan, with which that part begins
+    plus, minus : joined to each query; see `medcli.retrieval.query.joined`
     pictures : draw each query
+
+    Raises
+    ------
+    UsageError : no condition in `where`, no such part, nothing is left of a joined query
     """
     for case, scan in read_all(cases):
         if isinstance(scan, Failure):
             yield scan
             continue
         assert isinstance(case, Case)
-        yield _answer(gallery, predictor, case, scan, k, same_patient, pictures)
+        query, embedding, seen = scan_query(gallery, predictor, scan, crop)
+        query = joined(query, plus, minus)
+        result = searched(gallery, query, wanted)
+        drawn, window = None, None
+        if pictures:
+            drawn, window = query_picture(seen, result.query_slice, predictor.package)
+        if result.query_slice is not None:
+            result = replace(result, query_slice=result.query_slice + first_slice)
+        yield Answer(
+            result=replace(result, warnings=(*scan.warnings, *result.warnings)),
+            asked=query,
+            case=case,
+            prediction=predictor.prediction(seen, embedding.logits, embedding.ood_score),
+            picture=drawn,
+            window=window,
+            pixel_sha256=query.pixel_sha256,
+            patient_id=scan.patient_id,
+            facts=kept_metadata(case, scan),
+            modality=scan.modality,
+            format=scan.format,
+        )
 
 
-def _answer(
+def search_stored(
+    gallery: Gallery,
+    ids: Iterable[int],
+    wanted: Wanted | None = None,
+    *,
+    plus: Sequence[Query] = (),
+    minus: Sequence[Query] = (),
+    pictures: bool = False,
+) -> Iterator[Answer]:
+    """The answer to each stored scan, by the vectors that are stored.
+
+    Raises
+    ------
+    UsageError : there is no scan of that id
+    """
+    for query in stored_queries(gallery, ids):
+        asked = joined(query, plus, minus)
+        result = searched(gallery, asked, wanted)
+        yield Answer(
+            result=result,
+            asked=asked,
+            picture=stored_picture(gallery, query, result.query_slice) if pictures else None,
+            pixel_sha256=asked.pixel_sha256,
+        )
+
+
+def searched(gallery: Gallery, query: Query, wanted: Wanted | None) -> SearchResult:
+    """`search`, with an interval for each share of the vote."""
+    result = search(gallery, query, wanted)
+    votes = Counter(hit.label for hit in result.hits if hit.label is not None)
+    intervals = {label: wilson_interval(votes[label], votes.total()) for label in result.vote}
+    return replace(result, vote_ci=intervals)
+
+
+def scan_query(
     gallery: Gallery,
     predictor: Predictor,
-    case: Case,
     scan: Scan,
-    k: int,
-    same_patient: bool,
-    pictures: bool,
-) -> Answer:
-    embedding = predictor.embed(scan)
+    crop: Callable[[Scan], Scan] | None = None,
+) -> tuple[Query, Embedding, Scan]:
+    """The query of a scan, its embedding, and the scan or its part.
+
+    The pixels by which a gallery knows a scan are those of all of it.
+
+    Raises
+    ------
+    UsageError : there is no such part
+    """
     pixels = pixel_sha256(scan)
+    seen = scan if crop is None else crop(scan)
+    embedding = predictor.embed(seen)
+    marks = gallery.study_marks(scan.patient_id, None, scan.study_date)
     query = Query.from_embedding(
         scan.path,
         embedding,
         patient=gallery.patient_hash(scan.patient_id),
         pixel_sha256=pixels,
+        is_part=seen.pixels.shape != scan.pixels.shape,
+        study_date=marks.get("study_date"),
     )
-    result = search(gallery, query, k, same_patient)
-    result = replace(result, warnings=(*scan.warnings, *result.warnings))
-    shown = result.query_slice if result.query_slice is not None else len(scan.pixels) // 2
-    return Answer(
-        case=case,
-        result=result,
-        prediction=predictor.prediction(scan, embedding.logits, embedding.ood_score),
-        picture=next(thumbnails(scan, [shown], QUERY_SIDE)) if pictures else None,
-        pixel_sha256=pixels,
-        patient_id=scan.patient_id,
-    )
+    return query, embedding, seen
 
 
-def hit_pictures(
-    gallery: Gallery, results: Sequence[SearchResult]
-) -> dict[tuple[int, int | None], bytes]:
-    """The stored thumbnail of each hit, by (id, slice)."""
-    wanted = {(hit.id, hit.slice) for result in results for hit in result.hits}
-    found = {key: gallery.thumbnail(*key) for key in sorted(wanted, key=str)}
-    return {key: picture for key, picture in found.items() if picture is not None}
+def stored_queries(gallery: Gallery, ids: Iterable[int]) -> list[Query]:
+    """The queries of stored scans, in the order of `ids`.
+
+    Raises
+    ------
+    UsageError : there is no scan of that id
+    """
+    wanted = list(ids)
+    with gallery.snapshot():
+        found = {scan.id: Query.from_stored(scan) for scan in gallery.catalogue.stored(wanted)}
+    for scan in wanted:
+        if scan not in found:
+            raise UsageError(
+                f"no stored scan has the id {scan}",
+                f"Ids are those of `medcli search --json`; a file of that name is ./{scan}",
+            )
+    return [found[scan] for scan in wanted]
+
+
+def joining_queries(
+    gallery: Gallery, predictor: Predictor, cases: Iterable[Case | Failure]
+) -> list[Query]:
+    """The queries of scans that are to be joined to another.
+
+    Raises
+    ------
+    ScanError : one of them cannot be read
+    """
+    queries = []
+    for _, scan in read_all(cases):
+        if isinstance(scan, Failure):
+            raise ScanError(scan.code, scan.message)
+        queries.append(scan_query(gallery, predictor, scan)[0])
+    return queries
 
 
 def open_gallery(
@@ -137,19 +243,3 @@ def own_model(gallery: Gallery) -> ModelPackage:
             DAMAGE_HINT,
         )
     return package
-
-
-def page_parts(
-    gallery: Gallery, package: ModelPackage, answers: Sequence[Answer]
-) -> dict[str, Any]:
-    """What a page about `answers` shows: results, pictures, predictions and true labels."""
-    results = [answer.result for answer in answers]
-    pictures: dict[Any, bytes] = dict(hit_pictures(gallery, results))
-    pictures |= {a.result.query: a.picture for a in answers if a.picture is not None}
-    return {
-        "results": results,
-        "pictures": pictures,
-        "model": {"task": package.task_names},
-        "predictions": {answer.result.query: answer.prediction for answer in answers},
-        "true_labels": {a.result.query: a.case.label for a in answers if a.case.label},
-    }

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Literal
 
 from medcli.errors import ScanError
+from medcli.evaluation.area import foreground_area
 from medcli.imaging.files import MEMBER
 from medcli.imaging.hashing import file_sha256, files_sha256
 from medcli.records import Case, Failure, Scan, Source
@@ -20,6 +21,9 @@ State = Literal["same", "same content", "changed", "gone"]
 SITE, SPLIT = "site", "split"
 """The columns of a manifest that are kept with a scan: do neighbours follow the one, does
 anything leak between the parts of the other?"""
+
+AREA = "area"
+"""Pixels above zero in the slice that has most of them; kept for the same reason."""
 
 _SETTLED_NS = 2_000_000_000
 """A file changed within this time of being read may change again under the same time."""
@@ -156,8 +160,9 @@ def case_of(stored: StoredSource) -> Case | None:
 
 
 def kept_metadata(case: Case, scan: Scan) -> dict[str, str]:
-    """What a gallery keeps of a scan's tags, and what its manifest says; see `told_by_manifest`."""
-    return {**scan.metadata, **told_by_manifest(case)}
+    """What a gallery keeps of a scan: its tags, its size, and what its manifest says."""
+    area = {AREA: f"{foreground_area(scan.pixels):.6g}"}
+    return {**scan.metadata, **area, **told_by_manifest(case)}
 
 
 def told_by_manifest(case: Case) -> dict[str, str]:

@@ -22,6 +22,7 @@ from medcli.retrieval.sources import (
     touch,
     with_content,
 )
+from medcli.retrieval.studies import known_marks
 from medcli.workflows.indexing import OnFailure, OnScan, gallery_entry
 from medcli.workflows.sources import (
     SITE,
@@ -306,7 +307,7 @@ class _Update:
                 self._fail(scan)
             elif not self._is_stored(job, scan):
                 source = self._watch.source(job.case, scan)
-                entry = gallery_entry(job.case, scan, self._predictor, source)
+                entry = gallery_entry(job.case, scan, self._predictor.embed(scan), source)
                 yield entry, job.stored.id if job.stored else None
             if len(self._plan.rewritten) + len(self._plan.noted) >= BATCH:
                 self._commit_rewrites()
@@ -325,7 +326,12 @@ class _Update:
             modality=scan.modality,
             format=scan.format,
             decoder=scan.decoder,
-            metadata={**_told_before(row), **kept_metadata(job.case, scan)},
+            metadata={
+                **_told_before(row),
+                **known_marks(job.stored.row.metadata),
+                **kept_metadata(job.case, scan),
+                **self._gallery.study_marks(scan.patient_id, scan.study_uid, scan.study_date),
+            },
         )
         source = self._watch.source(job.case, scan)
         slices = dict(enumerate(map(absolute, scan.slice_files)))

@@ -20,7 +20,16 @@ def test_one_object_holds_everything(medcli: Run, home: Path) -> None:
     done = medcli("doctor", "--json")
     (told,) = done.json
     assert done.status == 0
-    assert set(told) == {"medcli", "python", "platform", "cores", "home", "engines", "decoders"}
+    assert set(told) == {
+        "medcli",
+        "python",
+        "platform",
+        "cores",
+        "home",
+        "engines",
+        "decoders",
+        "bundled",
+    }
     assert told["home"] == {"path": str(home), "writable": True}
     assert set(told["decoders"][0]) == {
         *("syntax", "name", "decoder", "version", "isolated", "install"),

@@ -347,7 +347,7 @@ def test_a_model_that_is_not_the_gallerys_is_refused(
         done = medcli(*command, sample_folder / "query.png", "-m", other.path)
     assert done.status == 5
     assert other.fingerprint in only_error(done)
-    assert "index build" in done.err
+    assert "index migrate" in done.err
 
 
 def test_a_locked_gallery_is_named(medcli: Run, archive: Path, sample_folder: Path) -> None:

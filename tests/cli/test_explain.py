@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pydicom
 import pytest
 import SimpleITK as sitk
 from PIL import Image
@@ -84,3 +85,38 @@ def test_an_output_takes_one_scan(
 def test_names_are_hidden(medcli: Callable[..., Any], tiny_run: Path, scans: list[Path]) -> None:
     done = medcli("explain", scans[0], "-m", tiny_run, "--hide-paths", "-o", "heat.png")
     assert scans[0].name not in done.out + done.err
+
+
+def test_a_secondary_capture_names_no_path(
+    medcli: Callable[..., Any], tiny_run: Path, scans: list[Path]
+) -> None:
+    pytest.importorskip("highdicom", reason="the extra highdicom is not installed")
+    done = medcli("explain", scans[0], "-m", tiny_run, "-o", "heat.dcm")
+    assert done.status == 0, done.err
+    made = pydicom.dcmread("heat.dcm")
+    assert made.SeriesDescription.startswith("medcli gradcam: ")
+    assert made.pixel_array.shape[2] == 3
+    assert scans[0].name not in str(made)
+    source = pydicom.dcmread(next(scans[0].iterdir()), stop_before_pixels=True)
+    assert made.StudyInstanceUID == source.StudyInstanceUID
+
+
+def test_a_picture_has_no_study_for_a_capture(
+    medcli: Callable[..., Any], tiny_run: Path, sample_folder: Path
+) -> None:
+    pytest.importorskip("highdicom", reason="the extra highdicom is not installed")
+    query = sample_folder / "query.png"
+    done = medcli("explain", query, "-m", tiny_run, "-o", "heat.dcm")
+    assert done.status == 2
+    assert "no DICOM" in done.err
+    assert not Path("heat.dcm").exists()
+
+
+def test_show_prints_no_picture_into_a_pipe(
+    medcli: Callable[..., Any], tiny_run: Path, scans: list[Path]
+) -> None:
+    done = medcli("explain", scans[0], "-m", tiny_run, "--show")
+    assert done.status == 0
+    assert "▀" not in done.out
+    assert "\x1b" not in done.out
+    assert "terminal" in done.err

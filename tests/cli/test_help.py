@@ -53,6 +53,18 @@ def test_every_option_is_explained(name: str) -> None:
         assert parameter.help, f"{name} {parameter.name}"
 
 
+def test_an_extra_that_help_names_is_not_taken_for_markup(medcli: Run) -> None:
+    found = 0
+    for name, command in COMMANDS.items():
+        text = " ".join([command.help, *(parameter.help for parameter in command.params)])
+        extras = [each.replace("\\", "") for each in re.findall(r"medcli\\?\[\w+\]", text)]
+        shown = medcli(*name.split(), "--help").out if extras else ""
+        for extra in extras:
+            assert extra in shown, name
+        found += len(extras)
+    assert found >= 2
+
+
 def test_the_readme_lists_what_is_built() -> None:
     rows = re.findall(r"^\| *`(?:medcli )?([a-z][^`]*)` *\|", README.read_text(), re.MULTILINE)
     if not rows:

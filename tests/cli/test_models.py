@@ -60,6 +60,19 @@ def test_the_card_is_shown_by_the_runs_name(medcli: Run, model: ModelPackage) ->
     assert model.patient_salt not in str(shown)
 
 
+def test_a_card_has_its_lines_and_nothing_that_moves_the_cursor(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    from medcli.cli.models import print_card
+
+    text = "# lung\n\n| | |\n|---|---|\n| seed | \x1b[2J0 |\n"
+    print_card(text)
+    assert capsys.readouterr().out == text.replace("\x1b", "\\x1b")
+    monkeypatch.setattr("sys.stdout.isatty", lambda: True)
+    print_card(text)
+    assert "\x1b[2J" not in capsys.readouterr().out
+
+
 @pytest.mark.parametrize("command", [["show"], ["export", "-o", "out"]])
 def test_a_damaged_model_is_refused(medcli: Run, model: ModelPackage, command: list[str]) -> None:
     (model.path / CARD).write_text("# Another\n")

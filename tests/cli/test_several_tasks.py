@@ -44,7 +44,7 @@ def shared(samples: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
         task=",".join(TASKS),
         output=tmp_path_factory.mktemp("runs") / "shared",
         size=16,
-        epochs=40,
+        epochs=120,
         model=ModelConfig(arch="cnn_lrn", aggregator="mean"),
     )
     threads = torch.get_num_threads()

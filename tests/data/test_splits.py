@@ -152,6 +152,16 @@ def test_a_class_missing_in_a_given_part_is_refused(make_cases: Make) -> None:
         split_by_patient(cases)
 
 
+@pytest.mark.parametrize("others", [["val", "test"], ["test", "test"]])
+def test_data_that_mark_nothing_for_training_are_refused(
+    make_cases: Make, others: list[str]
+) -> None:
+    rows = [(f"p{i}", "ab"[i // 2], others[i % 2]) for i in range(4)]
+    with pytest.raises(ManifestError, match="the train split is empty") as caught:
+        split_by_patient(make_cases(rows))
+    assert "drop the column 'split'" in caught.value.hint
+
+
 def test_the_table_counts_patients_scans_and_classes(make_cases: Make) -> None:
     cases = make_cases([("p", "a"), ("p", "b"), ("q", "a"), (None, "a"), (None, "b")])
     rows = split_table(Split(tuple(cases), (), ()))

@@ -29,6 +29,7 @@ def test_one_query_by_hand() -> None:
             "acc_at_1": 1,
             "acc_at_5": 1,
             "precision_at_10": 0.4,
+            "recall_at_10": 1,
         }
     )
 
@@ -98,3 +99,17 @@ def test_hits_without_a_query_are_refused() -> None:
         retrieval_metrics([TEN, TEN], ["a"], {"a": 4})
     with pytest.raises(ValueError, match="0 queries"):
         retrieval_metrics([], [], {"a": 4})
+
+
+def test_classes_and_their_mean() -> None:
+    hits: list[list[str | None]] = [["a"] * 10, ["b"] * 10, ["a"] * 10]
+    found = retrieval_metrics(hits, ["a", "a", "b"], {"a": 20, "b": 5}, ["P", "Q", "R"])
+    of_a, of_b = found["per_class"]["a"], found["per_class"]["b"]
+    assert (of_a["acc_at_1"], of_b["acc_at_1"]) == (0.5, 0)
+    assert found["acc_at_1"] == pytest.approx(1 / 3)
+    assert found["macro"]["acc_at_1"] == pytest.approx(0.25)
+    assert of_a["recall_at_10"] == pytest.approx((10 / 20 + 0) / 2)
+    assert of_a["chance"]["recall_at_10"] == pytest.approx(10 / 25)
+    assert (of_a["n_queries"], of_b["n_gallery"]) == (2, 5)
+    low, high = of_a["ci"]["acc_at_1"]
+    assert low <= 0.5 <= high

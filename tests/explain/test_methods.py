@@ -15,6 +15,7 @@ from medcli.data.arrays import ScanArrays
 from medcli.errors import UsageError
 from medcli.explain.gradients import gradcam, gradcam_plus_plus
 from medcli.explain.hiding import occlusion
+from medcli.explain.likeness import likeness
 from medcli.explain.methods import METHODS
 from medcli.explain.reversal import deconvolution
 from medcli.explain.subject import Subject, telling
@@ -132,6 +133,11 @@ def test_a_method_that_a_model_cannot_give_says_which_can() -> None:
         attention(Subject(plain, images, 0))
     with pytest.raises(UsageError, match="has one"):
         attention(Subject(plain, images[:1], 0))
+    linear = build_model(ModelConfig(arch="perceptron"), 1, SIZE, 2).eval()
+    with pytest.raises(UsageError, match="nothing of where") as error:
+        gradcam(Subject(linear, images, 0))
+    assert "occlusion" in error.value.hint
+    assert occlusion(Subject(linear, images, 0)).isfinite().all()
 
 
 def test_a_3d_network_is_explained_over_its_own_slices() -> None:
@@ -144,3 +150,31 @@ def test_a_3d_network_is_explained_over_its_own_slices() -> None:
 
 def test_every_method_has_its_function() -> None:
     assert all(callable(resolve(METHODS, "method", name)) for name in METHODS)
+
+
+def test_the_places_of_a_likeness_add_up_to_the_cosine(model: ScanModel) -> None:
+    """With the bias of the projection, which no place has."""
+    images = (torch.from_numpy(stacks(2).images[3:6]).float() / 255 - 0.2) / 0.2
+    shares = likeness(model, images[0], images[1])
+    with torch.no_grad():
+        features = model.aggregator.single(model.encode(images[:2]).learnt[None])[0]
+        projected = model.projection(features)
+        units = model.project(features)
+    for own, share in enumerate(shares):
+        bias = model.projection.bias @ units[1 - own] / projected[own].norm()
+        torch.testing.assert_close(share.sum() + bias, units[0] @ units[1], atol=1e-4, rtol=1e-4)
+
+
+def test_two_slices_with_the_corner_are_alike_in_the_corner(model: ScanModel) -> None:
+    images = (torch.from_numpy(stacks(2).images).float() / 255 - 0.2) / 0.2
+    for shares in likeness(model, images[4], images[10]):  # the second slices of class 1
+        positive = shares.relu()
+        half = positive.shape[0] // 2
+        assert positive[:half, :half].mean() > 1.5 * positive.mean()
+
+
+def test_a_3d_network_has_no_slices_to_compare() -> None:
+    volume = build_model(ModelConfig(arch="r3d_18_half", aggregator="none"), 1, SIZE, 2).eval()
+    image = torch.zeros(1, SIZE, SIZE)
+    with pytest.raises(UsageError, match="whole scans"):
+        likeness(volume, image, image)

@@ -50,10 +50,10 @@ def test_a_file_that_was_written_to_is_read_anew(make_dicom: Any) -> None:
 
 
 def test_a_file_of_the_same_size_and_time_is_read_anew(make_dicom: Any) -> None:
-    path = make_dicom("x.dcm", np.zeros((4, 6), np.uint16))
+    path = make_dicom("x.dcm", np.zeros((4, 6), np.uint16), SOPInstanceUID="1.2.3")
     before = os.stat(path)
     assert found_header(path).rows == 4
-    make_dicom("x.dcm", np.zeros((6, 4), np.uint16))
+    make_dicom("x.dcm", np.zeros((6, 4), np.uint16), SOPInstanceUID="1.2.3")
     os.utime(path, ns=(before.st_atime_ns, before.st_mtime_ns))
     assert os.stat(path).st_size == before.st_size
     assert known_header(path).rows == 6

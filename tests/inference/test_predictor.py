@@ -70,14 +70,15 @@ def test_predictions_are_those_of_the_torch_model(predictor: Predictor, series: 
     from medcli.models.scan_model import ScanModel
 
     package = predictor.package
-    settings = package.preprocess
+    settings, calibration = package.preprocess, package.calibration
     model = ScanModel(package.model, settings.channels, settings.size, len(package.task.classes))
     model.load_state_dict(load_file(package.path / WEIGHTS))
     for scan in (series, picture(0)):
         images = torch.from_numpy(predictor.preprocessor.model_input(scan))[None]
         with torch.inference_mode():
             output = model.eval()(images, torch.ones(images.shape[:2], dtype=torch.bool))
-        expected = torch.softmax(output.logits, dim=1).numpy()
+        moved = output.logits / calibration.temperature + torch.tensor(calibration.offsets or 0.0)
+        expected = torch.softmax(moved, dim=1).numpy()
         np.testing.assert_allclose(probabilities(predictor.predict([scan])), expected, atol=1e-4)
         embedding = predictor.embed(scan)
         np.testing.assert_allclose(embedding.vector, output.embedding[0], atol=1e-4)
@@ -228,6 +229,46 @@ def test_slice_vectors_are_those_of_the_slices_alone(predictor: Predictor) -> No
         np.testing.assert_allclose(
             predictor.embed(one).vector, embedding.slice_vectors[number], atol=1e-5
         )
+
+
+def test_scans_that_share_a_batch_have_the_vectors_they_have_alone(
+    predictor: Predictor, series: Scan, sample_folder: Path
+) -> None:
+    (case,) = gather_cases([str(sample_folder / "scan.dcm")])
+    assert isinstance(case, Case)
+    slice_of_ct = read_case(case)
+    assert isinstance(slice_of_ct, Scan)
+    scans = [picture(1), slice_of_ct, picture(2), series, *map(picture, range(3, BATCH + 5))]
+    together = list(predictor.embed_all(iter(scans)))
+    assert len(together) == len(scans)
+    for scan, embedding in zip(scans, together, strict=True):
+        alone = predictor.embed(scan)
+        assert embedding.slice_views == alone.slice_views
+        assert embedding.slice_numbers.tolist() == alone.slice_numbers.tolist()
+        assert embedding.ood_score == alone.ood_score
+        rows = np.vstack([embedding.vector, embedding.slice_vectors])
+        cosines = (rows * np.vstack([alone.vector, alone.slice_vectors])).sum(axis=1, dtype=float)
+        assert (1 - cosines <= 1e-6).all()
+        np.testing.assert_allclose(embedding.logits, alone.logits, atol=1e-5)
+
+
+@pytest.mark.parametrize("ask", ["predict", "embed_all"])
+def test_large_pictures_do_not_wait_for_a_full_batch(
+    predictor: Predictor, ask: str, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    drawn = []
+
+    def scans() -> Iterator[Scan]:
+        for number in range(BATCH):
+            drawn.append(picture(number))
+            yield drawn[-1]
+
+    size = picture(0).pixels.nbytes
+    monkeypatch.setattr("medcli.inference.predictor.WAITING_BYTES", 3 * size)
+    answers = getattr(predictor, ask)(scans())
+    next(answers)
+    assert len(drawn) == 3
+    assert len(list(answers)) == BATCH - 1
 
 
 def test_a_single_picture_is_its_own_slice(predictor: Predictor) -> None:

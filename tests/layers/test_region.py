@@ -1,79 +1,61 @@
-"""The region of the finding in the middle of a crop, and scores by quantiles."""
+"""Anchors stand around their fields, and every output belongs to its anchor."""
 
 from __future__ import annotations
 
-import numpy as np
 import pytest
 import torch
-from scipy.stats import kstest
-from torch import Tensor
 
-from medcli.layers.quantiles import QuantileScores
-from medcli.layers.region import crop_middle, find_region, region_mean
-
-pytestmark = pytest.mark.usefixtures("one_thread")
-LUNG, TISSUE = 0.3, 0.85
+from medcli.layers.region import Anchors, PooledRegions, RegionHead, TopDown, box_coder, decode
 
 
-def discs(*places: tuple[float, float, float], side: int = 64) -> Tensor:
-    """(1, 1, side, side) of 0 and 1; each place is x and y from the middle and a radius."""
-    y, x = np.mgrid[:side, :side] - (side - 1) / 2
-    inside = [(x - at_x) ** 2 + (y - at_y) ** 2 <= radius**2 for at_x, at_y, radius in places]
-    return torch.from_numpy(np.any(inside, axis=0).astype(np.float32))[None, None]
+def test_anchors_stand_around_the_middle_of_their_fields() -> None:
+    anchors = Anchors((10.0, 20.0), (0.5, 1.0, 2.0), 32, 8).boxes.reshape(4, 4, 6, 4)
+    middle = (anchors[..., :2] + anchors[..., 2:]) / 2
+    rows, columns = torch.meshgrid(torch.arange(4), torch.arange(4), indexing="ij")
+    expected = torch.stack([columns, rows], dim=-1) * 8 + 4.0
+    assert torch.equal(middle, expected[:, :, None].expand(-1, -1, 6, -1))
+    sides = anchors[0, 0, :, 2:] - anchors[0, 0, :, :2]
+    assert sides.prod(dim=1).sqrt().tolist() == pytest.approx([10, 20, 10, 20, 10, 20], rel=0.06)
 
 
-def test_a_masked_crop_is_its_own_region() -> None:
-    nodule = discs((2, 1, 8))
-    assert torch.equal(find_region(nodule * 0.4), nodule)
+def test_outputs_are_in_the_order_of_the_anchors() -> None:
+    torch.manual_seed(0)
+    head = RegionHead(8, 3)
+    features = torch.randn(2, 8, 4, 5)
+    scores, shifts = head(features)
+    hidden = torch.relu(head.conv(features))
+    for row, column, kind in ((0, 0, 0), (2, 3, 1), (3, 4, 2)):
+        place = (row * 5 + column) * 3 + kind
+        assert scores[1, place] == head.objectness(hidden)[1, kind, row, column]
+        own = head.shift(hidden)[1, 4 * kind : 4 * kind + 4, row, column]
+        assert torch.equal(shifts[1, place], own)
 
 
-def test_a_nodule_in_lung_is_found_and_its_neighbour_is_not() -> None:
-    nodule, vessel = discs((1, 0, 7)), discs((20, 10, 5))
-    image = LUNG + (TISSUE - LUNG) * torch.maximum(nodule, vessel)
-    found = find_region(image)
-    overlap = 2 * (found * nodule).sum() / (found.sum() + nodule.sum())
-    assert overlap > 0.95
-    assert not (found * vessel).any()
+@pytest.mark.parametrize("stage", ["first", "second"])
+def test_decoding_undoes_encoding(stage: str) -> None:
+    boxes = torch.tensor([[4.0, 4, 20, 30], [0, 0, 10, 10]])
+    truths = torch.tensor([[6.0, 2, 22, 25], [3, 3, 9, 12]])
+    shifts = box_coder(stage).encode_single(truths, boxes)
+    assert torch.allclose(decode(shifts, boxes, stage, 64), truths, atol=1e-4)
 
 
-def test_a_nodule_at_the_wall_does_not_run_into_it() -> None:
-    nodule = discs((0, 0, 6))
-    wall = torch.zeros(1, 1, 64, 64)
-    wall[..., 45:] = 1
-    bridge = torch.zeros(1, 1, 64, 64)
-    bridge[..., 31:33, 32:46] = 1  # two pixels high
-    image = LUNG + (TISSUE - LUNG) * torch.maximum(torch.maximum(nodule, wall), bridge)
-    assert not (find_region(image) * wall).any()
+def test_boxes_stay_inside_the_picture() -> None:
+    moved = decode(torch.full((1, 4), 3.0), torch.tensor([[50.0, 50, 60, 60]]), "first", 64)
+    assert ((moved >= 0) & (moved <= 64)).all()
 
 
-def test_lung_alone_has_no_region_and_a_tiny_nodule_has_one() -> None:
-    assert not find_region(torch.full((1, 1, 64, 64), LUNG)).any()
-    tiny = LUNG + (TISSUE - LUNG) * discs((0, 0, 1))
-    assert find_region(tiny).sum() == discs((0, 0, 1)).sum()
+def test_a_pooled_region_is_that_part_of_the_map() -> None:
+    features = torch.zeros(2, 1, 16, 16)
+    features[1, 0, :, 8:] = 1
+    regions = torch.tensor([[1.0, 4, 4, 28, 28], [1, 36, 4, 60, 28], [0, 36, 4, 60, 28]])
+    pooled = PooledRegions(4)(features, regions)
+    assert pooled.mean(dim=(1, 2, 3)).tolist() == pytest.approx([0, 1, 0], abs=0.05)
 
 
-def test_means_are_taken_inside_and_the_middle_is_cropped() -> None:
-    maps = torch.rand(2, 3, 8, 8)
-    region = torch.zeros(2, 1, 8, 8)
-    region[0, :, 2:4, 2:5] = 1
-    expected = maps[0, :, 2:4, 2:5].mean(dim=(1, 2))
-    torch.testing.assert_close(region_mean(maps, region)[0], expected)
-    assert not region_mean(maps, region)[1].any()
-    assert torch.equal(crop_middle(maps, 4), maps[:, :, 2:6, 2:6])
-    assert torch.equal(crop_middle(maps, 16), maps)
-
-
-def test_scores_of_the_fitted_numbers_are_normal_and_keep_their_order() -> None:
-    numbers = torch.from_numpy(np.random.default_rng(0).exponential(size=(4000, 1)))
-    scores = QuantileScores(1)
-    scores.fit(numbers)
-    found = scores(numbers.float())[:, 0].numpy()
-    assert kstest(found, "norm").statistic < 0.02
-    order = numbers[:, 0].argsort().numpy()
-    assert (np.diff(found[order]) >= -1e-5).all()
-
-
-def test_a_number_that_never_varied_has_finite_scores() -> None:
-    scores = QuantileScores(1)
-    scores.fit(torch.ones(10, 1))
-    assert scores(torch.tensor([[0.0], [1.0], [2.0]])).isfinite().all()
+def test_coarse_maps_reach_the_fine_one() -> None:
+    torch.manual_seed(0)
+    join = TopDown([3, 4], 8).eval()
+    fine, coarse = torch.randn(1, 3, 8, 8), torch.randn(1, 4, 4, 4)
+    joined = join([fine, coarse])
+    assert joined.shape == (1, 8, 8, 8)
+    assert not torch.equal(joined, join([fine, coarse + 1]))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 
@@ -10,8 +9,8 @@ import pytest
 
 from medcli.errors import UsageError
 from medcli.models.bundled import bundled_for, bundled_models, specialist
-from medcli.models.locate import find_model, passed_over
-from medcli.models.package import MODEL_JSON, ModelPackage, peek
+from medcli.models.locate import find_model, open_model, passed_over
+from medcli.models.package import ModelPackage, peek
 
 AddRun = Callable[..., Path]
 MakePackage = Callable[..., ModelPackage]
@@ -23,12 +22,7 @@ def zoo(tmp_path: Path, make_package: MakePackage, monkeypatch: pytest.MonkeyPat
     """A shared model of three tasks and a specialist for nodules."""
     folder = tmp_path / "zoo"
     make_package(folder / "nodule", task="nodule")
-    make_package(folder / "shared", task="nodule")
-    path = folder / "shared" / MODEL_JSON
-    values = json.loads(path.read_text())
-    values["tasks"] = [{**values["tasks"][0], "name": task} for task in TASKS]
-    values["router"] = {"temperature": 1.0}
-    path.write_text(json.dumps(values))
+    make_package(folder / "shared", tasks=TASKS)
     monkeypatch.setattr("medcli.home.ZOO", folder)
     return folder
 
@@ -50,6 +44,12 @@ def test_a_name_is_a_bundled_model_or_the_task_of_one(
 ) -> None:
     assert find_model(name) == zoo / folder
     assert bundled_for(name) == zoo / folder
+
+
+def test_a_bundled_model_may_be_named_by_its_folder(zoo: Path, home: Path) -> None:
+    package = open_model(str(zoo / "shared"))
+    assert package.path == zoo / "shared"
+    assert len(package.heads) == len(TASKS)
 
 
 def test_a_specialist_answers_one_task_and_the_shared_model_the_others(zoo: Path) -> None:

@@ -1,5 +1,6 @@
 from __future__ import annotations
 
+import hashlib
 import json
 import shutil
 import zipfile
@@ -97,7 +98,10 @@ def test_a_manifest_that_is_no_manifest_is_damage(package_folder: Path, content:
 @pytest.mark.parametrize("content", ["not JSON", "[]", "{}", '{"task": 3}'])
 def test_a_model_json_that_says_nothing_is_damage(package_folder: Path, content: str) -> None:
     (package_folder / MODEL_JSON).write_text(content)
-    seal(package_folder)
+    manifest = json.loads((package_folder / MANIFEST).read_text())
+    digest = hashlib.sha256(content.encode()).hexdigest()
+    manifest["files"][MODEL_JSON] = {"size": len(content), "sha256": digest}
+    (package_folder / MANIFEST).write_text(json.dumps(manifest))
     with pytest.raises(DamagedError, match=MODEL_JSON):
         load_package(package_folder)
 

@@ -16,9 +16,11 @@ from medcli.imaging.intensity import apply_window
 from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage
 from medcli.records import Case, Failure, Scan
+from medcli.retrieval.query import Wanted
 from medcli.training.request import TrainRequest
 from medcli.training.run import train
-from medcli.workflows.evaluating import evaluate, evaluate_retrieval
+from medcli.workflows.evaluating import evaluate
+from medcli.workflows.evaluating_retrieval import evaluate_retrieval
 from medcli.workflows.indexing import build_gallery
 from medcli.workflows.searching import Answer, open_gallery, search_scans
 
@@ -125,7 +127,7 @@ def test_a_picture_finds_its_series_and_its_slice(
         assert not isinstance(case, Failure)
     gallery, searcher = open_gallery(tmp_path / "gallery")
     with gallery:
-        found = list(search_scans(gallery, searcher, gather_cases(list(expected)), k=1))
+        found = list(search_scans(gallery, searcher, gather_cases(list(expected)), Wanted(k=1)))
     missed = []
     for answer, (query, (path, number)) in zip(found, expected.items(), strict=True):
         assert isinstance(answer, Answer)

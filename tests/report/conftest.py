@@ -1,11 +1,21 @@
-"""Search results and pages to look into."""
+"""Search results, pages to look into, and a headless Chromium to show them.
+
+The browser is driven over its debugging pipe, without further packages: Chrome DevTools
+Protocol, chromedevtools.github.io/devtools-protocol.
+"""
 
 from __future__ import annotations
 
+import fcntl
+import json
+import os
 import re
-from collections.abc import Callable
+import shutil
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from html.parser import HTMLParser
+from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -129,3 +139,125 @@ def prediction() -> Prediction:
         synthetic=False,
         uncertain=True,
     )
+
+
+NAMES = ("chromium", "chromium-browser", "google-chrome", "chrome")
+FLAGS = (
+    *("--headless", "--no-sandbox", "--disable-gpu", "--disable-quic", "--no-first-run"),
+    *("--disable-background-networking", "--disable-component-update", "--disable-sync"),
+    *("--remote-debugging-pipe", "--disable-dev-shm-usage"),
+)
+
+
+class Browser:
+    """One page at a time; what it complains of and asks for is kept."""
+
+    def __init__(self, program: str, profile: Path) -> None:
+        its_end, self._to = os.pipe()
+        self._from, its_other = os.pipe()
+        read, write = (fcntl.fcntl(end, fcntl.F_DUPFD, 10) for end in (its_end, its_other))
+
+        def place_pipes() -> None:
+            os.dup2(read, 3)
+            os.dup2(write, 4)
+
+        self._process = subprocess.Popen(
+            [program, *FLAGS, f"--user-data-dir={profile}"],
+            preexec_fn=place_pipes,
+            close_fds=False,
+            stderr=subprocess.DEVNULL,
+        )
+        for end in (its_end, its_other, read, write):
+            os.close(end)
+        self._left = b""
+        self._count = 0
+        self._session: str | None = None
+        self.errors: list[str] = []
+        self.requests: list[str] = []
+        target = self.call("Target.createTarget", url="about:blank")["targetId"]
+        attached = self.call("Target.attachToTarget", targetId=target, flatten=True)
+        self._session = attached["sessionId"]
+        for domain in ("Page", "Runtime", "Log", "Network"):
+            self.call(f"{domain}.enable")
+
+    def close(self) -> None:
+        self._process.terminate()
+        self._process.wait(20)
+        os.close(self._to)
+        os.close(self._from)
+
+    def call(self, method: str, **parameters: Any) -> dict[str, Any]:
+        """The result of a command; events that come meanwhile are noted."""
+        self._count += 1
+        message: dict[str, Any] = {"id": self._count, "method": method, "params": parameters}
+        if self._session:
+            message["sessionId"] = self._session
+        os.write(self._to, json.dumps(message).encode() + b"\0")
+        while True:
+            answer = self._next()
+            if answer.get("id") == self._count:
+                assert "error" not in answer, answer["error"]
+                result: dict[str, Any] = answer["result"]
+                return result
+            self._note(answer)
+
+    def _next(self) -> dict[str, Any]:
+        while b"\0" not in self._left:
+            part = os.read(self._from, 1 << 16)
+            assert part, "Chromium has ended"
+            self._left += part
+        message, _, self._left = self._left.partition(b"\0")
+        answer: dict[str, Any] = json.loads(message)
+        return answer
+
+    def _note(self, event: dict[str, Any]) -> None:
+        method, told = event.get("method"), event.get("params", {})
+        if method == "Runtime.exceptionThrown":
+            self.errors.append(str(told["exceptionDetails"]))
+        elif method == "Runtime.consoleAPICalled" and told["type"] in ("error", "warning"):
+            self.errors.append(str(told["args"]))
+        elif method == "Log.entryAdded" and told["entry"]["level"] in ("error", "warning"):
+            self.errors.append(told["entry"]["text"])
+        elif method == "Network.requestWillBeSent":
+            self.requests.append(told["request"]["url"])
+
+    def open(self, page: Path) -> None:
+        """Show a page and wait until its scripts are done."""
+        self.errors.clear()
+        self.requests.clear()
+        self.call("Page.navigate", url=page.as_uri())
+        self.run(
+            "new Promise((done) => { const ask = () => document.readyState === 'complete' && "
+            "(!document.querySelector('.viewer') || "
+            "document.documentElement.dataset.viewers === 'ready') ? done() : "
+            "setTimeout(ask, 20); ask(); })"
+        )
+
+    def run(self, expression: str) -> Any:
+        """The value of an expression in the page."""
+        answer = self.call(
+            "Runtime.evaluate", expression=expression, awaitPromise=True, returnByValue=True
+        )
+        assert "exceptionDetails" not in answer, answer["exceptionDetails"]
+        return answer["result"].get("value")
+
+    def press(self, key: str, code: int) -> None:
+        """A key of the keyboard, as a person presses it."""
+        for kind in ("keyDown", "keyUp"):
+            self.call(
+                "Input.dispatchKeyEvent",
+                type=kind,
+                key=key,
+                code=key,
+                windowsVirtualKeyCode=code,
+            )
+
+
+@pytest.fixture(scope="session")
+def browser(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Browser]:
+    program = next(filter(None, map(shutil.which, NAMES)), None)
+    if program is None:
+        pytest.skip("no Chromium is installed: apt-get install chromium")
+    opened = Browser(program, tmp_path_factory.mktemp("profile"))
+    yield opened
+    opened.close()

@@ -17,7 +17,11 @@ MODEL = {"name": "runs/lung", "task": "lung"}
 
 
 def test_nothing_is_loaded_from_elsewhere(parse: Callable, make_result: Make, jpeg: bytes) -> None:
-    page = parse(search_page([make_result()], pictures={(101, None): jpeg}, model=MODEL))
+    page = parse(
+        search_page(
+            [make_result()], pictures={("/incoming/query.png", 101, None): jpeg}, model=MODEL
+        )
+    )
     assert page.external == []
     policy = next(a for a in page.all("meta") if a.get("http-equiv"))["content"]
     assert policy == "default-src 'none'; img-src data:; style-src 'unsafe-inline'"
@@ -49,7 +53,7 @@ def test_query_and_hits_stand_with_what_is_known(
 def test_pictures_are_whole_inside_the_page(
     parse: Callable, make_result: Make, jpeg: bytes
 ) -> None:
-    pictures = {"/incoming/query.png": jpeg, (102, None): jpeg}
+    pictures = {"/incoming/query.png": jpeg, ("/incoming/query.png", 102, None): jpeg}
     page = parse(search_page([make_result()], pictures=pictures, model=MODEL))
     images = page.all("img")
     assert [image["alt"] for image in images] == ["Query: query.png", "Hit 2: scan2.dcm"]
@@ -73,7 +77,11 @@ def test_two_hits_on_one_scan_show_their_own_slice(
     parse: Callable, make_result: Make, make_hit: Callable[..., Hit], jpeg: bytes
 ) -> None:
     hits = (make_hit(1, id=9, slice=4), make_hit(2, id=9, slice=5))
-    page = parse(search_page([make_result(hits=hits)], pictures={(9, 5): jpeg}, model=MODEL))
+    page = parse(
+        search_page(
+            [make_result(hits=hits)], pictures={("/incoming/query.png", 9, 5): jpeg}, model=MODEL
+        )
+    )
     assert [image["alt"] for image in page.all("img")] == ["Hit 2: scan2.dcm, slice 5"]
 
 
@@ -151,7 +159,7 @@ def test_hide_paths_leaves_no_path(
     )
     html = search_page(
         [result],
-        pictures={query: jpeg, (101, 2): jpeg},
+        pictures={query: jpeg, (query, 101, 2): jpeg},
         model={"name": "/secret/run", "task": "lung"},
         failures=[Failure("/secret/smith.dcm", "truncated", "/secret/smith.dcm ends early")],
         hide_paths=True,

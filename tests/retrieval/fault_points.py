@@ -24,7 +24,8 @@ from medcli.records import Embedding, GalleryEntry
 from medcli.retrieval.checking import check_rows
 from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query, Wanted
+from medcli.retrieval.search import search
 from medcli.retrieval.upkeep import check_caches, compact
 
 SETTINGS = {"fingerprint": "f" * 64, "dim": 8}
@@ -113,7 +114,7 @@ def main(operation: str, folder: Path, step: int) -> None:
     def looked_at() -> int:
         with Gallery.open(path, write=True) as gallery:
             scans = gallery.info()["scans"]
-            found = search(gallery, query, 10).hits
+            found = search(gallery, query, Wanted(10)).hits
             problems = [*check_rows(gallery), *check_caches(gallery)]
             gallery.add([entry(20)])
         return 90 if problems or len(found) != scans else scans

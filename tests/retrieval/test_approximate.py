@@ -15,7 +15,8 @@ from medcli.retrieval import choice as choices
 from medcli.retrieval.choice import ApproximateKind, Choice
 from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query, Wanted
+from medcli.retrieval.search import search
 from medcli.retrieval.tuning import tune, use
 from medcli.retrieval.upkeep import check_caches
 
@@ -41,7 +42,7 @@ def filled(gallery: Gallery, make_entry: Entry) -> Gallery:
 
 def ask(gallery: Gallery, make_entry: Entry, k: int = 5, **about: object) -> SearchResult:
     embedding = make_entry("query", seed=10_000).embedding
-    return search(gallery, Query.from_embedding("query", embedding, **about), k)  # type: ignore[arg-type]
+    return search(gallery, Query.from_embedding("query", embedding, **about), Wanted(k))  # type: ignore[arg-type]
 
 
 def scored(result: SearchResult) -> list[tuple[int, float]]:

@@ -20,8 +20,10 @@ from medcli.errors import DamagedError, LockedError, StorageError, UsageError
 from medcli.records import GalleryEntry, SearchResult
 from medcli.retrieval import folder, vectors
 from medcli.retrieval.catalogue import Catalogue
+from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query, Wanted
+from medcli.retrieval.search import search
 from medcli.retrieval.storage import storage_errors, writer_lock
 
 Entry = Callable[..., GalleryEntry]
@@ -81,7 +83,7 @@ def ask(make_entry: Entry) -> Callable[..., SearchResult]:
     def answer(path: Path) -> SearchResult:
         with Gallery.open(path) as gallery:
             embedding = make_entry("query", seed=99).embedding
-            return search(gallery, Query.from_embedding("query", embedding), k=6)
+            return search(gallery, Query.from_embedding("query", embedding), Wanted(k=6))
 
     return answer
 
@@ -205,7 +207,7 @@ def test_a_damaged_lookup_table_never_lets_the_own_patient_through(
         by_pixels = Query.from_embedding("q", embedding, pixel_sha256="pixels of s2")
         for query in (by_patient, by_pixels):
             with pytest.raises(DamagedError, match="lookup tables"):
-                search(gallery, query, k=6)
+                search(gallery, query, Wanted(k=6))
 
 
 def test_a_waiting_log_in_a_read_only_folder_is_never_ignored(
@@ -278,6 +280,31 @@ def test_concurrent_writers_all_land(gallery: Gallery) -> None:
         assert process.returncode == 0
     info = gallery.info()
     assert (info["scans"], info["vectors"], info["generation"]) == (80, 240, 80)
+
+
+def read_elsewhere(folder: Path) -> None:
+    """Open and close the gallery in another process, which may find itself alone."""
+    read = "from pathlib import Path; from medcli.retrieval.gallery import Gallery\n"
+    read += f"with Gallery.open(Path({str(folder)!r})) as gallery: gallery.info()"
+    subprocess.run([sys.executable, "-c", read], check=True)
+
+
+def test_a_reader_that_leaves_never_takes_the_log_from_under_a_writer(
+    gallery: Gallery, make_entry: Entry
+) -> None:
+    gallery.add([make_entry("a", patient_id="P")])
+    with Gallery.open(gallery.path, write=True), Gallery.open(gallery.path):
+        pass  # opened and closed beside `gallery`, as a search within `update` would
+    log = gallery.path / "catalogue.sqlite-wal"
+    read_elsewhere(gallery.path)
+    assert log.exists()
+    gallery.add([make_entry("b", seed=1)])
+    assert forget_patient(gallery, "P").found_after == 0  # it reads the files beside SQLite
+    read_elsewhere(gallery.path)
+    assert log.exists()
+    gallery.add([make_entry("c", seed=2)])
+    with Gallery.open(gallery.path) as reader:
+        assert reader.info()["scans"] == 2
 
 
 def test_a_reader_sees_one_generation_while_another_writes(

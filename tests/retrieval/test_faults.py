@@ -15,7 +15,8 @@ from medcli.errors import StorageError
 from medcli.records import GalleryEntry
 from medcli.retrieval.checking import check_rows
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query
+from medcli.retrieval.search import search
 
 Entry = Callable[..., GalleryEntry]
 HERE = Path(__file__).parent

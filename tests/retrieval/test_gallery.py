@@ -26,7 +26,8 @@ from medcli.errors import (
 from medcli.records import GalleryEntry
 from medcli.retrieval.entries import rounded_unit_vectors
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query, Wanted
+from medcli.retrieval.search import search
 
 Entry = Callable[..., GalleryEntry]
 PATIENT = "DOE^JANE 19610412"
@@ -112,7 +113,7 @@ def test_removed_scans_are_no_longer_found(gallery: Gallery, make_entry: Entry) 
     entry = make_entry("ct", n_slices=4)
     gallery.add([entry, make_entry("x", seed=1)])
     gallery.remove([1])
-    result = search(gallery, Query.from_embedding("q", entry.embedding), k=2)
+    result = search(gallery, Query.from_embedding("q", entry.embedding), Wanted(k=2))
     assert [hit.id for hit in result.hits] == [2]
     assert gallery.info()["vectors"] == 1
 
@@ -275,7 +276,7 @@ def test_a_gallery_can_be_moved(gallery: Gallery, make_entry: Entry, tmp_path: P
     gallery.path.rename(moved)
     with Gallery.open(moved, write=True) as again:
         again.add([make_entry("b", seed=1)])
-        result = search(again, Query.from_embedding("q", entry.embedding), k=2)
+        result = search(again, Query.from_embedding("q", entry.embedding), Wanted(k=2))
     assert [hit.id for hit in result.hits] == [1, 2]
     assert result.gallery["path"] == str(moved)
     assert result.warnings == ()

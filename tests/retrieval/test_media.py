@@ -18,8 +18,9 @@ from medcli.retrieval import media
 from medcli.retrieval.checking import check_rows
 from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query, Wanted
 from medcli.retrieval.schema import keeps_log
+from medcli.retrieval.search import search
 from medcli.retrieval.upkeep import check_caches, compact
 
 Entry = Callable[..., GalleryEntry]
@@ -85,7 +86,7 @@ def test_a_network_gets_a_rollback_journal_and_all_commands_work(
     compact(gallery)
     assert forget_patient(gallery, "P3").found_after == 0
     embedding = make_entry("query", seed=9).embedding
-    result = search(gallery, Query.from_embedding("query", embedding), 5)
+    result = search(gallery, Query.from_embedding("query", embedding), Wanted(5))
     assert [note.code for note in result.warnings] == ["fewer_hits"]
     assert sorted(hit.id for hit in result.hits) == [1, 3, 5]
     assert [*check_rows(gallery), *check_caches(gallery)] == []

@@ -19,7 +19,8 @@ from medcli.retrieval.checking import (
 )
 from medcli.retrieval.folder import sweep_drafts
 from medcli.retrieval.gallery import Gallery
-from medcli.retrieval.query import Query, search
+from medcli.retrieval.query import Query
+from medcli.retrieval.search import search
 from medcli.retrieval.selecting import select
 from medcli.retrieval.sources import rewrite, stored_sources, touch, with_content
 from medcli.retrieval.storage import held_folder

@@ -56,7 +56,12 @@ def fitted(
 
 @pytest.mark.parametrize(
     ("arch", "aggregator"),
-    [("cnn_lrn", "max"), ("cnn_lrn_average", "sum"), ("cnn_lrn_sum", "mean")],
+    [
+        ("cnn_lrn", "max"),
+        ("cnn_lrn_average", "sum"),
+        ("cnn_lrn_sum", "mean"),
+        ("perceptron", "attention"),
+    ],
 )
 def test_eight_scans_are_learnt_by_heart(arch: str, aggregator: str) -> None:
     scans = with_a_corner()

@@ -26,7 +26,7 @@ PLAIN = (
     *("OperatorsName", "PatientComments", "ImageComments", "StationName", "StudyID"),
 )
 PRIVATE, NESTED = 20, 60 - len(PLAIN) - 20
-SECRETS = (b"CANARY", b"PATIENT-", b"19610412")
+SECRETS = (*(b"CANARY", b"PATIENT-", b"19610412", b"19870623", b"1987-06-23", b"1.2.840.77777"),)
 FILES, SLICES = 200, 20
 
 
@@ -59,6 +59,7 @@ def write_series(folder: Path, like: Path) -> None:
     """Two hundred slices in ten series, each with all canaries, and one file that is cut."""
     dataset = pydicom.dcmread(like)
     with_canaries(dataset)
+    dataset.StudyDate, dataset.StudyInstanceUID = "19870623", "1.2.840.77777.1"
     dataset.Rows = dataset.Columns = 32
     drawn = np.random.default_rng(0)
     for number in range(FILES):
@@ -103,12 +104,15 @@ def test_canaries_in_tags_are_in_no_file_and_no_output(
         ["index", "export", "-g", archive, "-o", str(tmp_path / "export")],
         ["index", "audit", "-g", archive, "--json"],
         ["search", scans, "-g", archive, "--json", "--html", str(tmp_path / "page.html")],
+        ["search", scans, "-g", archive, "--receipt", str(tmp_path / "receipt.json")],
+        ["search", scans, "-g", archive, "--timeline", "--csv", str(tmp_path / "hits.csv")],
     ]
     with redirect_stdout(said), redirect_stderr(said):
-        assert [run(command) for command in commands] == [3, 3, 0, 0, 0, 3]
+        assert [run(command) for command in commands] == [3, 3, 0, 0, 0, 3, 3, 3]
     assert "truncated" in said.getvalue()
     written = all_bytes(tmp_path / "archive") + all_bytes(tmp_path / "export") + all_bytes(home)
-    written += (tmp_path / "page.html").read_bytes()
+    for name in ("page.html", "receipt.json", "hits.csv"):
+        written += (tmp_path / name).read_bytes()
     with Gallery.open(Path(archive)) as gallery:
         assert (gallery.info()["patients"], gallery.info()["slices"]) == (10, FILES)
         pictures = [gallery.thumbnail(scan, n) for scan in range(1, 11) for n in range(SLICES)]
@@ -123,11 +127,13 @@ CRASH = """
 import sys
 from medcli.inference.predictor import Predictor
 
-def embed(self, scan):
-    name = scan.patient_id
-    raise RuntimeError("not foreseen")
+def embed_all(self, scans):
+    for scan in scans:
+        name = scan.patient_id
+        raise RuntimeError("not foreseen")
+        yield
 
-Predictor.embed = embed
+Predictor.embed_all = embed_all
 from medcli.cli.app import run
 sys.exit(run(sys.argv[1:]))
 """

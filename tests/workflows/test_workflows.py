@@ -19,8 +19,10 @@ from medcli.imaging.hashing import pixel_sha256
 from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage, load_package, salted_patient, seal
 from medcli.records import Case, Failure, Scan
+from medcli.retrieval.query import Wanted
 from medcli.workflows import indexing
-from medcli.workflows.evaluating import evaluate, evaluate_retrieval, given_part
+from medcli.workflows.evaluating import evaluate, given_part
+from medcli.workflows.evaluating_retrieval import evaluate_retrieval
 from medcli.workflows.indexing import add_to_gallery, build_gallery, thumbnails
 from medcli.workflows.searching import Answer, open_gallery, search_scans
 
@@ -312,7 +314,7 @@ def test_every_query_gets_an_answer_in_its_place(gallery: Path, sample_folder: P
         [str(sample_folder / "query.png"), "gone.png", str(sample_folder / "scan.dcm")]
     )
     with opened:
-        answers = list(search_scans(opened, own, cases, k=2, pictures=True))
+        answers = list(search_scans(opened, own, cases, Wanted(k=2), pictures=True))
     assert [isinstance(answer, Answer) for answer in answers] == [True, False, True]
     first = answers[0]
     assert isinstance(first, Answer)
@@ -325,7 +327,9 @@ def test_a_stored_scan_does_not_find_itself(gallery: Path, sample_folder: Path) 
     opened, own = open_gallery(gallery)
     series = sample_folder / "ct" / "SYN-0001-1"
     with opened:
-        (answer,) = search_scans(opened, own, gather_cases([str(series)]), k=20, same_patient=True)
+        (answer,) = search_scans(
+            opened, own, gather_cases([str(series)]), Wanted(k=20, same_patient=True)
+        )
     assert isinstance(answer, Answer)
     assert str(series) not in {hit.path for hit in answer.result.hits}
     assert len(answer.result.hits) == 7

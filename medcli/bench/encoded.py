@@ -8,6 +8,7 @@ encoder is at hand; public test files stand for it, of another size.
 from __future__ import annotations
 
 import io
+import tempfile
 import zlib
 from pathlib import Path
 
@@ -17,8 +18,9 @@ from pydicom import uid
 from pydicom.dataset import Dataset
 from pydicom.encaps import encapsulate
 
+from medcli.bench.made import write_ct_slices
+
 SIDE = 512
-SAMPLE = Path(__file__).parents[1] / "sample_data" / "scan.dcm"
 DEFLATED_FRAMES = uid.UID("1.2.840.10008.1.2.8.1")
 EIGHT_BITS = "8 bits"
 ROWS: tuple[tuple[uid.UID, str], ...] = (
@@ -63,7 +65,8 @@ def slice_of_noise_and_shapes() -> np.ndarray:
         for y, x in ((0.1, 0.1), (-0.1, 0.2), (0.0, -0.2))
     )
     noise = np.random.default_rng(0).normal(0, 12, (SIDE, SIDE))
-    return np.clip(body + organs + noise, 0, 4095).astype(np.uint16)
+    made: np.ndarray = np.clip(body + organs + noise, 0, 4095).astype(np.uint16)
+    return made
 
 
 def write_syntax(folder: Path, syntax: uid.UID, bits: str, files: int) -> list[str]:
@@ -103,6 +106,7 @@ def _copies(folder: Path, dataset: Dataset, files: int) -> list[str]:
     paths = []
     for number in range(files):
         dataset.SOPInstanceUID = dataset.file_meta.MediaStorageSOPInstanceUID = uid.generate_uid()
+        dataset.SeriesInstanceUID = uid.generate_uid()
         paths.append(str(folder / f"{number}.dcm"))
         list(dataset)  # no element may stay as it was read: its bytes may have to turn round
         pydicom.dcmwrite(
@@ -116,9 +120,11 @@ def _copies(folder: Path, dataset: Dataset, files: int) -> list[str]:
 
 
 def _slice(pixels: np.ndarray) -> Dataset:
-    """The sample scan with other pixels, little endian."""
-    dataset = pydicom.dcmread(SAMPLE)
-    dataset.Rows = dataset.Columns = SIDE
+    """A CT slice of (H, W) stored values, little endian."""
+    with tempfile.TemporaryDirectory() as scratch:
+        (plain,) = write_ct_slices(Path(scratch), 1)
+        dataset = pydicom.dcmread(plain)
+    dataset.Rows, dataset.Columns = pixels.shape
     deep = pixels.dtype == np.uint16
     dataset.BitsAllocated, dataset.BitsStored = (16, 12) if deep else (8, 8)
     dataset.HighBit, dataset.PixelRepresentation = dataset.BitsStored - 1, 0

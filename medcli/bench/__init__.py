@@ -1,0 +1,1 @@
+"""How fast medcli is on this machine, each number beside a limit measured in the same run."""

@@ -1,0 +1,1 @@
+"""Region proposals on slices: the network, its training, its graphs."""
