@@ -8,8 +8,9 @@ Files are made from a seed, 512 × 512: CT slices of 12 bits as uncompressed DIC
 as JPEG or PNG. Commands and scripts run as whole processes, in turns; "network alone" is the graph
 on tensors in memory in batches of 32, in this process, in the same turns. A CT slice enters a
 gallery through several windows, so the network sees it that many times; the plain script sees it
-once. The script's DataLoader has `--workers` processes. Then embeddings are compared: batches of 1
-to 32, threads 1 to 4. `--growth` measures 1, 10 and 100 times as many files.
+once. The script's DataLoader has `--workers` processes. "Network alone" is ONNX Runtime unless
+`--engine` names another for both. Then embeddings are compared: batches of 1 to 32, threads
+1 to 4, both engines. `--growth` measures 1, 10 and 100 times as many files.
 """
 
 from __future__ import annotations
@@ -22,7 +23,7 @@ import sys
 import tempfile
 import time
 from pathlib import Path
-from typing import Any
+from typing import Any, get_args
 
 import numpy as np
 from machine import draw_growth, package_of, print_head, print_machine, print_row
@@ -31,8 +32,10 @@ from medcli.bench.embedding import Network, vectors_of
 from medcli.bench.made import write_ct_slices, write_pictures
 from medcli.bench.processes import clean_environment, run_measured
 from medcli.bench.starting import MEDCLI
+from medcli.config import EngineName
 from medcli.imaging.discovery import find_scans
-from medcli.inference.engine import OnnxEngine
+from medcli.inference.engine import Engine, OnnxEngine
+from medcli.inference.openvino import OpenVinoEngine
 from medcli.inference.predictor import Predictor
 from medcli.models.package import GRAPH, ModelPackage
 
@@ -58,17 +61,20 @@ def take(folder: Path, data: Path, count: int) -> None:
         shutil.copy(path, folder / f"{number:06}{path.suffix}")
 
 
-def measure(folder: Path, package: ModelPackage, runs: int, workers: int) -> dict[str, Any]:
+def measure(
+    folder: Path, package: ModelPackage, runs: int, workers: int, engine: EngineName
+) -> dict[str, Any]:
     """Seconds and MiB of each way, a list over the runs."""
     cases = find_scans([str(folder)])
     count, views = len(cases), vectors_of(Predictor(package), cases[0])
-    network, model = Network(package), str(package.path)
+    network, model = Network(package, engine), str(package.path)
+    chosen = ["-m", model, "--engine", engine]
     found: dict[str, Any] = {"count": count, "views": views}
     with clean_environment() as environment, tempfile.TemporaryDirectory() as scratch:
         gallery, index = f"{scratch}/gallery", f"{scratch}/index.faiss"
         commands = {
-            "classify": [*MEDCLI, "classify", str(folder), "-m", model, "--json"],
-            "index": [*MEDCLI, "index", "build", str(folder), "-m", model, "-g", gallery],
+            "classify": [*MEDCLI, "classify", str(folder), *chosen, "--json"],
+            "index": [*MEDCLI, "index", "build", str(folder), *chosen, "-g", gallery],
             "plain": [*PLAIN, model, str(folder), index, str(workers)],
         }
         for turn in range(runs + 1):  # the first warms up
@@ -117,16 +123,21 @@ def print_agreement(package: ModelPackage) -> None:
     shape = (32, 1, settings.channels, settings.size, settings.size)
     images = np.random.default_rng(0).normal(size=shape).astype(np.float32)
     truth = _embedded(OnnxEngine(package.path / GRAPH, 1), images, 1)
-    print("\n1 - cos, the largest of 32 noise pictures, beside one thread and batches of one:\n")
+    print(
+        "\n1 - cos, the largest of 32 noise pictures, beside ONNX Runtime with one thread and "
+        "batches of one:\n"
+    )
     threads = (1, 2, 4)
-    print_head("batch", *(f"{count} threads" for count in threads))
-    engines = [OnnxEngine(package.path / GRAPH, count) for count in threads]
-    for batch in (1, 2, 8, 32):
-        cosines = [(_embedded(engine, images, batch) * truth).sum(axis=1) for engine in engines]
-        print_row([batch, *(f"{1 - each.min():.1e}" for each in cosines)])
+    print_head("engine", "batch", *(f"{count} threads" for count in threads))
+    kinds: dict[str, Any] = {"ONNX Runtime": OnnxEngine, "OpenVINO": OpenVinoEngine}
+    for name, kind in kinds.items():
+        engines = [kind(package.path / GRAPH, count) for count in threads]
+        for batch in (1, 2, 8, 32):
+            found = [(_embedded(engine, images, batch) * truth).sum(axis=1) for engine in engines]
+            print_row([name, batch, *(f"{max(0.0, 1 - each.min()):.1e}" for each in found)])
 
 
-def _embedded(engine: OnnxEngine, images: np.ndarray, batch: int) -> np.ndarray:
+def _embedded(engine: Engine, images: np.ndarray, batch: int) -> np.ndarray:
     """(N, D) float64 embeddings of unit length, so many pictures at a time."""
     mask = np.ones((batch, 1), bool)
     starts = range(0, len(images), batch)
@@ -166,13 +177,14 @@ def main() -> None:
     parser.add_argument("--runs", type=int, default=3)
     parser.add_argument("--kinds", nargs="*", choices=["dcm", "jpg", "png"], default=["dcm", "jpg"])
     parser.add_argument("--workers", type=int, default=2)
+    parser.add_argument("--engine", choices=get_args(EngineName), default="auto")
     parser.add_argument("--data", type=Path)
     parser.add_argument("--model")
     parser.add_argument("--growth", action="store_true")
     parser.add_argument("--picture", type=Path)
     options = parser.parse_args()
     package = package_of(options.model)
-    print_machine(package, "torch")
+    print_machine(package, "torch", "openvino")
     if options.growth:
         print_growth(package, options.kinds[-1], options.files, options.picture)
         return
@@ -188,7 +200,8 @@ def main() -> None:
                 take(folder, options.data, options.files)
             else:
                 write(folder, kind, options.files)
-            print_kind(kind, measure(folder, package, options.runs, options.workers))
+            found = measure(folder, package, options.runs, options.workers, options.engine)
+            print_kind(kind, found)
     print_agreement(package)
 
 

@@ -19,6 +19,7 @@ Optimizer = Literal["adamw", "adam", "sgd"]
 Imbalance = Literal["none", "weights", "sampler", "focal", "logit-adjust"]
 RobustLoss = Literal["none", "gce", "symmetric"]
 MetricLoss = Literal["none", "supcon", "proxy"]
+EngineName = Literal["auto", "onnxruntime", "openvino", "openvino-bf16"]
 
 
 class JsonConfig:

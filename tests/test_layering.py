@@ -22,7 +22,7 @@ LEVELS = [
 ]
 # Siblings of one level that may meet.
 ALLOWED = {("inference", "models"), ("files", "errors"), ("detection", "training")}
-HEAVY = {"torch", "faiss", "SimpleITK", "pydicom", "onnxruntime", "numpy"}
+HEAVY = {"torch", "faiss", "SimpleITK", "pydicom", "onnxruntime", "openvino", "numpy"}
 
 
 def room_of(module: str) -> str:
@@ -93,7 +93,7 @@ def test_help_loads_nothing_heavy(arguments: list[str]) -> None:
 
 
 def test_prediction_and_search_never_load_torch() -> None:
-    modules = "predictor", "engine"
+    modules = "predictor", "engine", "choice"
     code = "\n".join(f"import medcli.inference.{name}" for name in modules)
     code += (
         "\nimport medcli.workflows.searching, medcli.workflows.evaluating, medcli.imaging.reader"

@@ -11,10 +11,11 @@ import numpy as np
 
 from medcli.bench.made import write_ct_slices, write_pictures
 from medcli.bench.measure import Measure, compared, seconds_in_turns
+from medcli.config import EngineName
 from medcli.imaging.batch import read_all
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.isolation.pool import close_workers
-from medcli.inference.engine import OnnxEngine
+from medcli.inference.choice import open_engine
 from medcli.inference.predictor import BATCH, Predictor
 from medcli.models.package import GRAPH, ModelPackage
 from medcli.records import Case, Failure, Prediction
@@ -75,17 +76,22 @@ def build_all(predictor: Predictor, cases: Sequence[Case | Failure], gallery: Pa
 class Network:
     """The graph of a model on pictures that are in memory, in batches as the commands make them."""
 
-    def __init__(self, package: ModelPackage) -> None:
+    def __init__(self, package: ModelPackage, engine: EngineName = "onnxruntime") -> None:
         settings = package.preprocess
         shape = (BATCH, 1, settings.channels, settings.size, settings.size)
         self._images = np.random.default_rng(0).random(shape, np.float32)
-        self._engine = OnnxEngine(package.path / GRAPH)
+        name = "onnxruntime" if engine == "auto" else engine
+        self._engine = open_engine(package.path / GRAPH, name, package.fingerprint, _nothing)
 
     def run(self, count: int) -> None:
         """Ask for `count` pictures."""
         for start in range(0, count, BATCH):
             images = self._images[: min(BATCH, count - start)]
             self._engine.run(images, np.ones((len(images), 1), bool))
+
+
+def _nothing(sentence: str) -> None:
+    """What an engine says of itself is no measure."""
 
 
 def vectors_of(predictor: Predictor, case: Case | Failure) -> int:

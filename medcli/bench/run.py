@@ -10,6 +10,7 @@ from importlib.metadata import version
 from typing import Any, get_args
 
 from medcli.bench.measure import Group, Measure, Sizes
+from medcli.inference.remembered import processor
 from medcli.models.package import ModelPackage
 
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -31,16 +32,6 @@ def machine(package: ModelPackage) -> dict[str, Any]:
         "arch": package.model.arch,
         "size": package.preprocess.size,
     }
-
-
-def processor() -> str:
-    """The processor's own name where Linux tells it, else its kind."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            named = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    except OSError:
-        named = []
-    return named[0] if named else platform.processor() or platform.machine()
 
 
 def measure_speed(

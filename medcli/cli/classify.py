@@ -13,6 +13,7 @@ from medcli.cli.classify_outputs import Outputs, Report, StructuredReport
 from medcli.cli.inputs import exit_status, found_scans
 from medcli.cli.options import (
     AsJson,
+    EngineOption,
     GalleryPath,
     HidePaths,
     Model,
@@ -71,6 +72,7 @@ def classify(
         ),
     ] = None,
     time_point: TimePoint = None,
+    engine: EngineOption = "auto",
     as_json: AsJson = False,
     csv: Annotated[
         Path | None,
@@ -121,12 +123,14 @@ def classify(
         from medcli.cli.evidence import classify_with_evidence
 
         status = classify_with_evidence(
-            scans, gallery, model, task, time_point, crop, names, outputs, as_json=as_json, csv=csv
+            *(scans, gallery, model, task, time_point, engine, crop, names, outputs),
+            as_json=as_json,
+            csv=csv,
         )
         raise typer.Exit(status)
     find_model(model, task)  # where there is none, that is told before scans are searched for
     with ThreadPoolExecutor(1) as side:  # the model's checksums are taken beside the search
-        loading = side.submit(lambda: routed(open_model(model, task)))
+        loading = side.submit(lambda: routed(open_model(model, task), engine, note))
         cases = found_scans(scans, names, time_point)
         predictor = loading.result()
     describe_model(predictor.package, names, chosen=model is not None)

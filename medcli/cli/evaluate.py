@@ -10,7 +10,7 @@ import typer
 
 from medcli.cli.classify import describe_model
 from medcli.cli.inputs import exit_status
-from medcli.cli.options import AsJson, HidePaths, Overwrite, Seed, TaskName
+from medcli.cli.options import AsJson, EngineOption, HidePaths, Overwrite, Seed, TaskName
 from medcli.cli.output import (
     Names,
     counting,
@@ -67,6 +67,7 @@ def evaluate(
             show_default=False,
         ),
     ] = None,
+    engine: EngineOption = "auto",
     overwrite: Overwrite = False,
     seed: Seed = 0,
     as_json: AsJson = False,
@@ -104,7 +105,7 @@ def evaluate(
         raise typer.Exit(_show_numbers(numbers, box_metrics_table, names, as_json=as_json))
     if named is None and task is None and gallery is None and is_shared(package):
         package = open_model(None, task_of_data(package, inputs))
-    predictor = Predictor(package)
+    predictor = Predictor(package, engine, note)
     describe_model(predictor.package, names, chosen=named is not None)
     with counting("evaluating") as on_scan:
         if gallery is not None:

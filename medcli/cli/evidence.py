@@ -13,6 +13,7 @@ from medcli.cli.output import (
     Names,
     counting,
     failure_json,
+    note,
     print_json,
     print_line,
     print_table,
@@ -24,6 +25,7 @@ from medcli.cli.output import (
 )
 from medcli.cli.region import Crop, check_one_scan, region_of
 from medcli.cli.search_output import hit_json
+from medcli.config import EngineName
 from medcli.home import default_gallery
 from medcli.records import Failure, plain
 
@@ -42,6 +44,7 @@ def classify_with_evidence(
     model: str | None,
     task: str | None,
     time_point: int | None,
+    engine: EngineName,
     crop: Crop | None,
     names: Names,
     outputs: Outputs,
@@ -60,7 +63,7 @@ def classify_with_evidence(
     from medcli.workflows.evidence import with_evidence
     from medcli.workflows.searching import open_gallery
 
-    opened, predictor = open_gallery(gallery or default_gallery())
+    opened, predictor = open_gallery(gallery or default_gallery(), engine=engine, tell=note)
     found: list[Evidence] = []
     failures: list[Failure] = []
     results: list[Evidence | Failure] = []

@@ -8,6 +8,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from medcli.config import EngineName
 from medcli.errors import UsageError
 
 Scans = Annotated[
@@ -44,6 +45,13 @@ TaskName = Annotated[
         metavar="NAME",
         help="The task, where there are models or labels of several.",
         show_default=False,
+    ),
+]
+EngineOption = Annotated[
+    EngineName,
+    typer.Option(
+        "--engine",
+        help="What runs the network; auto: what is fastest here once many pictures make it pay.",
     ),
 ]
 GalleryPath = Annotated[

@@ -6,6 +6,7 @@ import gc
 import os
 import sys
 
+from medcli.cli.quick_help import put_off
 from medcli.imaging.decoders import keep_out
 
 
@@ -18,6 +19,8 @@ def main() -> None:
     # package in search of plugins.
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     keep_out("gdcm", "pylibjpeg", "openjpeg", "jpeg_ls")  # pydicom would load them; workers decode
+    if len(sys.argv) == 1 or "--help" in sys.argv:
+        put_off()
     from medcli.cli.app import run
 
     try:

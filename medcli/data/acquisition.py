@@ -50,7 +50,7 @@ def soften(images: Tensor, share: float, sharpening: float, draws: Draws) -> Ten
 def binomial(images: Tensor) -> Tensor:
     """Smooth by the separable filter (1, 2, 1) / 4."""
     channels = images.shape[1]
-    row = torch.tensor([0.25, 0.5, 0.25]).to(images)
+    row = torch.tensor([0.25, 0.5, 0.25]).to(images, non_blocking=True)
     kernel = (row[:, None] * row[None, :]).expand(channels, 1, 3, 3)
     return F.conv2d(F.pad(images, (1, 1, 1, 1), mode="replicate"), kernel, groups=channels)
 
@@ -60,7 +60,7 @@ def add_noise(images: Tensor, deviation: float, draws: Draws) -> Tensor:
     if not deviation:
         return images
     level = draws.within(0, deviation)
-    return images + level * torch.randn(images.shape, generator=draws.generator).to(images)
+    return images + level * draws.noise(images.shape).to(images)
 
 
 def blank_edges(images: Tensor, share: float, width: float, draws: Draws) -> Tensor:

@@ -181,7 +181,9 @@ def _augment_each(
     repeats = torch.tensor(lengths)
     for kind in sorted(set(kinds)):
         scans = torch.tensor([each == kind for each in kinds])
-        slices = scans.repeat_interleave(repeats).to(images.device)
+        # Numbers, not a mask: what a mask takes a GPU has to be waited for to know.
+        slices = scans.repeat_interleave(repeats).nonzero().flatten()
+        slices = slices.to(images.device, non_blocking=True)
         changed[slices] = augment(images[slices], repeats[scans].tolist(), kind, generator)
     return changed
 
@@ -205,7 +207,8 @@ def _move(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     cos, sin = torch.cos(angle) / factor, torch.sin(angle) / factor
     rows = [torch.stack([cos * mirror, -sin, shift[0]], 1) / wider[:, None]]
     rows.append(torch.stack([sin * mirror, cos, shift[1]], 1) * wider[:, None])
-    theta = torch.stack(rows, 1).repeat_interleave(draws.repeats, dim=0).to(images)  # (T, 2, 3)
+    theta = torch.stack(rows, 1).repeat_interleave(draws.repeats, dim=0)
+    theta = theta.to(images, non_blocking=True)  # (T, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
     moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
     if not recipe.masked:
@@ -225,8 +228,7 @@ def _shade(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     brightness = draws.within(-recipe.brightness, recipe.brightness)
     if recipe.slope:
         brightness = brightness + _slope(images, recipe.slope, draws)
-    scans = torch.split(images, draws.repeats.tolist())
-    mean = draws.spread(torch.stack([scan.mean() for scan in scans]))
+    mean = draws.means(images)
     return (images - mean) * contrast + mean + brightness
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 from dataclasses import dataclass
 
 import torch
@@ -45,4 +46,24 @@ class Draws:
 
     def spread(self, values: Tensor) -> Tensor:
         """(N,) values of scans → (T, 1, 1, 1) of their slices."""
-        return values.repeat_interleave(self.repeats).view(-1, 1, 1, 1).to(self.device)
+        spread = values.repeat_interleave(self.repeats).view(-1, 1, 1, 1)
+        return spread.to(self.device, non_blocking=True)
+
+    def means(self, images: Tensor) -> Tensor:
+        """(T, C, H, W) slices → (T, 1, 1, 1), on each slice the mean of its scan."""
+        if len(images) == len(self.repeats):  # one slice each
+            return images.mean(dim=(1, 2, 3), keepdim=True)
+        scans = torch.stack([scan.mean() for scan in torch.split(images, self.repeats.tolist())])
+        numbers = torch.arange(len(scans)).repeat_interleave(self.repeats)
+        return scans[numbers.to(self.device, non_blocking=True)].view(-1, 1, 1, 1)
+
+    def noise(self, shape: Sequence[int]) -> Tensor:
+        """Numbers of a normal distribution, drawn where they are needed: there are many.
+
+        A GPU has a generator of its own, which one number of `generator` sets.
+        """
+        if self.device.type == "cpu":
+            return torch.randn(shape, generator=self.generator)
+        own = torch.Generator(self.device)
+        own.manual_seed(int(torch.randint(2**62, (1,), generator=self.generator)))
+        return torch.randn(shape, generator=own, device=self.device)

@@ -50,9 +50,12 @@ def mix(
     drawn = np.random.default_rng(seed).beta(alpha, alpha, len(lengths))
     shares = torch.from_numpy(np.maximum(drawn, 1 - drawn)).float()
     rows = torch.from_numpy(partner_slices(np.array(lengths), partners.numpy()))
-    own = shares.repeat_interleave(torch.tensor(lengths)).view(-1, 1, 1, 1).to(images)
-    mixed = own * images + (1 - own) * images[rows.to(images.device)]
-    return mixed, Mixing(partners.to(images.device), shares.to(images.device))
+    own = shares.repeat_interleave(torch.tensor(lengths)).view(-1, 1, 1, 1)
+    own, rows, partners, shares = (
+        each.to(images.device, non_blocking=True) for each in (own, rows, partners, shares)
+    )
+    mixed = own * images + (1 - own) * images[rows]
+    return mixed, Mixing(partners, shares)
 
 
 def partner_slices(lengths: np.ndarray, partners: np.ndarray) -> np.ndarray:

@@ -6,6 +6,7 @@ All functions take and give (T, 3, H, W) slices in 0–1 and draw one change a s
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,9 +32,9 @@ def restain(images: Tensor, factor: float, draws: Draws) -> Tensor:
     """
     if factor == 1 or images.shape[1] != 3:
         return images
-    dyes = torch.tensor(DYES).to(images)
+    dyes, inverse = _with_inverse(DYES, images)
     amounts = torch.stack([draws.factor(factor).flatten() for _ in DYES], 1)  # (T, 3)
-    mix = torch.linalg.inv(dyes) @ (amounts[:, :, None] * dyes)  # (T, 3, 3)
+    mix = inverse @ (amounts[:, :, None] * dyes)  # (T, 3, 3)
     absorbance = -images.clamp(min=_DARKEST).log()
     return (-_colours(absorbance, mix)).exp()
 
@@ -47,9 +48,16 @@ def recolour(images: Tensor, hue: float, saturation: float, draws: Draws) -> Ten
     cos, sin = strength * angle.cos(), strength * angle.sin()
     zero, one = torch.zeros_like(cos), torch.ones_like(cos)
     turn = torch.stack([one, zero, zero, zero, cos, -sin, zero, sin, cos], 1).view(-1, 3, 3)
-    axes = torch.tensor(YIQ).to(images)
-    mix = torch.linalg.inv(axes) @ turn @ axes
+    axes, inverse = _with_inverse(YIQ, images)
+    mix = inverse @ turn @ axes
     return _colours(images, mix.transpose(1, 2))
+
+
+def _with_inverse(matrix: Sequence[Sequence[float]], images: Tensor) -> tuple[Tensor, Tensor]:
+    """A matrix and its inverse where the images are; a GPU would be waited for to invert it."""
+    here = torch.tensor(matrix)
+    both = torch.stack([here, torch.linalg.inv(here)]).to(images, non_blocking=True)
+    return both[0], both[1]
 
 
 def _colours(images: Tensor, mix: Tensor) -> Tensor:

@@ -1,14 +1,18 @@
-"""Resizing with an antialiasing triangle filter, as two matrix products.
+"""Resizing with an antialiasing triangle filter, as matrix products.
 
 The same filter as Pillow's BILINEAR for "F" images: its support grows with the
-reduction, so fine structures are averaged, not skipped.
+reduction, so fine structures are averaged, not skipped. Few target pixels at a time are
+multiplied with the source pixels under them alone, since most weights are 0.
 """
 
 from __future__ import annotations
 
 from functools import lru_cache
+from typing import NamedTuple
 
 import numpy as np
+
+_BAND = 8  # target pixels that share a product
 
 Spacing = tuple[float | None, float | None]
 
@@ -78,11 +82,37 @@ def resample(images: np.ndarray, rows: int, columns: int) -> np.ndarray:
     planes = np.ascontiguousarray(np.moveaxis(images, 3, 1), dtype=np.float32)  # (S, C, H, W)
     count, channels, height, width = planes.shape
     if width != columns:
-        lines = planes.reshape(-1, width) @ triangle_weights(width, columns).T
-        planes = lines.reshape(count, channels, height, columns)
+        lines = np.empty((count, channels, height, columns), dtype=np.float32)
+        for target, source, weights in _bands(width, columns):
+            np.matmul(planes[..., source], weights.T, out=lines[..., target])
+        planes = lines
     if height != rows:
-        planes = triangle_weights(height, rows) @ planes
+        lines = np.empty((count, channels, rows, columns), dtype=np.float32)
+        for target, source, weights in _bands(height, rows):
+            np.matmul(weights, planes[..., source, :], out=lines[..., target, :])
+        planes = lines
     return np.ascontiguousarray(np.moveaxis(planes, 1, 3))
+
+
+class _Band(NamedTuple):
+    """Neighbouring target pixels, the source pixels under them, and (target, source) weights."""
+
+    target: slice
+    source: slice
+    weights: np.ndarray
+
+
+@lru_cache(maxsize=64)
+def _bands(source: int, target: int) -> tuple[_Band, ...]:
+    """`triangle_weights` without most of its zeros."""
+    whole = triangle_weights(source, target)
+    bands = []
+    for start in range(0, target, _BAND):
+        rows = slice(start, min(start + _BAND, target))
+        under = np.flatnonzero(whole[rows].any(axis=0))
+        columns = slice(int(under[0]), int(under[-1]) + 1)
+        bands.append(_Band(rows, columns, np.ascontiguousarray(whole[rows, columns])))
+    return tuple(bands)
 
 
 @lru_cache(maxsize=64)

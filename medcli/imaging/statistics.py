@@ -13,12 +13,18 @@ _SMALLEST = 4  # sides below this hold no texture
 
 
 def picture_views(images: np.ndarray) -> dict[str, np.ndarray]:
-    """The two descriptions of a scan by name; `images` are (S, C, H, W) in 0–1."""
+    """The two descriptions (F,) of a scan by name; `images` are (S, C, H, W) in 0–1."""
+    each = slice_views(images)
+    return {name: rows.mean(axis=0).astype(np.float32) for name, rows in each.items()}
+
+
+def slice_views(images: np.ndarray) -> dict[str, np.ndarray]:
+    """The same of each of (S, C, H, W) slices in 0–1 by itself: (S, F) float."""
     return {"statistics": image_statistics(images), "layout": coarse_layout(images)}
 
 
 def image_statistics(images: np.ndarray) -> np.ndarray:
-    """Tone, texture at each scale, and colour, averaged over the slices.
+    """Tone, texture at each scale, and colour of each slice.
 
     Parameters
     ----------
@@ -26,7 +32,7 @@ def image_statistics(images: np.ndarray) -> np.ndarray:
 
     Returns
     -------
-    (F,) float32; F depends on C, H and W only. Of the grey picture: quantiles, mean, spread
+    (S, F) float; F depends on C, H and W only. Of the grey picture: quantiles, mean, spread
     and the shares of black and white; of each Haar band of each octave: the log of the mean
     size of its coefficients, and of their spread over that size, which tells edges from
     noise; of colour pictures: mean, spread and tails of R - G and G - B
@@ -35,11 +41,11 @@ def image_statistics(images: np.ndarray) -> np.ndarray:
     parts = [_tone(grey), *_texture(grey)]
     if images.shape[1] == 3:
         parts += [_difference(images[:, channel] - images[:, channel + 1]) for channel in (0, 1)]
-    return np.asarray(np.concatenate(parts, axis=1).mean(axis=0), dtype=np.float32)
+    return np.concatenate(parts, axis=1)
 
 
 def coarse_layout(images: np.ndarray, grid: int = LAYOUT_GRID) -> np.ndarray:
-    """Where bright and dark lie: (S, C, H, W) → (grid²,) float32, averaged over the slices.
+    """Where bright and dark lie: (S, C, H, W) → (S, grid²) float.
 
     Each slice's fields have mean 0 and length 1; an even picture has 0 everywhere.
     """
@@ -49,7 +55,7 @@ def coarse_layout(images: np.ndarray, grid: int = LAYOUT_GRID) -> np.ndarray:
     fields = (sums / np.outer(np.diff(rows), np.diff(columns))).reshape(len(grey), -1)
     centred = fields - fields.mean(axis=1, keepdims=True)
     length = np.linalg.norm(centred, axis=1, keepdims=True)
-    return np.asarray((centred / np.maximum(length, 1e-3)).mean(axis=0), dtype=np.float32)
+    return np.asarray(centred / np.maximum(length, 1e-3))
 
 
 def _tone(grey: np.ndarray) -> np.ndarray:

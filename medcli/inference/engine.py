@@ -1,9 +1,9 @@
-"""ONNX Runtime, the engine behind every prediction."""
+"""What runs the graph of a model; ONNX Runtime, the engine that is always there."""
 
 from __future__ import annotations
 
 from pathlib import Path
-from typing import NamedTuple
+from typing import NamedTuple, Protocol
 
 import numpy as np
 import onnxruntime
@@ -18,6 +18,13 @@ class EngineOutput(NamedTuple):
     embedding: np.ndarray
     slice_embeddings: np.ndarray
     attention: np.ndarray
+
+
+class Engine(Protocol):
+    """Runs the graph of a model package."""
+
+    def run(self, images: np.ndarray, mask: np.ndarray) -> EngineOutput:
+        """(N, S, C, H, W) float32 images, (N, S) bool mask of real slices → outputs."""
 
 
 def open_graph(graph: Path, threads: int = 0) -> onnxruntime.InferenceSession:

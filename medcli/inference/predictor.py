@@ -11,12 +11,15 @@ from typing import NamedTuple
 
 import numpy as np
 
-from medcli.config import Window
+from medcli.config import EngineName, Window
 from medcli.evaluation.conformal import label_sets
+from medcli.evaluation.out_of_distribution import Reference
 from medcli.imaging.preprocess import Preprocessor, sample_slices
 from medcli.imaging.region import whole_ct
-from medcli.imaging.statistics import picture_views
-from medcli.inference.engine import EngineOutput, OnnxEngine
+from medcli.imaging.statistics import picture_views, slice_views
+from medcli.inference.choice import check_engine, open_engine
+from medcli.inference.engine import Engine, EngineOutput
+from medcli.inference.remembered import Tell
 from medcli.models.heads import Head
 from medcli.models.package import GRAPH, ModelPackage, load_references
 from medcli.records import Embedding, Failure, Prediction, Scan, Task
@@ -46,19 +49,37 @@ class Predictor:
 
     Where the model knows several tasks its router picks one for each scan; `for_task` keeps
     to one.
+
+    Parameters
+    ----------
+    engine : what runs the graph; "auto": ONNX Runtime, and what is fastest here once many
+        pictures make that pay
+    tell : takes a sentence about an engine that was chosen by a measurement
+
+    Raises
+    ------
+    UsageError : OpenVINO is asked for and not installed
     """
 
-    def __init__(self, package: ModelPackage) -> None:
+    def __init__(
+        self,
+        package: ModelPackage,
+        engine: EngineName = "auto",
+        tell: Tell = lambda sentence: None,
+    ) -> None:
+        check_engine(engine)
         self.package = package
         self.preprocessor = Preprocessor(package.preprocess)
         self._references = load_references(package.path)
         # The graph loads while the first scan is read.
         pool = ThreadPoolExecutor(1, thread_name_prefix="medcli-graph")
-        self._loading = pool.submit(OnnxEngine, package.path / GRAPH)
+        self._loading = pool.submit(
+            open_engine, package.path / GRAPH, engine, package.fingerprint, tell
+        )
         pool.shutdown(wait=False)
 
     @property
-    def _engine(self) -> OnnxEngine:
+    def _engine(self) -> Engine:
         return self._loading.result()
 
     @property
@@ -180,8 +201,9 @@ class Predictor:
         if not waiting:
             return
         output = self._run_pictures(np.concatenate([each.units for _, each in waiting]))
+        scores = self._picture_ood_scores(np.stack([each.units[0] for _, each in waiting]))
         start = 0
-        for _, (names, units) in waiting:
+        for (_, (names, _)), own in zip(waiting, scores, strict=True):
             rows = slice(start, start + len(names))
             vectors, logits = output.embedding[rows], output.logits[start]
             several = len(names) > 1
@@ -192,7 +214,7 @@ class Predictor:
                 slice_numbers=np.zeros(len(names) if several else 0, dtype=np.int64),
                 slice_views=names if several else (),
                 attention=output.attention[start],
-                ood_score=self._ood_score(units[:1], logits),
+                ood_score=own.get(self._task_of(logits)),
             )
             start += len(names)
 
@@ -208,7 +230,7 @@ class Predictor:
             slice_numbers=np.tile(np.arange(count, dtype=np.int64), len(views)),
             slice_views=tuple(name for name, _ in views for _ in range(count)),
             attention=output.attention[0],
-            ood_score=self._ood_score(units, output.logits[0]),
+            ood_score=self._task_ood_scores(units).get(self._task_of(output.logits[0])),
         )
 
     def _slice_vectors(self, scan: Scan, window: Window | None) -> np.ndarray:
@@ -234,32 +256,37 @@ class Predictor:
         images = self.preprocessor.standardise(units)
         return self._engine.run(images[None], np.ones((1, len(images)), dtype=bool))
 
-    def _ood_score(self, units: np.ndarray, logits: np.ndarray) -> float | None:
-        """How far the scan of (S', C, H, W) slices in 0–1 lies from the training scans.
+    def _task_of(self, logits: np.ndarray) -> str:
+        """The task that answers for a scan of (W,) logits.
 
-        Those of the task that answers: the scans of all tasks together have no one tone and
-        layout to be far from.
+        A scan is out of distribution by the scans of this task: those of all tasks together
+        have no one tone and layout to be far from.
         """
-        head = self._picked(self._task_probabilities(logits))
-        return self._task_ood_scores(units).get(head.task.name)
+        return self._picked(self._task_probabilities(logits)).task.name
 
     def _task_ood_scores(self, units: np.ndarray) -> dict[str, float]:
         """How far the scan of (S', C, H, W) slices in 0–1 lies from the scans of each task.
 
         Without the tasks whose scans the model does not remember.
         """
-        known = {
-            head.task.name: self._references.get(head.task.name, self._references.get(""))
-            for head in self.package.heads
-        }
-        if not any(known.values()):
-            return {}
-        views = picture_views(units)
-        return {
-            task: float(reference.scores(views))
-            for task, reference in known.items()
-            if reference is not None
-        }
+        known = self._known_references()
+        views = picture_views(units) if known else {}
+        return {task: float(reference.scores(views)) for task, reference in known.items()}
+
+    def _picture_ood_scores(self, units: np.ndarray) -> list[dict[str, float]]:
+        """The same of (N, C, H, W) pictures, each a scan of its own."""
+        known = self._known_references()
+        if not known:
+            return [{}] * len(units)
+        views = {name: rows.astype(np.float32) for name, rows in slice_views(units).items()}
+        scores = {task: reference.scores(views) for task, reference in known.items()}
+        return [{task: float(each[n]) for task, each in scores.items()} for n in range(len(units))]
+
+    def _known_references(self) -> dict[str, Reference]:
+        """What the scans of each task look like; without the tasks that are not remembered."""
+        tasks = [head.task.name for head in self.package.heads]
+        found = {task: self._references.get(task, self._references.get("")) for task in tasks}
+        return {task: each for task, each in found.items() if each is not None}
 
     def _answers(self, scans: Iterable[Scan | Failure]) -> Iterator[Failure | _Answer]:
         """Each input's answer; neighbouring single pictures share a batch."""
@@ -276,8 +303,7 @@ class Predictor:
             for batch in _chunks(group, BATCH):
                 units = np.concatenate([self.preprocessor.unit_input(scan) for scan in batch])
                 output = self._run_pictures(units)
-                scores = map(self._task_ood_scores, units[:, np.newaxis])
-                yield from map(_Answer, batch, output.logits, scores)
+                yield from map(_Answer, batch, output.logits, self._picture_ood_scores(units))
 
 
 def _label_set(head: Head, probabilities: np.ndarray) -> tuple[str, ...] | None:

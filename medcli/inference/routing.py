@@ -8,16 +8,21 @@ from functools import cache
 
 import numpy as np
 
+from medcli.config import EngineName
 from medcli.inference.predictor import Predictor
+from medcli.inference.remembered import Tell
 from medcli.models.bundled import is_shared, specialist
 from medcli.models.package import ModelPackage, load_package, peek
 from medcli.records import Prediction, Scan
 
 
-def routed(package: ModelPackage) -> Predictor:
+def routed(
+    package: ModelPackage, engine: EngineName = "auto", tell: Tell = lambda sentence: None
+) -> Predictor:
     """A predictor that lets specialists answer, where `package` is the bundled shared model."""
     several = len(package.heads) > 1
-    return RoutedPredictor(package) if several and is_shared(package) else Predictor(package)
+    kind = RoutedPredictor if several and is_shared(package) else Predictor
+    return kind(package, engine, tell)
 
 
 class RoutedPredictor(Predictor):
@@ -27,9 +32,14 @@ class RoutedPredictor(Predictor):
     are always the shared model's, so that one gallery serves all tasks.
     """
 
-    def __init__(self, package: ModelPackage) -> None:
-        super().__init__(package)
-        self._specialist = cache(self._load)
+    def __init__(
+        self,
+        package: ModelPackage,
+        engine: EngineName = "auto",
+        tell: Tell = lambda sentence: None,
+    ) -> None:
+        super().__init__(package, engine, tell)
+        self._specialist = cache(lambda task: self._load(task, engine, tell))
 
     @property
     def region_mm(self) -> float | None:
@@ -45,14 +55,14 @@ class RoutedPredictor(Predictor):
         other = self._specialist(first.task)
         return first if other is None else _second_answer(first, scan, other)
 
-    def _load(self, task: str) -> Predictor | None:
+    def _load(self, task: str, engine: EngineName, tell: Tell) -> Predictor | None:
         """The specialist of a task, where the zoo has one that gives the same classes."""
         folder = specialist(task)
         if folder is None:
             return None
         package = load_package(folder)
         same = package.only(task).task.classes == self.package.only(task).task.classes
-        return Predictor(package) if same else None
+        return Predictor(package, engine, tell) if same else None
 
 
 def _second_answer(first: Prediction, scan: Scan, other: Predictor) -> Prediction:

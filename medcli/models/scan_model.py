@@ -137,14 +137,20 @@ class ScanModel(nn.Module):
         With `encode` before it the same answer as `forward` on the padded batch, without
         the arithmetic on padding; training uses it.
         """
-        padded = [
-            nn.utils.rnn.pad_sequence(list(torch.split(part, lengths)), batch_first=True)
-            for part in features
-        ]  # (N, S, F), (N, S, grid²)
+        mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
+        rows = mask.flatten().nonzero().flatten()
         device = features.learnt.device
-        steps = torch.arange(max(lengths), device=device)
-        mask = steps[None] < torch.tensor(lengths, device=device)[:, None]
-        return self.aggregate(padded[0], padded[1], mask)
+        mask, rows = (each.to(device, non_blocking=True) for each in (mask, rows))
+        learnt, layout = (_padded(part, mask, rows) for part in features)
+        return self.aggregate(learnt, layout, mask)
+
+
+def _padded(part: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
+    """(T, …) of slices → (N, S, …), zero beyond a scan's slices; `rows` are the True of `mask`."""
+    if len(part) == mask.numel():
+        return part.reshape(*mask.shape, *part.shape[1:])
+    empty = part.new_zeros(mask.numel(), *part.shape[1:])
+    return empty.index_copy(0, rows, part).reshape(*mask.shape, *part.shape[1:])
 
 
 def build_model(config: ModelConfig, channels: int, size: int, num_classes: int) -> ScanModel:

@@ -48,7 +48,7 @@ from medcli.models.registry import BACKBONES, resolve
 from medcli.models.scan_model import ScanModel
 from medcli.models.weights import load_model
 from medcli.records import Case, Failure
-from medcli.training.batches import batches, standardise, to_tensors
+from medcli.training.batches import Pixels, batches, draw_slices, standardise
 from medcli.training.card_adapted import adapted_card
 from medcli.training.gather import read_cases
 
@@ -199,9 +199,10 @@ def adapt_statistics(
         norm.momentum = None  # the plain mean over all batches
         norm.train()
     generator, device = torch.Generator().manual_seed(seed), next(model.parameters()).device
+    pixels = Pixels(scans.images, device)
     for batch in batches(scans, BATCH_SLICES, generator):
-        images, _ = to_tensors(scans, batch, device)
-        model.encode(standardise(images, preprocess))
+        rows, _ = draw_slices(scans, batch)
+        model.encode(standardise(pixels.take(rows), preprocess))
     moved = []
     for norm, momentum, (mean, variance) in zip(norms, momenta, before, strict=True):
         norm.momentum = momentum

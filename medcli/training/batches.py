@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from dataclasses import replace
 
 import numpy as np
 import torch
@@ -11,6 +10,8 @@ from torch import Tensor
 
 from medcli.config import PreprocessConfig
 from medcli.data.arrays import ScanArrays
+
+SHARE_HELD = 0.4  # of a GPU's free memory for pixels; the rest is for the network
 
 
 def batches(
@@ -45,36 +46,57 @@ def _order(count: int, generator: torch.Generator | None, chances: Tensor | None
 
 
 def draw_slices(
-    scans: ScanArrays, batch: np.ndarray, most: int | None, generator: torch.Generator
-) -> ScanArrays:
-    """The scans numbered in `batch`, of each stack at most `most` slices, in their order."""
-    if most is None:
-        return scans.select(batch)
+    scans: ScanArrays,
+    batch: np.ndarray,
+    most: int | None = None,
+    generator: torch.Generator | None = None,
+) -> tuple[np.ndarray, list[int]]:
+    """Of each scan numbered in `batch` at most `most` slices, in their order.
+
+    Returns
+    -------
+    (T,) their rows in `scans.images`, and how many each scan has
+    """
     rows = []
-    for scan in batch:
-        start, length = int(scans.offsets[scan]), int(scans.lengths[scan])
+    for start, length in zip(scans.offsets[batch], scans.lengths[batch], strict=True):
         own = np.arange(length)
-        if length > most:
-            own = np.sort(torch.randperm(length, generator=generator)[:most].numpy())
+        if most is not None and length > most:
+            own = np.sort(torch.randperm(int(length), generator=generator)[:most].numpy())
         rows.append(start + own)
-    return replace(
-        scans,
-        images=scans.images[np.concatenate(rows)],
-        lengths=np.array([len(own) for own in rows], dtype=np.int64),
-        labels=scans.labels[batch],
-        domains=None if scans.domains is None else scans.domains[batch],
-    )
+    return np.concatenate(rows), [len(own) for own in rows]
 
 
-def to_tensors(scans: ScanArrays, batch: np.ndarray, device: torch.device) -> tuple[Tensor, Tensor]:
-    """(T, C, H, W) slices in 0–1 and (N,) labels of the scans in `batch`."""
-    chosen = scans.select(batch)
-    images = torch.from_numpy(chosen.images).to(device).float().div_(255)
-    return images, torch.from_numpy(chosen.labels).to(device)
+class Pixels:
+    """The slices of a part, held where training takes them from.
+
+    On a GPU all of them, one byte a value, where they fit into `SHARE_HELD` of the memory that
+    is free; else every batch is copied while the one before is worked on.
+
+    Parameters
+    ----------
+    images : (T, C, H, W) uint8
+    """
+
+    def __init__(self, images: np.ndarray, device: torch.device) -> None:
+        self._images, self._device = torch.from_numpy(images), device
+        if device.type == "cuda":
+            free, _ = torch.cuda.mem_get_info(device)
+            if images.nbytes <= SHARE_HELD * free:
+                self._images = self._images.to(device)
+
+    def take(self, rows: np.ndarray) -> Tensor:
+        """(T,) rows → (T, C, H, W) slices in 0–1 on the device."""
+        index = torch.from_numpy(rows).to(self._images.device, non_blocking=True)
+        chosen = self._images.index_select(0, index)
+        if self._device.type == "cuda" and not chosen.is_cuda:
+            chosen = chosen.pin_memory()  # or the copy would be waited for
+        return chosen.to(self._device, non_blocking=True).float().div_(255)
 
 
 def standardise(images: Tensor, preprocess: PreprocessConfig) -> Tensor:
     """(T, C, H, W) values in 0–1 → the same with the mean and deviation of the training part."""
-    mean = torch.tensor(preprocess.mean, device=images.device).view(-1, 1, 1)
-    std = torch.tensor(preprocess.std, device=images.device).view(-1, 1, 1)
+    mean, std = (
+        torch.tensor(values).view(-1, 1, 1).to(images.device, non_blocking=True)
+        for values in (preprocess.mean, preprocess.std)
+    )
     return ((images - mean) / std).contiguous(memory_format=torch.channels_last)

@@ -47,7 +47,8 @@ class FindingsObjective:
 
     def target(self, batch: np.ndarray, mixing: Mixing | None = None) -> Target:
         """(N, F) what the scans numbered in `batch` have, mixed where they were mixed."""
-        labels = self._labels[torch.from_numpy(batch).to(self._labels.device)]
+        rows = torch.from_numpy(batch).to(self._labels.device, non_blocking=True)
+        labels = self._labels[rows]
         if mixing is None:
             return Target(labels, labels)
         own = mixing.shares[:, None]
@@ -66,10 +67,11 @@ class FindingsObjective:
         loss = self._loss(output.logits, labels).mean()
         if not self._config.slice_loss or max(lengths) == 1 or model.aggregator is None:
             return loss
-        repeats = torch.tensor(lengths, device=labels.device)
+        repeats = torch.tensor(lengths).to(labels.device, non_blocking=True)
         logits = model.classify(model.project(model.aggregator.single(features)))
-        each = self._loss(logits, labels.repeat_interleave(repeats, dim=0)).mean(dim=1)
-        share = (1 / repeats).repeat_interleave(repeats)
+        every = {"dim": 0, "output_size": len(features)}
+        each = self._loss(logits, labels.repeat_interleave(repeats, **every)).mean(dim=1)
+        share = (1 / repeats).repeat_interleave(repeats, **every)
         return loss + self._config.slice_loss * (each * share).sum() / len(lengths)
 
     def validation(self, logits: Tensor, labels: Tensor) -> float:

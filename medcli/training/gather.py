@@ -15,7 +15,6 @@ from medcli.data.scan_cache import CachedScan, ScanCache
 from medcli.data.sources import class_folders, folder_manifest
 from medcli.data.splits import PARTS, Split
 from medcli.data.survey import stop_if_many
-from medcli.data.synthetic import write_sample_data
 from medcli.errors import ScanError
 from medcli.imaging.batch import read_all
 from medcli.imaging.discovery import find_scans
@@ -61,6 +60,8 @@ def inputs_at_hand(scratch: Path) -> tuple[tuple[str, ...], str, bool]:
 
 def sample_inputs(scratch: Path) -> tuple[str, ...]:
     """Sample data generated into `scratch`, the same every time."""
+    from medcli.data.synthetic import write_sample_data
+
     write_sample_data(scratch, patients=SAMPLE_PATIENTS, tasks=("nodule",))
     return (str(scratch / "nodule.csv"),)
 

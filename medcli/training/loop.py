@@ -20,7 +20,7 @@ from medcli.data.mixing import mix
 from medcli.errors import DamagedError, MedcliError, UsageError
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
-from medcli.training.batches import batches, draw_slices, standardise, to_tensors
+from medcli.training.batches import Pixels, batches, draw_slices, standardise
 from medcli.training.by_task import augmentation_of, make_objective, mean_auroc
 from medcli.training.optimizers import make_optimizer, set_rate, warmup_cosine
 from medcli.training.prediction import predict_logits
@@ -36,6 +36,7 @@ from medcli.training.state import (
 )
 
 NAMED = 5  # scans of a batch that an error names
+AHEAD = 16  # steps that a GPU is given before their losses are asked for
 
 
 @dataclass(frozen=True, slots=True)
@@ -137,6 +138,11 @@ class _Training:
         self._train, self._val, self._preprocess = train, val, preprocess
         self._config, self._device, self._processes = config, device, processes
         self._tasks = tasks
+        every, count = np.arange(len(val.labels)), processes.count
+        self._asked = processes.share(every) if len(every) >= count else every
+        self._own_val = val if len(self._asked) == len(every) else val.select(self._asked)
+        self._pixels = Pixels(train.images, device)
+        self._val_pixels = Pixels(self._own_val.images, device)
         self._batch_slices = config.batch_slices * processes.count
         step_slices = config.step_slices
         cut = batches(train, self._batch_slices, None, step_slices=step_slices)
@@ -157,10 +163,12 @@ class _Training:
         torch.manual_seed(config.seed + processes.rank)  # dropout
         self._model = model.to(device).to(memory_format=model.memory_format)
         self._average = copy.deepcopy(self._model)
+        self._moving_average = MovingAverage(self._average, self._model)
         self._objective = make_objective(config, train, model, tasks, device)
         self._optimizer = make_optimizer(self._model, config)
         self._scaler = torch.amp.GradScaler(device.type, enabled=config.fp16)
         self._best = copy.deepcopy(self._average.state_dict())
+        self._ahead = _steps_ahead(device)
         self._best_key: tuple[float, float] = (-1.0, -math.inf)
         self._since_best = self._step = 0
         self.history: list[Epoch] = []
@@ -174,18 +182,25 @@ class _Training:
         """Train once over the scans, validate, and decide whether that was the last time."""
         epoch = len(self.history) + 1
         self._model.train()
-        losses = []
+        losses: list[float] = []
         drawn = batches(
             *(self._train, self._batch_slices, self._order),
             *(self._objective.chances, self._config.step_slices),
         )
-        each = enumerate(drawn, start=1)
-        for number, batch in each:
+        waiting: list[tuple[np.ndarray, Tensor]] = []
+        for number, batch in enumerate(drawn, start=1):
             rate = self._set_rate()
-            losses.append(self._learn(batch))
-            if not math.isfinite(losses[-1]):
-                raise _not_a_number(f"in epoch {epoch}, batch {number}", _name(batch, names))
-            on_batch(epoch, number / self._steps_each, losses[-1])
+            waiting.append((batch, self._learn(batch)))
+            if len(waiting) < self._ahead and number < self._steps_each:
+                continue
+            told = torch.stack([loss for _, loss in waiting]).tolist()
+            for (old, _), value in zip(waiting, told, strict=True):
+                losses.append(self._processes.mean(value, len(self._processes.share(old))))
+                if not math.isfinite(losses[-1]):
+                    where = f"in epoch {epoch}, batch {len(losses)}"
+                    raise _not_a_number(where, _name(old, names))
+                on_batch(epoch, len(losses) / self._steps_each, losses[-1])
+            waiting.clear()
         self._validate(epoch, float(np.mean(losses)), rate)
         self._decide(epoch)
 
@@ -199,13 +214,12 @@ class _Training:
         set_rate(self._optimizer, rate)
         return rate
 
-    def _learn(self, batch: np.ndarray) -> float:
-        """One step on the scans numbered in `batch`; the loss, which may be no number."""
+    def _learn(self, batch: np.ndarray) -> Tensor:
+        """One step on the scans numbered in `batch`; its loss, which nobody has looked at yet."""
         config, model = self._config, self._model
         mine = self._processes.share(batch)
-        seen = draw_slices(self._train, mine, config.step_slices, self._own)
-        images, _ = to_tensors(seen, np.arange(len(mine)), self._device)
-        lengths = seen.lengths.tolist()
+        rows, lengths = draw_slices(self._train, mine, config.step_slices, self._own)
+        images = self._pixels.take(rows)
         kind = augmentation_of(config, self._train.labels[mine], self._tasks)
         images = augment(images, lengths, kind, self._own)
         images, mixing = mix(images, lengths, config.mixup, self._own)
@@ -215,9 +229,6 @@ class _Training:
             features = model.encode(standardise(images, self._preprocess))
         output = model.aggregate_ragged(features, lengths)
         loss = self._objective(model, output, features.learnt, target, lengths)
-        mean = self._processes.mean(loss.item(), len(mine))
-        if not math.isfinite(mean):
-            return mean
         self._optimizer.zero_grad(set_to_none=True)
         self._scaler.scale(loss).backward()  # type: ignore[no-untyped-call]
         self._processes.average_gradients(model.parameters(), len(mine))
@@ -227,9 +238,8 @@ class _Training:
         self._scaler.update()
         self._step += 1
         self._processes.average_statistics(model)
-        decay = min(config.ema, (1 + self._step) / (10 + self._step))
-        _update_average(self._average, model, decay)
-        return mean
+        self._moving_average.update(min(config.ema, (1 + self._step) / (10 + self._step)))
+        return loss.detach()
 
     def _half_precision(self) -> torch.autocast:
         half = torch.float16 if self._config.fp16 else torch.bfloat16
@@ -256,20 +266,19 @@ class _Training:
 
     def _val_logits(self) -> Tensor:
         """(N, K) logits of the validation part; several processes share the work."""
-        every, count = np.arange(len(self._val.labels)), self._processes.count
-        mine = self._processes.share(every) if len(every) >= count else every
         logits = predict_logits(
             self._average,
-            self._val if len(mine) == len(every) else self._val.select(mine),
+            self._own_val,
             self._preprocess,
             self._config.batch_slices,
             self._device,
             self._config.bf16,
+            self._val_pixels,
         )
-        if len(mine) == len(every):
+        if self._own_val is self._val:
             return logits
-        rows = torch.zeros(len(every), logits.shape[1])
-        rows[mine] = logits
+        rows = torch.zeros(len(self._val.labels), logits.shape[1])
+        rows[self._asked] = logits
         return self._processes.join_rows(rows)
 
     def _decide(self, epoch: int) -> None:
@@ -356,6 +365,11 @@ class _Training:
         self._spent += float(facts["seconds"])
 
 
+def _steps_ahead(device: torch.device) -> int:
+    """How many steps are taken before their losses are looked at: a GPU works while others wait."""
+    return AHEAD if device.type == "cuda" else 1
+
+
 def _name(batch: np.ndarray, names: Sequence[str]) -> str:
     """Some of the scans of a batch in words; nothing where they have no names."""
     if not len(names):
@@ -371,13 +385,22 @@ def _not_a_number(where: str, scans: str = "") -> MedcliError:
     )
 
 
-@torch.no_grad()
-def _update_average(average: ScanModel, model: ScanModel, decay: float) -> None:
-    """Move the averaged weights and batch statistics towards the current ones."""
-    current_state = model.state_dict()
-    for name, kept in average.state_dict().items():
-        current = current_state[name]
-        if kept.is_floating_point():
-            kept.lerp_(current, 1 - decay)
-        else:
-            kept.copy_(current)
+class MovingAverage:
+    """Weights and batch statistics that follow those of a model."""
+
+    def __init__(self, average: ScanModel, model: ScanModel) -> None:
+        current = model.state_dict()
+        pairs = [(kept, current[name]) for name, kept in average.state_dict().items()]
+        self._moved = [pair for pair in pairs if pair[0].is_floating_point()]
+        self._copied = [pair for pair in pairs if not pair[0].is_floating_point()]
+
+    @torch.no_grad()
+    def update(self, decay: float) -> None:
+        """Move the averages towards the current values; counters are copied."""
+        torch._foreach_lerp_(*_columns(self._moved), 1 - decay)
+        if self._copied:
+            torch._foreach_copy_(*_columns(self._copied))
+
+
+def _columns(pairs: list[tuple[Tensor, Tensor]]) -> tuple[list[Tensor], list[Tensor]]:
+    return [kept for kept, _ in pairs], [current for _, current in pairs]

@@ -84,9 +84,11 @@ def scan_and_slice_loss(
     loss = (shares * block_losses(output.logits + offsets, config, blocks)).sum() / shares.sum()
     if not config.slice_loss or max(lengths) == 1 or model.aggregator is None:
         return loss
-    repeats = torch.tensor(lengths, device=shares.device)
+    repeats = torch.tensor(lengths).to(shares.device, non_blocking=True)
     logits = model.classify(model.project(model.aggregator.single(features)))  # (T, K)
-    of_slices = (shares / repeats[:, None]).repeat_interleave(repeats, dim=0)
+    of_slices = (shares / repeats[:, None]).repeat_interleave(
+        repeats, dim=0, output_size=len(features)
+    )
     each = of_slices * block_losses(logits + offsets, config, blocks)
     return loss + config.slice_loss * each.sum() / len(lengths)
 

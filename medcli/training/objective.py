@@ -60,7 +60,7 @@ class Objective:
 
     def target(self, batch: np.ndarray, mixing: Mixing | None = None) -> Target:
         """What the scans numbered in `batch` are asked for, mixed where they were mixed."""
-        rows = torch.from_numpy(batch).to(self._labels.device)
+        rows = torch.from_numpy(batch).to(self._labels.device, non_blocking=True)
         labels, shares = self._labels[rows], self._shares[rows]
         if mixing is not None:
             own = mixing.shares[:, None]

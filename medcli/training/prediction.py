@@ -10,7 +10,7 @@ from medcli.config import PreprocessConfig
 from medcli.data.arrays import ScanArrays
 from medcli.evaluation.ranking import auroc
 from medcli.models.scan_model import ScanModel
-from medcli.training.batches import batches, standardise, to_tensors
+from medcli.training.batches import Pixels, batches, draw_slices, standardise
 
 
 def predict_logits(
@@ -20,9 +20,13 @@ def predict_logits(
     batch_slices: int,
     device: torch.device,
     bf16: bool = False,
+    pixels: Pixels | None = None,
 ) -> Tensor:
-    """(N, K) float32 logits of all scans, in their order, on the CPU."""
-    return _predict("logits", model, scans, preprocess, batch_slices, device, bf16)
+    """(N, K) float32 logits of all scans, in their order, on the CPU.
+
+    `pixels` are those of `scans`, where they are held already.
+    """
+    return _predict("logits", model, scans, preprocess, batch_slices, device, bf16, pixels)
 
 
 def predict_embeddings(
@@ -46,17 +50,19 @@ def _predict(
     batch_slices: int,
     device: torch.device,
     bf16: bool,
+    pixels: Pixels | None = None,
 ) -> Tensor:
     """One of the model's outputs for all scans, in their order, on the CPU."""
     model.eval()
+    pixels = pixels or Pixels(scans.images, device)
     parts = []
     for batch in batches(scans, batch_slices, None):
-        images, _ = to_tensors(scans, batch, device)
+        rows, lengths = draw_slices(scans, batch)
         with torch.autocast(device.type, torch.bfloat16, enabled=bf16):
-            features = model.encode(standardise(images, preprocess))
-        output = model.aggregate_ragged(features, scans.lengths[batch].tolist())
-        parts.append(getattr(output, output_name).cpu())
-    return torch.cat(parts)
+            features = model.encode(standardise(pixels.take(rows), preprocess))
+        output = model.aggregate_ragged(features, lengths)
+        parts.append(getattr(output, output_name))
+    return torch.cat(parts).cpu()  # at the end: a GPU is waited for once
 
 
 def macro_auroc(labels: np.ndarray, probabilities: np.ndarray) -> float | None:

@@ -88,7 +88,7 @@ def diagnose() -> Diagnosis:
         platform=platform.platform(),
         cores=_cores(),
         home=Home(home, _writable(home)),
-        engines=tuple(_engine(*each) for each in _ENGINES),
+        engines=(*(_engine(*each) for each in _ENGINES), _openvino()),
         decoders=tuple(decoder_matrix()),
         bundled=tuple(_bundled()),
     )
@@ -132,6 +132,22 @@ def _engine(
         return Engine(name, purpose, None, {}, f"not installed; pip install {package}")
     except Exception as error:  # a broken native library raises anything
         problem = f"cannot be loaded ({type(error).__name__}); python -c 'import {module}' says why"
+        return Engine(name, purpose, None, {}, problem)
+
+
+def _openvino() -> Engine:
+    """The optional engine: that it is not there is no problem."""
+    from medcli.inference.choice import has_openvino
+
+    name, purpose = "OpenVINO", "faster prediction"
+    if not has_openvino():
+        return Engine(name, purpose, None, {"optional": "pip install 'medcli[openvino]'"})
+    try:
+        from medcli.inference.openvino import has_bfloat16
+
+        return Engine(name, purpose, version("openvino"), {"bfloat16": has_bfloat16()})
+    except Exception as error:  # a broken native library raises anything
+        problem = f"cannot be loaded ({type(error).__name__}); ask for --engine onnxruntime"
         return Engine(name, purpose, None, {}, problem)
 
 

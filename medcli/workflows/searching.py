@@ -20,8 +20,9 @@ from medcli.workflows.picturing import query_picture, stored_picture
 from medcli.workflows.sources import kept_metadata
 
 if TYPE_CHECKING:
-    from medcli.config import Window
+    from medcli.config import EngineName, Window
     from medcli.inference.predictor import Predictor
+    from medcli.inference.remembered import Tell
     from medcli.models.package import ModelPackage
     from medcli.retrieval.gallery import Gallery
 
@@ -206,13 +207,18 @@ def joining_queries(
 
 
 def open_gallery(
-    path: Path, *, write: bool = False, lock_timeout: float = 60.0
+    path: Path,
+    *,
+    write: bool = False,
+    lock_timeout: float = 60.0,
+    engine: EngineName = "auto",
+    tell: Tell = lambda sentence: None,
 ) -> tuple[Gallery, Predictor]:
-    """A gallery and the model that lies in it.
+    """A gallery and the model that lies in it; `engine` and `tell` as of `Predictor`.
 
     Raises
     ------
-    UsageError : no gallery at `path`, or a newer medcli wrote it
+    UsageError : no gallery at `path`, a newer medcli wrote it, or the engine is not installed
     DamagedError : the gallery is damaged, or its model is: missing, altered, another one
     """
     from medcli.inference.predictor import Predictor
@@ -220,7 +226,7 @@ def open_gallery(
 
     gallery = Gallery.open(path, write=write, lock_timeout=lock_timeout)
     try:
-        return gallery, Predictor(own_model(gallery))
+        return gallery, Predictor(own_model(gallery), engine, tell)
     except BaseException:
         gallery.close()
         raise

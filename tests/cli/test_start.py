@@ -31,3 +31,32 @@ def test_the_process_keeps_decoders_out(sample_folder: Path) -> None:
     done = ended(f"{names}\n{look}", "inspect", str(sample_folder / "scan.dcm"))
     assert done.returncode == 0, done.stderr
     assert done.stdout.splitlines()[-1] == "[]"
+
+
+@pytest.mark.parametrize("arguments", [["--help"], [], ["train", "--help"]])
+def test_help_is_the_same_without_what_it_does_not_use(arguments: list[str]) -> None:
+    look = (
+        "import atexit, sys\n"
+        "atexit.register(lambda: print('pygments' in sys.modules, file=sys.stderr))"
+    )
+    quick = ended(look, *arguments)
+    whole = ended("import rich.markdown, rich.traceback", *arguments)
+    assert quick.stdout == whole.stdout
+    assert "Usage" in quick.stdout
+    assert quick.stderr.splitlines()[-1] == "False"
+
+
+def test_what_is_put_off_comes_when_it_is_asked() -> None:
+    code = (
+        "from medcli.cli.quick_help import put_off\nput_off()\n"
+        "from rich.markdown import Markdown\nfrom rich.traceback import Traceback\n"
+        "from rich.console import Console\n"
+        "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n"
+        "    found = Traceback.from_exception(type(error), error, error.__traceback__)\n"
+        "Console(width=80).print(Markdown('# Title'), found)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    assert "Title" in done.stdout
+    assert "ZeroDivisionError" in done.stdout

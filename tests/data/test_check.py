@@ -105,13 +105,13 @@ def test_no_pixels_are_kept(draw: Draw, tmp_path: Path, monkeypatch: pytest.Monk
         return scan
 
     monkeypatch.setattr(pool, "read_in_worker", remember)
-    cases = gather_cases([str(draw(f"{number}.png", seed=number)) for number in range(40)])
+    cases = gather_cases([str(draw(f"{number}.png", seed=number)) for number in range(120)])
     alive: list[int] = []
     result = check_scans(
         cases, on_scan=lambda *_: alive.append(sum(array() is not None for array in arrays))
     )
-    assert len(result.scans) == len(arrays) == 40
-    assert max(alive) <= batch.AHEAD + 4
+    assert len(result.scans) == len(arrays) == 120
+    assert max(alive) <= batch.MOST_AHEAD + 4
 
 
 def test_pictures_of_one_value_are_no_copies_of_each_other(

@@ -228,7 +228,7 @@ def test_averaged_weights_by_hand(decay: float) -> None:
         current[1].running_mean.fill_(3.0)  # type: ignore[union-attr,operator]
         current[1].num_batches_tracked.fill_(7)  # type: ignore[union-attr,operator]
     before = copy.deepcopy(average.state_dict())
-    loop._update_average(average, current, decay)  # type: ignore[arg-type]
+    loop.MovingAverage(average, current).update(decay)  # type: ignore[arg-type]
     after = average.state_dict()
     for name in ("0.weight", "0.bias", "1.running_mean"):
         expected = decay * before[name] + (1 - decay) * current.state_dict()[name]

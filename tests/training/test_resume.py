@@ -139,21 +139,40 @@ def test_the_state_of_another_network_is_refused() -> None:
         run(resumed=TrainState(tensors, state.facts))
 
 
-def test_a_loss_that_is_no_number_names_its_scans(monkeypatch: pytest.MonkeyPatch) -> None:
+@pytest.mark.parametrize("ahead", [1, 2, 50])
+def test_a_loss_that_is_no_number_names_its_scans(
+    monkeypatch: pytest.MonkeyPatch, ahead: int
+) -> None:
     seen: list[list[int]] = []
-    select = ScanArrays.select
+    draw, change = loop.draw_slices, loop.augment
 
-    def spoil(self: ScanArrays, indices: np.ndarray) -> ScanArrays:
-        if len(indices) < len(self.lengths):
-            seen.append(indices.tolist())
-        return select(self, indices)
+    def drawn(scans: ScanArrays, batch: np.ndarray, *more: Any) -> Any:
+        seen.append(batch.tolist())
+        return draw(scans, batch, *more)
 
-    monkeypatch.setattr(ScanArrays, "select", spoil)
-    monkeypatch.setattr(loop, "augment", lambda images, *_: images * torch.nan)
+    def spoil(images: Tensor, *more: Any) -> Tensor:
+        return change(images, *more) * (torch.nan if len(seen) == 2 else 1)
+
+    monkeypatch.setattr(loop, "draw_slices", drawn)
+    monkeypatch.setattr(loop, "augment", spoil)
+    monkeypatch.setattr(loop, "_steps_ahead", lambda device: ahead)  # as on a GPU
     names = [f"scan {number}.png" for number in range(14)]
-    with pytest.raises(MedcliError, match=r"epoch 1, batch 1 \(scan") as caught:
-        run(names=names)
-    assert ", ".join(names[index] for index in seen[0]) in caught.value.message
+    heard: list[float] = []
+    with pytest.raises(MedcliError, match=r"epoch 1, batch 2 \(scan") as caught:
+        run(names=names, on_batch=lambda epoch, done, loss: heard.append(loss))
+    assert ", ".join(names[index] for index in seen[1]) in caught.value.message
+    assert len(heard) == 1
+    assert len(seen) == min(max(ahead, 2), BATCHES)
+
+
+def test_looking_at_the_losses_later_changes_nothing(
+    monkeypatch: pytest.MonkeyPatch, uninterrupted: Fit
+) -> None:
+    heard: list[float] = []
+    monkeypatch.setattr(loop, "_steps_ahead", lambda device: 2)
+    late = run(on_batch=lambda epoch, done, loss: heard.append(done))
+    assert_same(late, uninterrupted)
+    assert heard == pytest.approx([number / BATCHES for number in range(1, BATCHES + 1)] * 3)
 
 
 # ---- optimizers ----

@@ -14,6 +14,7 @@ from medcli.cli.index.choosing import tune_built
 from medcli.cli.inputs import EXIT_UNREADABLE, exit_status, labelled_scans
 from medcli.cli.options import (
     AsJson,
+    EngineOption,
     GalleryPath,
     HidePaths,
     Labels,
@@ -70,6 +71,7 @@ def build(
         typer.Option(help="How it is searched; what is not exact is measured: see index tune."),
     ] = "exact",
     overwrite: Overwrite = False,
+    engine: EngineOption = "auto",
     lock_timeout: LockTimeout = 60.0,
     as_json: AsJson = False,
     hide_paths: HidePaths = False,
@@ -90,7 +92,7 @@ def build(
     target = gallery or default_gallery()
     check_target(target, overwrite=overwrite)
     names = Names(hide=hide_paths)
-    predictor = Predictor(load_package(find_model(model, task)))
+    predictor = Predictor(load_package(find_model(model, task)), engine, note)
     describe_model(predictor.package, names, chosen=model is not None)
     failures: list[Failure] = []
     stored = AddReport()
@@ -120,6 +122,7 @@ def add(
     model: Model = None,
     labels: Labels = "manifest",
     time_point: TimePoint = None,
+    engine: EngineOption = "auto",
     lock_timeout: LockTimeout = 60.0,
     as_json: AsJson = False,
     hide_paths: HidePaths = False,
@@ -134,7 +137,9 @@ def add(
     from medcli.workflows.searching import open_gallery
 
     target = gallery or default_gallery()
-    opened, predictor = open_gallery(target, write=True, lock_timeout=lock_timeout)
+    opened, predictor = open_gallery(
+        target, write=True, lock_timeout=lock_timeout, engine=engine, tell=note
+    )
     names = Names(hide=hide_paths)
     failures: list[Failure] = []
     with opened:
@@ -174,6 +179,7 @@ def update(
             show_default=False,
         ),
     ] = None,
+    engine: EngineOption = "auto",
     lock_timeout: LockTimeout = 60.0,
     as_json: AsJson = False,
     hide_paths: HidePaths = False,
@@ -189,7 +195,9 @@ def update(
     from medcli.workflows.updating import move_root, update_gallery
 
     target = gallery or default_gallery()
-    opened, predictor = open_gallery(target, write=True, lock_timeout=lock_timeout)
+    opened, predictor = open_gallery(
+        target, write=True, lock_timeout=lock_timeout, engine=engine, tell=note
+    )
     names = Names(hide=hide_paths)
     failures: list[Failure] = []
     with opened:
