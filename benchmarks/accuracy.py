@@ -33,9 +33,9 @@ from medcli.config import NO_AGGREGATOR, ModelConfig, PreprocessConfig
 from medcli.data.folds import fold_split
 from medcli.evaluation.intervals import patient_bootstrap, patient_groups
 from medcli.evaluation.ranking import auroc, auroc_statistic
-from medcli.layers.measures import MEASURES, measure_scans, measure_slices
-from medcli.layers.finding import find_region
+from medcli.layers.measures import MEASURES, measure_scans
 from medcli.models.held_out import read_held_out
+from medcli.models.region_model import measured
 from medcli.models.registry import VOLUMES
 from medcli.training.folds import cross_validate
 from medcli.training.gather import ReadScan, read_cases
@@ -50,7 +50,7 @@ SETS = {
     "volumes": ("nodule_volumes", "nodule"),
 }
 RADIOMICS, AREA = "radiomics", "largest_area"
-PENALTY = 0.02  # C of the logistic regression
+PENALTY = 0.01  # C of the logistic regression
 COLUMNS = ("try", "AUROC", "accuracy", "ECE", "Brier", "folds' AUROC, sd", "seconds")
 
 
@@ -64,6 +64,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--size", type=int)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="auto")
     asked = parser.parse_args()
     folder, task = SETS[asked.set]
     base = TrainRequest(
@@ -74,6 +75,7 @@ def main() -> None:
         epochs=asked.epochs,
         minutes=600.0,  # epochs decide, not the clock
         seed=asked.seed,
+        device=asked.device,
     )
     print(
         f"{date.today()}, {asked.folds} folds, seed {asked.seed}, epochs {asked.epochs or 'auto'}"
@@ -140,7 +142,7 @@ def _compare(base: TrainRequest, folds: int, scores: dict[str, np.ndarray]) -> N
 def _measures(item: ReadScan) -> torch.Tensor:
     """(1, len(MEASURES)) of one scan."""
     images = torch.from_numpy(item.images).float()[:, :1] / 255
-    raw = measure_slices(images, find_region(images))[None]
+    raw = measured(images)[0][None]
     return measure_scans(raw, torch.ones(raw.shape[:2], dtype=torch.bool))
 
 

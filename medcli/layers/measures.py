@@ -1,9 +1,11 @@
-"""Shape and intensity of a marked region, measured by plain tensor arithmetic.
+"""Intensity, edges and size of a marked region, measured by plain tensor arithmetic.
 
-A measure is a differentiable number of a picture and the region in it, so it can be a part of a
-network, and of the graph that is exported from it. What is measured follows the usual lists of
-radiomics (Zwanenburg et al.: The Image Biomarker Standardization Initiative, Radiology 2020):
-size, shape, intensity, histogram and texture. Lengths are in pixels, slices count 1 in depth.
+A measure is a number of a picture and the region in it, so it can be a part of a network, and of
+the graph that is exported from it. The lists of radiomics (Zwanenburg et al.: The Image
+Biomarker Standardization Initiative, Radiology 2020) name most of them: size, intensity, and the
+answers of Gaussian filters, their Laplacians and gradients at several scales. Beside these stand
+the means of the layers of the region, from its rim inwards: how soft a border is tells most of
+a nodule beyond its size. Lengths are in pixels.
 """
 
 from __future__ import annotations
@@ -14,61 +16,75 @@ import torch
 from torch import Tensor
 from torch.nn import functional as F
 
-BINS = 12  # of the histogram of values in 0–1
-DIRECTIONS = 8  # that diameters are taken in
 SATURATED = 254.5 / 255  # calcification is white in a lung window
 DARK = 0.45  # air in it and around it, and what shares a pixel with air
+SCALES = (0.7, 1.0, 2.5)  # standard deviations of the Gaussian filters
+REACH = 8  # pixels that the filters see to each side
+DEPTHS = 5  # layers of a pixel from the rim inwards; the last is all that lies deeper
+_OF_SCALE = (
+    *("blur", "blur2", "ridge", "ridge_size", "core_ridge", "core_ridge2", "core_ridge_size"),
+    *("slope", "slope2", "rim_slope"),
+)
 SUMS = (
-    *("area", "perimeter", "rim", "core", "opened", "closed"),
-    *("x", "y", "xx", "yy", "xy"),
-    *("i1", "i2", "rim_i", "core_i", "core_i2", "steps", "pairs", "slope", "contrast"),
-    *("saturated", "dark", "core_dark"),
-    *(f"bin{number}" for number in range(BINS)),
+    *("area", "x", "y", "xx", "yy", "xy"),
+    *(f"{part}{depth}" for part in ("count", "layer", "square") for depth in range(DEPTHS)),
+    *(f"{part}_{scale}" for scale in SCALES for part in _OF_SCALE),
 )
 """What is summed over the pixels of a region; sums over slices are those of the volume."""
-LENGTHS = tuple(f"diameter{number}" for number in range(DIRECTIONS))
-RAW = (*SUMS, *LENGTHS)
+PEAKS = tuple(
+    f"{part}_{scale}"
+    for scale in SCALES
+    for part in ("blur_high", "ridge_high", "ridge_low", "slope_high")
+)
+"""The highest answers of the filters; `ridge_low` has the other sign."""
+RAW = (*SUMS, *PEAKS)
 _AT = {name: number for number, name in enumerate(RAW)}
-_EPS = 1e-6
 
 
 def measure_slices(images: Tensor, region: Tensor) -> Tensor:
-    """(T, 1, H, W) values in 0–1 and (T, 1, H, W) region of 0 and 1 → (T, len(RAW)) sums.
+    """(T, 1, H, W) values in 0–1 and (T, 1, H, W) region of 0 and 1 → (T, len(RAW)).
 
     An empty region gives zeros.
     """
-    inside = images * region
-    core = _eroded(region)
-    rim = region - core
-    smooth = _box(region)
-    local, count = _box(inside), smooth.clamp(min=_EPS)
-    mean = local / count
-    across, down = _neighbours(images, region, 3), _neighbours(images, region, 2)
-    dx = 0.5 * (smooth[..., :, 2:] - smooth[..., :, :-2])
-    dy = 0.5 * (smooth[..., 2:, :] - smooth[..., :-2, :])
-    length = (dx[..., 1:-1, :].square() + dy[..., :, 1:-1].square() + 1e-12).sqrt()
-    gx = 0.5 * (images[..., :, 2:] - images[..., :, :-2])[..., 1:-1, :]
-    gy = 0.5 * (images[..., 2:, :] - images[..., :-2, :])[..., :, 1:-1]
-    gradient = (gx.square() + gy.square() + 1e-12).sqrt() * core[..., 1:-1, 1:-1]
+    layers = _layers(region)
+    rim, core = layers[:, :1], region - layers[:, :1]
     x, y = _coordinates(images)
-    opened = _dilated(core) * region
-    closed = -F.max_pool2d(-F.max_pool2d(region, 5, 1, 2), 5, 1, 2)
-    white, black = (images > SATURATED).to(images), (images < DARK).to(images)
-    parts = [
-        *(region, rim, core, opened, closed),
-        *(region * x, region * y, region * x * x, region * y * y, region * x * y),
-        *(inside, inside * images),
-        *(rim * images, core * images, core * images**2),
-        *(region * white, region * black, core * black),
-        *_histogram(images, region),
-    ]
-    sums = torch.cat(parts, dim=1).sum(dim=(2, 3)).float()
-    extra = [length, gradient, region * (images - mean).abs()]
-    perimeter, slope, contrast = (part.sum(dim=(1, 2, 3)).float() for part in extra)
-    steps, pairs = (across[i].sum((1, 2, 3)) + down[i].sum((1, 2, 3)) for i in (0, 1))
-    columns = [sums[:, :1], perimeter[:, None], sums[:, 1:15]]
-    columns += [torch.stack([steps, pairs, slope, contrast], dim=1).float(), sums[:, 15:]]
-    return torch.cat([*columns, _diameters(region, x, y)], dim=1)
+    maps = [region, region * x, region * y, region * x * x, region * y * y, region * x * y]
+    maps += [layers, layers * images, layers * images.square()]
+    peaks = []
+    answers = F.conv2d(images * region, _filters().to(images), padding=REACH)
+    for blur, ridge, across, down in (part.split(1, dim=1) for part in answers.split(4, dim=1)):
+        slope = (across.square() + down.square() + 1e-12).sqrt()
+        size = ridge.abs()
+        maps += [blur * region, blur.square() * region, ridge * region, size * region]
+        maps += [ridge * core, ridge.square() * core, size * core]
+        maps += [slope * region, slope.square() * region, slope * rim]
+        peaks += [blur * region, ridge * region, -ridge * region, slope * region]
+    sums = torch.cat(maps, dim=1).sum(dim=(2, 3))
+    return torch.cat([sums, torch.cat(peaks, dim=1).amax(dim=(2, 3))], dim=1)
+
+
+def _layers(region: Tensor) -> Tensor:
+    """(T, 1, H, W) → (T, DEPTHS, H, W): which pixels lie how deep below the border."""
+    layers = []
+    for _ in range(DEPTHS - 1):
+        inner = -F.max_pool2d(-region, 3, 1, 1)
+        layers.append(region - inner)
+        region = inner
+    return torch.cat([*layers, region], dim=1)
+
+
+def _filters() -> Tensor:
+    """(4 · len(SCALES), 1, side, side): of each scale Gaussian, its Laplacian, both slopes."""
+    line = torch.arange(-REACH, REACH + 1, dtype=torch.float64)
+    x, y = line[None], line[:, None]
+    filters = []
+    for scale in SCALES:
+        blur = torch.exp(-(x * x + y * y) / (2 * scale**2))
+        blur = blur / blur.sum()
+        ridge = ((x * x + y * y) / scale**4 - 2 / scale**2) * blur
+        filters += [blur, ridge - ridge.mean(), x / scale**2 * blur, y / scale**2 * blur]
+    return torch.stack(filters)[:, None].float()
 
 
 def _coordinates(images: Tensor) -> tuple[Tensor, Tensor]:
@@ -79,155 +95,93 @@ def _coordinates(images: Tensor) -> tuple[Tensor, Tensor]:
     return x, y[:, None]
 
 
-def _box(maps: Tensor) -> Tensor:
-    return F.avg_pool2d(maps, 3, 1, 1)
-
-
-def _dilated(region: Tensor) -> Tensor:
-    return F.max_pool2d(region, 3, 1, 1)
-
-
-def _eroded(region: Tensor) -> Tensor:
-    return -F.max_pool2d(-region, 3, 1, 1)
-
-
-def _neighbours(images: Tensor, region: Tensor, axis: int) -> tuple[Tensor, Tensor]:
-    """Absolute steps between neighbours that both lie in the region, and how many there are."""
-    size = images.shape[axis]
-    both = region.narrow(axis, 1, size - 1) * region.narrow(axis, 0, size - 1)
-    step = images.narrow(axis, 1, size - 1) - images.narrow(axis, 0, size - 1)
-    return step.abs() * both, both
-
-
-def _histogram(images: Tensor, region: Tensor) -> list[Tensor]:
-    """The region divided among the bins, linearly between the two nearest."""
-    place = images.clamp(0, 1) * (BINS - 1)
-    return [region * (1 - (place - number).abs()).clamp(min=0) for number in range(BINS)]
-
-
-def _diameters(region: Tensor, x: Tensor, y: Tensor) -> Tensor:
-    """(T, DIRECTIONS) how far the region reaches in each direction, 0 where it is empty."""
-    lengths = []
-    for number in range(DIRECTIONS):
-        angle = math.pi * number / DIRECTIONS
-        along = x * math.cos(angle) + y * math.sin(angle)
-        far = 1e3 * (1 - region)
-        high, low = (along - far).amax(dim=(1, 2, 3)), (along + far).amin(dim=(1, 2, 3))
-        lengths.append((high - low + 1).clamp(min=0))
-    return torch.stack(lengths, dim=1)
-
-
-SHAPE = (
-    *("area", "diameter", "diameter_min", "elongation", "compactness", "fill", "opened"),
-    *("closed", "minor", "major"),
+_LAYERS = (
+    *(f"layer{depth}" for depth in range(DEPTHS)),
+    *(f"layer{depth}_sd" for depth in range(3)),
+    "softness",
 )
-DENSITY = (
-    *("mean", "sd", "rim", "core", "core_sd", "steps", "slope", "contrast"),
-    *("saturated", "dark", "core_dark", "entropy"),
-    *(f"share{number}" for number in range(BINS)),
+_FILTERED = (
+    *("blur", "blur_sd", "blur_high", "ridge", "ridge_size", "ridge_sum", "ridge_high"),
+    *("ridge_low", "core_ridge_size", "core_ridge_sd", "slope", "slope_sd", "slope_high"),
+    "rim_slope",
 )
+DENSITY = (*_LAYERS, *(f"{name}_{scale}" for scale in SCALES for name in _FILTERED))
+SIZE = ("largest_area", "volume", "slices", "major", "minor", "elongation", "fill")
 MEASURES = (
-    *("slices", "volume", "surface", "sphericity", "flatness", "largest_share", "shift"),
-    *(f"largest_{name}" for name in (*SHAPE, *DENSITY)),
-    *(f"mean_{name}" for name in SHAPE[3:8]),
+    *SIZE,
     *(f"whole_{name}" for name in DENSITY),
+    *(f"largest_{name}" for name in DENSITY),
 )
-"""The measures of a scan: of the stack, of its largest slice, means over slices, all pixels."""
+"""The measures of a scan: size, then those of all its pixels and of its largest slice."""
 
 
 def measure_scans(raw: Tensor, mask: Tensor) -> Tensor:
-    """(N, S, len(RAW)) sums of slices, (N, S) mask of real slices → (N, len(MEASURES))."""
+    """(N, S, len(RAW)) of slices, (N, S) mask of real slices → (N, len(MEASURES))."""
     raw = raw * mask[..., None]
     area = raw[..., _AT["area"]]
-    volume, largest = area.sum(dim=1), area.amax(dim=1)
-    at = (area == largest[:, None]).float() * mask
-    at = at / at.sum(dim=1, keepdim=True)
-    biggest = torch.einsum("ns,nsm->nm", at, raw)
-    weights = area / volume[:, None].clamp(min=_EPS)
-    shapes = torch.stack(_shape(raw)[3:8], dim=-1)  # (N, S, 5)
-    slices = (area > 0).sum(dim=1).float()
-    sides = (area[:, 1:] - area[:, :-1]).abs().sum(dim=1) + area[:, 0] + area[:, -1]
-    surface = raw[..., _AT["perimeter"]].sum(dim=1) + sides
-    centre = raw[..., _AT["x"] : _AT["y"] + 1] / area[..., None].clamp(min=1)
-    middle = torch.einsum("ns,nsm->nm", weights, centre)
-    away = ((centre - middle[:, None]).square().sum(dim=2) + _EPS).sqrt()
-    whole = raw.sum(dim=1)
-    diameter = biggest[:, _AT["diameter0"] :].amax(dim=1)
-    stack = [
-        slices,
-        _log(volume),
-        _log(surface),
-        (volume + 1).pow(2 / 3) / (surface + 1),
-        slices / (diameter + 1),
-        largest / volume.clamp(min=_EPS),
-        (weights * away).sum(dim=1),
-    ]
-    columns = [*stack, *_shape(biggest), *_density(biggest)]
-    averaged = torch.einsum("ns,nsm->nm", weights, shapes)
-    return torch.cat(
-        [torch.stack(columns, dim=1), averaged, torch.stack(_density(whole), dim=1)], dim=1
-    )
+    at = (area == area.amax(dim=1, keepdim=True)).to(raw) * mask
+    at = at / at.sum(dim=1, keepdim=True)  # slices of one size count alike
+    largest = torch.einsum("ns,nsm->nm", at, raw)
+    sums, peaks = raw[..., : len(SUMS)], raw[..., len(SUMS) :]
+    whole = torch.cat([sums.sum(dim=1), peaks.amax(dim=1)], dim=1)
+    slices = (area > 0).sum(dim=1).to(raw)
+    columns = [*_size(largest, whole, slices), *_density(whole), *_density(largest)]
+    return torch.stack(columns, dim=1)
 
 
-def _log(values: Tensor) -> Tensor:
-    return torch.log1p(values.clamp(min=0))
-
-
-def _shape(raw: Tensor) -> list[Tensor]:
-    """(…, len(RAW)) → the measures of `SHAPE`, each (…)."""
-
-    def of(name: str) -> Tensor:
-        return raw[..., _AT[name]]
-
-    area = of("area")
-    count = area.clamp(min=1)
-    x, y = of("x") / count, of("y") / count
+def _size(largest: Tensor, whole: Tensor, slices: Tensor) -> list[Tensor]:
+    """The measures of `SIZE`, each (N,); the axes are those of an ellipse of equal moments."""
+    area, *rest = (largest[:, _AT[name]] for name in ("area", "x", "y", "xx", "yy", "xy"))
+    x, y, xx, yy, xy = (each / area.clamp(min=1) for each in rest)
     # A pixel has an extent of its own: 1/12 on each axis.
-    xx = (of("xx") / count - x * x).clamp(min=0) + 1 / 12
-    yy = (of("yy") / count - y * y).clamp(min=0) + 1 / 12
-    xy = of("xy") / count - x * y
-    half = (xx + yy) / 2
-    root = ((xx - yy).square() / 4 + xy.square() + 1e-9).sqrt()
+    xx, yy, xy = xx - x * x + 1 / 12, yy - y * y + 1 / 12, xy - x * y
+    half, root = (xx + yy) / 2, ((xx - yy).square() / 4 + xy.square() + 1e-9).sqrt()
     major, minor = (half + root).sqrt(), (half - root).clamp(min=1e-3).sqrt()
-    reach = raw[..., _AT["diameter0"] :]
-    longest, shortest = reach.amax(dim=-1), reach.amin(dim=-1)
-    return [
-        _log(area),
-        longest,
-        shortest,
-        minor / major,
-        4 * math.pi * area / (of("perimeter").square() + 1),
-        area / (longest * shortest + 1),
-        of("opened") / count,
-        area / of("closed").clamp(min=1),
-        minor,
-        major,
-    ]
+    fill = area / (4 * math.pi * major * minor)
+    volume = whole[:, _AT["area"]]
+    return [area.log1p(), volume.log1p(), slices, major, minor, minor / major, fill]
 
 
 def _density(raw: Tensor) -> list[Tensor]:
-    """(…, len(RAW)) → the measures of `DENSITY`, each (…)."""
+    """(N, len(RAW)) → the measures of `DENSITY`, each (N,)."""
 
     def of(name: str) -> Tensor:
-        return raw[..., _AT[name]]
+        return raw[:, _AT[name]]
 
-    count, core = of("area").clamp(min=1), of("core").clamp(min=1)
-    mean = of("i1") / count
-    core_mean = of("core_i") / core
-    bins = raw[..., _AT["bin0"] : _AT["bin0"] + BINS] / count[..., None]
-    entropy = -(bins * (bins + _EPS).log()).sum(dim=-1)
-    return [
-        mean,
-        ((of("i2") / count - mean**2).clamp(min=0) + 1e-4).sqrt(),
-        of("rim_i") / of("rim").clamp(min=1),
-        core_mean,
-        ((of("core_i2") / core - core_mean**2).clamp(min=0) + 1e-4).sqrt(),
-        of("steps") / of("pairs").clamp(min=1),
-        of("slope") / core,
-        of("contrast") / count,
-        of("saturated") / count,
-        of("dark") / count,
-        of("core_dark") / core,
-        entropy,
-        *(bins[..., number] for number in range(BINS)),
+    counts = [of(f"count{depth}").clamp(min=1) for depth in range(DEPTHS)]
+    layers: list[Tensor] = []
+    for depth, count in enumerate(counts):
+        mean = of(f"layer{depth}") / count
+        # A layer that is not there is like the last one above it.
+        layers.append(torch.where(of(f"count{depth}") > 0, mean, layers[-1] if layers else mean))
+    columns = [
+        *layers,
+        *(_deviation(of(f"layer{k}"), of(f"square{k}"), counts[k], 1e-4) for k in range(3)),
+        torch.maximum(of("layer1") / counts[1], of("layer2") / counts[2]) - layers[0],
     ]
+    area = of("area").clamp(min=1)
+    core = (of("area") - of("count0")).clamp(min=1)
+    for scale in SCALES:
+        at = {name: of(f"{name}_{scale}") for name in _OF_SCALE}
+        columns += [
+            at["blur"] / area,
+            _deviation(at["blur"], at["blur2"], area),
+            of(f"blur_high_{scale}"),
+            at["ridge"] / area,
+            at["ridge_size"] / area,
+            at["ridge_size"].log1p(),
+            of(f"ridge_high_{scale}"),
+            of(f"ridge_low_{scale}"),
+            at["core_ridge_size"] / core,
+            _deviation(at["core_ridge"], at["core_ridge2"], core),
+            at["slope"] / area,
+            _deviation(at["slope"], at["slope2"], area),
+            of(f"slope_high_{scale}"),
+            at["rim_slope"] / counts[0],
+        ]
+    return columns
+
+
+def _deviation(total: Tensor, squares: Tensor, count: Tensor, least: float = 1e-6) -> Tensor:
+    """Standard deviation of numbers whose sum and sum of squares are known."""
+    return ((squares / count - (total / count).square()).clamp(min=0) + least).sqrt()

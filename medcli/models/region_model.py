@@ -7,16 +7,17 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from medcli.config import ModelConfig
+from medcli.layers.finding import crop_middle, find_region, region_mean
 from medcli.layers.measures import MEASURES, RAW, measure_scans, measure_slices
 from medcli.layers.pooling import Aggregator
 from medcli.layers.quantiles import QuantileScores
-from medcli.layers.finding import crop_middle, find_region, region_mean
 from medcli.models.registry import AGGREGATORS, REGIONS, resolve
 from medcli.models.scan_model import ScanModel, SliceFeatures
 
 SEEN = 32  # pixels a side that the convolutions see
 MEASURED = 48  # and those that are measured
 MIXED = 64  # features that learnt ones and measures are mixed to
+FORGOTTEN = 0.5  # share of the measures that a training step does without: they are alike
 
 
 class RegionModel(ScanModel):
@@ -37,7 +38,7 @@ class RegionModel(ScanModel):
     def encode(self, images: Tensor) -> SliceFeatures:
         """(T, C, H, W) slices in 0–1 → pooled features beside raw measures, and layout."""
         grey = images.mean(dim=1, keepdim=True)
-        raw, region = _measured(grey)
+        raw, region = measured(grey)
         seen, inside = crop_middle(grey, SEEN), crop_middle(region, SEEN)
         coarse, fine = self.backbone(seen, inside)
         halved = F.max_pool2d(inside, 2, ceil_mode=True)
@@ -57,14 +58,14 @@ class RegionModel(ScanModel):
         ----------
         images : (T, C, H, W) slices in 0–1 of scans with `lengths` slices
         """
-        raw = torch.cat([_measured(p.mean(dim=1, keepdim=True))[0] for p in images.split(256)])
+        raw = torch.cat([measured(p.mean(dim=1, keepdim=True))[0] for p in images.split(256)])
         padded = nn.utils.rnn.pad_sequence(list(raw.split(lengths)), batch_first=True)
         mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
         self.aggregator.scores.fit(measure_scans(padded, mask))
 
 
 @torch.no_grad()
-def _measured(grey: Tensor) -> tuple[Tensor, Tensor]:
+def measured(grey: Tensor) -> tuple[Tensor, Tensor]:
     """(T, 1, H, W) values in 0–1 → (T, len(RAW)) sums and the region; nothing here is learnt."""
     grey = grey.float()
     region = find_region(grey)
@@ -84,9 +85,8 @@ class MeasuringAggregator(Aggregator):
         super().__init__()
         self.inner, self.learnt = inner, learnt
         self.scores = QuantileScores(len(MEASURES))
-        self.mix = nn.Sequential(
-            nn.Dropout(dropout), nn.Linear(learnt + len(MEASURES), MIXED), nn.GELU()
-        )
+        self.dropout, self.forget = nn.Dropout(dropout), nn.Dropout(FORGOTTEN)
+        self.mix = nn.Sequential(nn.Linear(learnt + len(MEASURES), MIXED), nn.GELU())
 
     def forward(self, features: Tensor, mask: Tensor) -> tuple[Tensor, Tensor]:
         """Aggregate what was learnt, measure the volume, mix both."""
@@ -102,5 +102,6 @@ class MeasuringAggregator(Aggregator):
         return self._mixed(self.inner.single(features[..., : self.learnt]), measures)
 
     def _mixed(self, learnt: Tensor, measures: Tensor) -> Tensor:
-        mixed: Tensor = self.mix(torch.cat([learnt, self.scores(measures)], dim=-1))
+        parts = [self.dropout(learnt), self.forget(self.scores(measures))]
+        mixed: Tensor = self.mix(torch.cat(parts, dim=-1))
         return mixed

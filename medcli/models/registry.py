@@ -32,7 +32,10 @@ VOLUMES: Mapping[str, str] = {
 }
 
 # Networks for a crop around one finding: they see its region alone, and measure it.
-REGIONS: Mapping[str, str] = {"region_cnn": "medcli.models.backbones.region:region_cnn"}
+REGIONS: Mapping[str, str] = {
+    "region_cnn": "medcli.models.backbones.region:region_cnn",
+    "region_measures": "medcli.models.backbones.region:region_measures",
+}
 
 ARCHITECTURES: Mapping[str, str] = {**BACKBONES, **VOLUMES, **REGIONS}
 

@@ -8,8 +8,8 @@ import torch
 from scipy.stats import kstest
 from torch import Tensor
 
-from medcli.layers.quantiles import QuantileScores
 from medcli.layers.finding import crop_middle, find_region, region_mean
+from medcli.layers.quantiles import QuantileScores
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 LUNG, TISSUE = 0.3, 0.85

@@ -1,4 +1,4 @@
-"""A small network for findings of a few pixels whose region is known.
+"""Small networks for findings of a few pixels whose region is known.
 
 Rows and columns are halved once: the median pulmonary nodule is ten pixels wide. The region,
 white (calcified) and dark (fat, air) places are channels of their own, so that the first layer
@@ -17,6 +17,7 @@ from typing import cast
 
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from medcli.layers.measures import DARK, SATURATED
 
@@ -56,3 +57,23 @@ def region_cnn(channels: int, size: int) -> RegionBackbone:
     """Three convolutions and one halving, 0.01 M parameters."""
     del channels, size  # colour is averaged, and pooling takes any side
     return RegionBackbone()
+
+
+class RegionPixels(nn.Module):
+    """(T, 1, H, W) values in 0–1, (T, 1, H, W) region → values inside, at both resolutions.
+
+    Nothing is learnt of the pixels: what is known of them are the measures beside it.
+    """
+
+    num_features = 3
+
+    def forward(self, images: Tensor, region: Tensor) -> tuple[Tensor, Tensor]:
+        """The coarse and the fine map."""
+        inside = (images - MIDDLE) / SPREAD * region
+        return F.avg_pool2d(inside, 2, ceil_mode=True), inside
+
+
+def region_measures(channels: int, size: int) -> RegionPixels:
+    """No convolution that is learnt, 0.00 M parameters."""
+    del channels, size
+    return RegionPixels()
