@@ -53,7 +53,9 @@ def measure_slices(images: Tensor, region: Tensor) -> Tensor:
     maps += [layers, layers * images, layers * images.square()]
     peaks = []
     answers = F.conv2d(images * region, _filters().to(images), padding=REACH)
-    for blur, ridge, across, down in (part.split(1, dim=1) for part in answers.split(4, dim=1)):
+    for number in range(len(SCALES)):
+        kinds = answers[:, 4 * number : 4 * number + 4]
+        blur, ridge, across, down = (kinds[:, kind : kind + 1] for kind in range(4))
         slope = (across.square() + down.square() + 1e-12).sqrt()
         size = ridge.abs()
         maps += [blur * region, blur.square() * region, ridge * region, size * region]
