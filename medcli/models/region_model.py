@@ -58,7 +58,9 @@ class RegionModel(ScanModel):
         ----------
         images : (T, C, H, W) slices in 0–1 of scans with `lengths` slices
         """
-        raw = torch.cat([measured(p.mean(dim=1, keepdim=True))[0] for p in torch.split(images, 256)])
+        raw = torch.cat(
+            [measured(p.mean(dim=1, keepdim=True))[0] for p in torch.split(images, 256)]
+        )
         padded = nn.utils.rnn.pad_sequence(list(torch.split(raw, lengths)), batch_first=True)
         mask = torch.arange(max(lengths))[None] < torch.tensor(lengths)[:, None]
         self.aggregator.scores.fit(measure_scans(padded, mask))
