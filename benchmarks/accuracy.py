@@ -28,6 +28,7 @@ from typing import Any
 
 import numpy as np
 import torch
+from machine import device_name
 
 from medcli.config import NO_AGGREGATOR, ModelConfig, PreprocessConfig
 from medcli.data.folds import fold_split
@@ -64,7 +65,7 @@ def main() -> None:
     parser.add_argument("--epochs", type=int)
     parser.add_argument("--size", type=int)
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--device", default="auto")
+    parser.add_argument("--device", default="cpu")
     asked = parser.parse_args()
     folder, task = SETS[asked.set]
     base = TrainRequest(
@@ -78,7 +79,8 @@ def main() -> None:
         device=asked.device,
     )
     print(
-        f"{date.today()}, {asked.folds} folds, seed {asked.seed}, epochs {asked.epochs or 'auto'}"
+        f"{date.today()}, {device_name(asked.device)}, {asked.set}, {asked.folds} folds, "
+        f"seed {asked.seed}, epochs {asked.epochs or 'auto'}, {asked.size or 'auto'} px"
     )
     print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     baselines: dict[str, Any] = {}

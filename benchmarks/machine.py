@@ -27,6 +27,16 @@ def print_machine(package: ModelPackage, *more: str) -> None:
     print(f"model {told['model']} ({told['arch']}, {told['size']} px)\n", flush=True)
 
 
+def device_name(device: str) -> str:
+    """What a training ran on, for the line above a table."""
+    cores = f"{os.cpu_count()} cores"
+    if not device.startswith("cuda"):
+        return cores
+    import torch
+
+    return f"{torch.cuda.get_device_name(device)} and {cores}, torch {torch.__version__}"
+
+
 def print_head(*names: str) -> None:
     """The head of a table."""
     print_row(names)

@@ -95,13 +95,19 @@ def fill(path: Path, made: Iterator[GalleryEntry], root: str) -> None:
     """A gallery of `made`, whose model nobody runs."""
     from medcli.retrieval.gallery import Gallery
 
-    package = path.with_name("package")
-    package.mkdir(exist_ok=True)
-    (package / "model.json").write_text("{}")
+    package = package_beside(path)
     with Gallery.build(
         path, model_dir=package, fingerprint="0" * 64, dim=DIM, root=root
     ) as gallery:
         gallery.add(made)
+
+
+def package_beside(path: Path) -> Path:
+    """What stands for the model package of the gallery that will be at `path`."""
+    package = path.with_name("package")
+    package.mkdir(exist_ok=True)
+    (package / "model.json").write_text("{}")
+    return package
 
 
 def timed(do: Callable[[], object]) -> tuple[float, float]:

@@ -1,27 +1,30 @@
 """One model of three tasks beside a model of each; prints Markdown.
 
     python benchmarks/shared_model.py DATA [--out FOLDER] [--size 64] [--minutes 4 | --epochs N]
-                                      [--seed 0] [--full-range] [--keep]
+                                      [--seed 0] [--device cpu] [--full-range] [--keep]
+                                      [--at-once]
 
 DATA is a folder with nodule_slices/, lung_cxr/ and gi_colon_histology/, each with a
 manifest.csv. All models have the same side and the same minutes or epochs, the shared one for
 all three sets together; every set is split by patient with the same seed, so each task is
 measured on the same held-out patients in both. --full-range adds the lung model with pictures
 scaled as the shared one scales them, and not by percentiles. --keep measures runs that lie in
---out already.
+--out already. --at-once trains all of them at the same time: for epochs, where there are cores.
 """
 
 from __future__ import annotations
 
 import argparse
 import json
-import os
 import subprocess
 import sys
+from concurrent.futures import ThreadPoolExecutor
 from datetime import date
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
+
+from machine import device_name
 
 SETS = {"nodule": "nodule_slices", "lung": "lung_cxr", "gi": "gi_colon_histology"}
 
@@ -36,14 +39,22 @@ def main() -> None:
     parser.add_argument("--epochs", type=int, help="in place of --minutes")
     parser.add_argument("--full-range", action="store_true")
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--device", default="cpu")
+    parser.add_argument("--at-once", action="store_true")
     parser.add_argument("--keep", action="store_true")
     options = parser.parse_args()
     named = [f"{task}={options.data / folder}" for task, folder in SETS.items()]
-    shared = run("shared", named, options)
-    alone = {task: run(task, [each], options) for task, each in zip(SETS, named, strict=True)}
+    with ThreadPoolExecutor(len(SETS) + 1 if options.at_once else 1) as threads:
+        together = threads.submit(run, "shared", named, options)
+        apart = {
+            task: threads.submit(run, task, [each], options)
+            for task, each in zip(SETS, named, strict=True)
+        }
+    shared, alone = together.result(), {task: each.result() for task, each in apart.items()}
     budget = f"{options.epochs} epochs" if options.epochs else f"{options.minutes:g} minutes"
     print(
-        f"\n{date.today()}, {os.cpu_count()} cores, seed {options.seed}, {options.size} px, ",
+        f"\n{date.today()}, {device_name(options.device)}, seed {options.seed}, "
+        f"{options.size} px, ",
         end="",
     )
     print(f"{budget} each, ", end="")
@@ -75,6 +86,7 @@ def run(name: str, arguments: list[str], options: argparse.Namespace) -> dict[st
     if not (options.keep and folder.is_dir()):
         command = [sys.executable, "-m", "medcli", "train", *arguments, "-o", str(folder)]
         command += ["--overwrite", "--size", str(options.size), "--seed", str(options.seed)]
+        command += ["--device", options.device]
         if options.epochs:  # no limit of time that a busy machine would reach
             command += ["--epochs", str(options.epochs), "--minutes", "1000"]
         else:

@@ -40,7 +40,7 @@ from medcli.evaluation.ranking import auroc, auroc_statistic
 from medcli.imaging.batch import read_all
 from medcli.imaging.preprocess import sample_slices
 from medcli.inference.predictor import Predictor
-from medcli.models.memory import run_memory
+from medcli.models.memory import RunMemory, run_memory
 from medcli.models.package import load_package
 from medcli.records import Case, Prediction, Scan, Task
 
@@ -100,7 +100,7 @@ def part(options: argparse.Namespace, task: Task, name: str, most: int | None) -
     memory = run_memory(load_package(options.model))
     assert memory is not None, "the model does not know what it was trained on"
     cases = load_cases([options.data], task=task.name, known=task.classes).cases
-    own = [c for c in cases if memory.part(c.patient_id, "", task.name) == name]
+    own = [c for c in cases if _part_of(c, memory, task.name) == name]
     chosen = [own[i] for i in sample_slices(len(own), most)] if most else own
     pairs = [(case, scan) for case, scan in read_all(chosen) if isinstance(scan, Scan)]
     return Part(
@@ -108,6 +108,11 @@ def part(options: argparse.Namespace, task: Task, name: str, most: int | None) -
         np.array([case.label == task.positive for case, _ in pairs]),
         _groups([case for case, _ in pairs]),
     )
+
+
+def _part_of(case: Case, memory: RunMemory, task: str) -> str | None:
+    """The part by the run's own list; of an archive, which names no patients, that it says."""
+    return memory.part(case.patient_id, "", task) if case.patient_id else case.split
 
 
 def _groups(cases: Sequence[Case]) -> np.ndarray:

@@ -1,6 +1,7 @@
 """A lung model that never saw one subtype of pneumonia, tested on it; prints Markdown.
 
-    python benchmarks/subtype.py DATA [--out FOLDER] [--size 64] [--minutes 4] [--seed 0] [--keep]
+    python benchmarks/subtype.py DATA [--out FOLDER] [--size 64] [--minutes 4 | --epochs N]
+                                 [--seed 0] [--device cpu] [--keep]
 
 DATA is lung_cxr/ with the column `subtype` (normal, bacteria, virus). Patients are parted once,
 by seed, 70 : 15 : 15. Three models of the same budget: trained and stopped on all subtypes,
@@ -13,12 +14,12 @@ from __future__ import annotations
 
 import argparse
 import csv
-import os
 import tempfile
 from datetime import date
 from pathlib import Path
 
 import numpy as np
+from machine import device_name
 
 from medcli.config import PreprocessConfig
 from medcli.data.audit import find_copies
@@ -49,6 +50,8 @@ def main() -> None:
     parser.add_argument("--size", type=int, default=64)
     parser.add_argument("--minutes", type=float, default=4.0)
     parser.add_argument("--seed", type=int, default=0)
+    parser.add_argument("--epochs", type=int, help="in place of --minutes")
+    parser.add_argument("--device", default="cpu")
     parser.add_argument("--keep", action="store_true", help="measure runs that are in --out")
     options = parser.parse_args()
     split = parted(str(options.data), options.size, options.seed)
@@ -57,8 +60,9 @@ def main() -> None:
     packages = {name: trained(name, split.train, split.val, options) for name in MISSING}
     answers = {name: positives(package, scans) for name, package in packages.items()}
     print(
-        f"{date.today()}, {os.cpu_count()} cores, seed {options.seed}, {options.size} px, "
-        f"{options.minutes:g} minutes each\n\n"
+        f"{date.today()}, {device_name(options.device)}, seed {options.seed}, {options.size} px, "
+        + (f"{options.epochs} epochs" if options.epochs else f"{options.minutes:g} minutes")
+        + " each\n\n"
         "| trained without | epochs | tested on normal and | films | AUROC | accuracy "
         "| AUROC above the one that saw all |\n|---|---|---|---|---|---|---|"
     )
@@ -106,9 +110,10 @@ def trained(
             output=folder,
             overwrite=True,
             size=options.size,
-            epochs=60,
-            minutes=options.minutes,
+            epochs=options.epochs or 60,
+            minutes=1000.0 if options.epochs else options.minutes,
             seed=options.seed,
+            device=options.device,
         )
         return train(request)
 

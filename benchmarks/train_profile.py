@@ -135,7 +135,9 @@ def _on_gpu(data: Prepared, model: ModelConfig, minimum: float) -> None:
     profiler = profile(activities=[ProfilerActivity.CPU, ProfilerActivity.CUDA])
     seconds = _train(data, model, profiler.start, profiler.stop)
     events = profiler.key_averages()
-    busy = sum(each.self_device_time_total for each in events) / 1e6
+    kernels = [each for each in events if each.device_type == torch.autograd.DeviceType.CUDA]
+    kernels = [each for each in kernels if "#" not in each.key]  # a span, Optimizer.step#…
+    busy = sum(each.self_device_time_total for each in kernels) / 1e6
     waits = sum(each.count for each in events if each.key in WAITING)
     steps = len(data.arrays["train"].images) / data.train.batch_slices
     launches = sum(each.count for each in events if "LaunchKernel" in each.key)
@@ -144,11 +146,17 @@ def _on_gpu(data: Prepared, model: ModelConfig, minimum: float) -> None:
         f"GPU busy for {busy:.3f} s: {busy / plain:.2f} of the epoch; {launches / steps:.0f} "
         f"launches and {waits / steps:.1f} waits a step\n"
     )
-    print_head("operation", "calls", "GPU, s", "share of GPU", "processor, s")
-    for each in sorted(events, key=lambda event: -event.self_device_time_total):
-        if each.self_device_time_total / 1e6 >= max(minimum, 0.02) * busy:
-            gpu, own = each.self_device_time_total / 1e6, each.self_cpu_time_total / 1e6
-            print_row([each.key[:60], each.count, gpu, f"{gpu / busy:.3f}", own])
+    print_head("kernel", "calls", "GPU, s", "share")
+    for each in sorted(kernels, key=lambda event: -event.self_device_time_total):
+        gpu = each.self_device_time_total / 1e6
+        if gpu >= max(minimum, 0.03) * busy:
+            print_row([each.key[:60], each.count, gpu, f"{gpu / busy:.3f}"])
+    print()
+    print_head("operation", "calls", "processor, s", "share of the epoch under the profiler")
+    for each in sorted(events, key=lambda event: -event.self_cpu_time_total):
+        own = each.self_cpu_time_total / 1e6
+        if own >= max(minimum, 0.02) * seconds:
+            print_row([each.key[:60], each.count, own, f"{own / seconds:.3f}"])
 
 
 if __name__ == "__main__":

@@ -16,8 +16,9 @@ plain           ImageFolder, its transforms picture by picture in a DataLoader w
 Pictures are made from a seed (128 px, grey; half of them with a faint spot at a random place), or
 those of a manifest (`path,label[,patient_id]`), cut by patient into 8 : 1 : 1. "Images a second"
 are training pictures over the median of the epochs' seconds, validation included; "s to AUROC" ends
-with the first epoch that reaches it. The ways differ in augmentation, so the AUROC says more
-than the epochs. `--growth` trains 1, 10 and 100 times as many made pictures for one epoch.
+with the first epoch that reaches it; "GPU busy" is the share of the time in which any kernel ran,
+as the driver says it, sampled after the first epoch. The ways differ in augmentation, so the AUROC
+says more than the epochs. `--growth` trains 1, 10 and 100 times as many made pictures for one epoch.
 """
 
 from __future__ import annotations
@@ -31,18 +32,24 @@ import statistics
 import subprocess
 import sys
 import tempfile
+import threading
 import time
 from collections.abc import Iterator
+from datetime import date
+from importlib.metadata import version
 from itertools import pairwise
 from pathlib import Path
+from platform import python_version
 from typing import Any
 
 import numpy as np
-from machine import draw_growth, package_of, print_head, print_machine, print_row
+from machine import device_name, draw_growth, print_head, print_row
 
 from medcli.bench.processes import clean_environment
+from medcli.bench.run import processor
 
 STARTED = time.perf_counter()
+BUSY: list[int] = []  # percent of the GPU's time in which a kernel ran, sampled
 SIDE = 128
 BATCH = 32
 WAYS = ("medcli", "medcli, again", "plain")
@@ -105,7 +112,24 @@ def write_manifest(folder: Path, rows: list[tuple[Path, str, str]]) -> None:
 def told(epoch: int, auroc: float | None) -> None:
     """A line for the process that measures."""
     line = {"epoch": epoch, "auroc": auroc, "seconds": time.perf_counter() - STARTED}
+    line["busy"] = statistics.mean(BUSY) if BUSY else None
+    BUSY.clear()
     print(json.dumps(line), flush=True)
+
+
+def watch_gpu() -> None:
+    """Sample, in a thread, for what share of the time a kernel runs on the first GPU."""
+    import pynvml
+
+    pynvml.nvmlInit()
+    card = pynvml.nvmlDeviceGetHandleByIndex(0)
+
+    def sample() -> None:
+        while True:
+            BUSY.append(pynvml.nvmlDeviceGetUtilizationRates(card).gpu)
+            time.sleep(0.02)
+
+    threading.Thread(target=sample, daemon=True).start()
 
 
 def train_medcli(folder: Path, options: argparse.Namespace) -> None:
@@ -165,7 +189,11 @@ def train_plain(folder: Path, options: argparse.Namespace) -> None:
     checking = datasets.ImageFolder(
         folder / "val", transforms.Compose([transforms.Resize(size), *shared])
     )
-    workers = {"batch_size": BATCH, "num_workers": options.workers}
+    workers = {
+        "batch_size": BATCH,
+        "num_workers": options.workers,
+        "pin_memory": options.device == "cuda",
+    }
     model = build_model(
         ModelConfig(arch=options.arch), channels, options.size, len(training.classes)
     )
@@ -175,7 +203,7 @@ def train_plain(folder: Path, options: argparse.Namespace) -> None:
 
     def logits(images: torch.Tensor) -> torch.Tensor:
         mask = torch.ones(len(images), 1, dtype=torch.bool, device=device)
-        found: torch.Tensor = model(images[:, None].to(device), mask).logits
+        found: torch.Tensor = model(images[:, None].to(device, non_blocking=True), mask).logits
         return found
 
     for epoch in range(1, options.epochs + 1):
@@ -221,14 +249,16 @@ def print_way(way: str, lines: list[Any], images: int, wanted: float) -> None:
     rate = images / statistics.median(epochs) if epochs else "–"
     reached = [line["seconds"] for line in lines if (line["auroc"] or 0) >= wanted]
     best = max((line["auroc"] or 0 for line in lines), default=0.0)
-    print_row(
-        [way, rate, ends[1], ends[-1], reached[0] if reached else "not reached", f"{best:.3f}"]
-    )
+    busy = [line["busy"] for line in lines[1:] if line["busy"] is not None]
+    told = f"{statistics.mean(busy):.0f}" if busy else "–"
+    ending = reached[0] if reached else "not reached"
+    print_row([way, rate, ends[1], ends[-1], ending, f"{best:.3f}", told])
 
 
 def print_table(options: argparse.Namespace) -> None:
     """Every way once in each turn."""
-    print_head("way", "images/s", "first epoch at, s", "all, s", f"s to {options.auroc}", "best")
+    seconds = ("first epoch at, s", "all, s", f"s to {options.auroc}")
+    print_head("way", "images/s", *seconds, "best", "GPU busy, %")
     with tempfile.TemporaryDirectory() as scratch, clean_environment() as environment:
         folder = Path(scratch)
         if options.data:
@@ -279,9 +309,14 @@ def main() -> None:
     parser.add_argument("--folder", type=Path, help=argparse.SUPPRESS)
     options = parser.parse_args()
     if options.run:
+        if options.device == "cuda":
+            watch_gpu()
         (train_plain if options.run == "plain" else train_medcli)(options.folder, options)
         return
-    print_machine(package_of(None), "torch", "torchvision")
+    threads = os.environ.get("OMP_NUM_THREADS", "the default")
+    print(f"{date.today()}, {processor()}, {device_name(options.device)},")
+    print(f"load {os.getloadavg()[0]:.1f}, threads set to {threads}, Python {python_version()},")
+    print(", ".join(f"{name} {version(name)}" for name in ("medcli", "torch", "torchvision")))
     print(f"{options.arch} from scratch, {options.size} px, {options.epochs} epochs,", end=" ")
     print(f"{options.pictures} pictures, {options.workers} workers for the plain loop\n")
     (print_growth if options.growth else print_table)(options)

@@ -173,8 +173,8 @@ class Embedding:
     slice_numbers : (M,) int, position of each row in array order
     slice_views : (M,) what the slice was rendered with: "model", "own", "-600/1500" …
     attention : (S',) weights over the sampled slices, summing to 1
-    ood_score : how far the scan lies from the training scans of the task that answers, 1 at
-        the limit; None where the model does not know
+    task_ood_scores : task → how far the scan lies from its training scans, 1 at the limit;
+        without the tasks of which the model does not know
     """
 
     vector: np.ndarray
@@ -183,7 +183,7 @@ class Embedding:
     slice_numbers: np.ndarray
     slice_views: tuple[str, ...]
     attention: np.ndarray
-    ood_score: float | None = None
+    task_ood_scores: Mapping[str, float] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

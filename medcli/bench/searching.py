@@ -39,7 +39,7 @@ def measure_search(vectors: int, queries: int, turns: int) -> Iterator[Measure]:
     """One query and several over random vectors in memory, beside FAISS and the hardware."""
     import faiss
 
-    from medcli.retrieval.vectors import VectorIndex
+    from medcli.retrieval.vectors import VectorIndex, depth_for
 
     rows, asked = unit_vectors(vectors), unit_vectors(queries, SEED + 1)
     ours = VectorIndex.build(rows.astype(np.float16), np.arange(1, vectors + 1))
@@ -58,8 +58,16 @@ def measure_search(vectors: int, queries: int, turns: int) -> Iterator[Measure]:
     pairs = (("faiss", "FAISS alone"), ("bandwidth", "bytes over bandwidth"))
     for way, beside in pairs:
         yield compared("search", name, "ms", seconds["ours"], beside, seconds[way], queries)
+
+    def at_once() -> list[set[int]]:
+        firsts = ours.nearest_of_each(asked, depth_for(K))
+        return [
+            ours.candidates(query, K, first=first)
+            for query, first in zip(asked, firsts, strict=True)
+        ]
+
     together = {
-        "ours": one["ours"],
+        "ours": at_once,
         "faiss": lambda: alone.search(asked, K),
         "product": lambda: asked @ rows.T,
     }

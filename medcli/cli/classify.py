@@ -183,8 +183,12 @@ def describe_model(package: ModelPackage, names: Names, *, chosen: bool = True) 
     """
     from medcli.models.bundled import is_bundled
     from medcli.models.locate import passed_over
+    from medcli.retrieval.folder import CATALOGUE
 
-    name = "" if names.hide else f"{package.path.absolute().name}, "
+    place = package.path.absolute()
+    name = "" if names.hide else f"{place.name}, "
+    if (place.parent / CATALOGUE).is_file():
+        name = "of the gallery, "
     if is_bundled(package):
         name = f"{package.path.name} (bundled), "
     tasks = f"task {package.task_names}"

@@ -5,7 +5,6 @@ from __future__ import annotations
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor
-from dataclasses import replace
 from itertools import groupby
 from typing import NamedTuple
 
@@ -106,24 +105,24 @@ class Predictor:
     def _answered(
         self, scan: Scan, logits: np.ndarray, task_ood_scores: Mapping[str, float]
     ) -> Prediction:
-        """The prediction for a scan whose distance from every task's scans was measured."""
-        head = self._picked(self._task_probabilities(logits))
-        own = task_ood_scores.get(head.task.name)
-        several = len(self.package.heads) > 1 and task_ood_scores
-        every = dict(task_ood_scores) if several else None
-        return replace(self.prediction(scan, logits, own), task_ood_scores=every)
+        """The prediction that `predict` gives."""
+        return self.prediction(scan, logits, task_ood_scores)
 
     def prediction(
-        self, scan: Scan, logits: np.ndarray, ood_score: float | None = None
+        self, scan: Scan, logits: np.ndarray, task_ood_scores: Mapping[str, float]
     ) -> Prediction:
-        """What (W,) `logits` and the distance from the training scans say about `scan`.
+        """What (W,) `logits` and the distances from the tasks' training scans say about `scan`.
+
+        The scan is out of distribution by those of the task that answers: the scans of all
+        tasks together have no one tone and layout to be far from.
 
         A whole CT given to a model that answers about a region is out of distribution, however
         near its tones lie, and a warning says how to name the region.
         """
         shares = self._task_probabilities(logits)
-        head = self._picked(shares)
+        head, several = self._picked(shares), len(self.package.heads) > 1
         task = head.task
+        ood_score = task_ood_scores.get(task.name)
         whole = whole_ct(scan, self.package.preprocess.region_mm)
         foreign = None if ood_score is None else ood_score > 1
         probabilities = head.probabilities(logits)
@@ -150,6 +149,7 @@ class Predictor:
             label_set=label_set,
             task_probabilities=shares,
             labels=labels,
+            task_ood_scores=dict(task_ood_scores) if several and task_ood_scores else None,
         )
 
     def _task_probabilities(self, logits: np.ndarray) -> dict[str, float] | None:
@@ -205,16 +205,16 @@ class Predictor:
         start = 0
         for (_, (names, _)), own in zip(waiting, scores, strict=True):
             rows = slice(start, start + len(names))
-            vectors, logits = output.embedding[rows], output.logits[start]
+            vectors = output.embedding[rows]
             several = len(names) > 1
             yield Embedding(
                 vector=vectors[0],
-                logits=logits,
+                logits=output.logits[start],
                 slice_vectors=vectors if several else vectors[:0],
                 slice_numbers=np.zeros(len(names) if several else 0, dtype=np.int64),
                 slice_views=names if several else (),
                 attention=output.attention[start],
-                ood_score=own.get(self._task_of(logits)),
+                task_ood_scores=own,
             )
             start += len(names)
 
@@ -230,7 +230,7 @@ class Predictor:
             slice_numbers=np.tile(np.arange(count, dtype=np.int64), len(views)),
             slice_views=tuple(name for name, _ in views for _ in range(count)),
             attention=output.attention[0],
-            ood_score=self._task_ood_scores(units).get(self._task_of(output.logits[0])),
+            task_ood_scores=self._task_ood_scores(units),
         )
 
     def _slice_vectors(self, scan: Scan, window: Window | None) -> np.ndarray:
@@ -255,14 +255,6 @@ class Predictor:
         """The outputs for one scan of (S', C, H, W) slices in 0–1."""
         images = self.preprocessor.standardise(units)
         return self._engine.run(images[None], np.ones((1, len(images)), dtype=bool))
-
-    def _task_of(self, logits: np.ndarray) -> str:
-        """The task that answers for a scan of (W,) logits.
-
-        A scan is out of distribution by the scans of this task: those of all tasks together
-        have no one tone and layout to be far from.
-        """
-        return self._picked(self._task_probabilities(logits)).task.name
 
     def _task_ood_scores(self, units: np.ndarray) -> dict[str, float]:
         """How far the scan of (S', C, H, W) slices in 0–1 lies from the scans of each task.

@@ -10,11 +10,12 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medcli.records import Hit
-from medcli.retrieval.rows import StoredScan
+from medcli.retrieval.rows import SliceRow, StoredScan
 from medcli.retrieval.studies import STUDY, STUDY_DATE
 
 if TYPE_CHECKING:
     from medcli.retrieval.calibration import Calibrated
+    from medcli.retrieval.columns import Column
     from medcli.retrieval.gallery import Gallery
     from medcli.retrieval.rows import State
 
@@ -48,7 +49,7 @@ def exact_match(
     stored, places = scan.vectors.astype(np.float64), scan.slice_numbers
     likeness = stored @ vectors.astype(np.float64).T  # (V, S)
     counted = likeness[places < 0] if compare == "scan" else likeness
-    score = float(np.mean(counted.max(axis=0)))
+    score = float(counted.max(axis=0).mean())
     best, view, nearest = None, None, None
     (slices,) = (places >= 0).nonzero()
     if len(slices) and scan.row.n_slices > 0:
@@ -57,23 +58,38 @@ def exact_match(
         view = scan.views[slices[row]]
         nearest = int(numbers[column]) if numbers[column] >= 0 else None
     # Stored vectors are rounded, so the product of two may leave the range of a cosine.
-    return Match(scan, float(np.float32(np.clip(score, -1, 1))), best, view, nearest)
+    return Match(scan, float(np.float32(min(max(score, -1.0), 1.0))), best, view, nearest)
 
 
-def best_of_groups(matches: Sequence[Match], groups: Mapping[int, int] | None) -> list[Match]:
+def best_of_groups(matches: Sequence[Match], groups: Column | None) -> list[Match]:
     """The first match of each group; a scan without one is its own."""
     if groups is None:
         return list(matches)
     first: dict[int, Match] = {}
     for match in matches:
-        first.setdefault(groups.get(match.scan.id, -match.scan.id), match)
+        first.setdefault(groups.group(match.scan.id), match)
     return list(first.values())
 
 
-def hit_of(gallery: Gallery, rank: int, match: Match, known: Calibrated) -> Hit:
-    """The record of one match."""
+def hits_of(
+    gallery: Gallery, known: Calibrated, *answers: Sequence[Match]
+) -> list[tuple[Hit, ...]]:
+    """The records of the matches of each of `answers`, in their order, the first of rank 1."""
+    places = {(match.scan.id, match.slice or 0) for matches in answers for match in matches}
+    slices = gallery.catalogue.slices(places)
+    return [
+        tuple(
+            _hit_of(gallery, rank, match, known, slices.get((match.scan.id, match.slice or 0)))
+            for rank, match in enumerate(matches, start=1)
+        )
+        for matches in answers
+    ]
+
+
+def _hit_of(
+    gallery: Gallery, rank: int, match: Match, known: Calibrated, source: SliceRow | None
+) -> Hit:
     row = match.scan.row
-    source = gallery.catalogue.slice(match.scan.id, match.slice or 0)
     if source is None and row.n_slices > 0:
         raise gallery.catalogue.damaged(f"slices of scan {match.scan.id} are missing")
     return Hit(

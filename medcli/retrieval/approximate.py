@@ -4,9 +4,8 @@ They propose scans; the scores of an answer are always made from the stored floa
 graph holds these itself; what the codes propose is scored with those of the catalogue, each
 compared with its checksum. Where fewer are found than were asked for, exact search answers.
 
-A cache file holds the id of each vector's scan, (N,) int64, then FAISS's own bytes. Vectors of
-removed scans stay in the index under the id -1, which no search returns, until a quarter of
-it is such; new ones are added to it. So a write costs no new graph.
+Vectors of removed scans stay in the index under the id -1, which no search returns, until a
+quarter of it is such; new ones are added to it. So a write costs no new graph.
 
 References
 ----------
@@ -25,20 +24,17 @@ import faiss
 import numpy as np
 
 from medcli.records import ScanWarning
-from medcli.retrieval.choice import ApproximateKind, Choice
-from medcli.retrieval.vectors import (
+from medcli.retrieval.cache_files import (
     REBUILT,
     CacheUnusableError,
     Stamp,
-    VectorIndex,
     check_stamp,
-    deserialized,
     read_cache,
-    rounding,
     saved,
-    serialized,
     write_cache,
 )
+from medcli.retrieval.choice import ApproximateKind, Choice
+from medcli.retrieval.vectors import VectorIndex, deserialized, rounding, serialized
 
 _faiss: Any = faiss  # its type hints do not know what its Python layer adds
 _LINKS = 32  # of a node of the graph
@@ -177,8 +173,7 @@ class ApproximateIndex:
 
     def save(self, path: Path, stamp: Stamp) -> list[ScanWarning]:
         """Write the cache file; the note says where that was not possible."""
-        parts = [self._ids.astype("<i8").tobytes(), *serialized(self._index)]
-        return saved(path, lambda: write_cache(path, parts, stamp, rows=len(self._ids)))
+        return saved(path, lambda: write_cache(path, self._ids, serialized(self._index), stamp))
 
 
 def build_index(kind: ApproximateKind, vectors: np.ndarray, *, seed: int = 0) -> Any:
@@ -279,12 +274,11 @@ def read_approximate(
     ------
     CacheUnusableError : absent, damaged, or unreadable here
     """
-    payload, made_from = read_cache(path)
-    count = made_from.get("rows")
-    if not isinstance(count, int) or not 0 <= 8 * count <= len(payload):
+    content = read_cache(path)
+    if content.ids is None:
         raise CacheUnusableError("damaged")
-    index = deserialized(payload[8 * count :])
-    if index.ntotal != count or index.d != made_from.get("dim"):
+    index = deserialized(content.index)
+    if index.ntotal != len(content.ids) or index.d != content.made_from.get("dim"):
         raise CacheUnusableError("damaged")
-    ids = np.frombuffer(payload[: 8 * count], "<i8").astype(np.int64)
-    return ApproximateIndex(choice.kind, index, ids, choice.effort, truth), made_from
+    ids = content.ids.astype(np.int64)
+    return ApproximateIndex(choice.kind, index, ids, choice.effort, truth), content.made_from

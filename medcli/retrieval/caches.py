@@ -13,14 +13,28 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medcli.records import ScanWarning
+from medcli.retrieval.cache_files import (
+    LEVELS,
+    NOT_SAVED,
+    CacheUnusableError,
+    Level,
+    Stamp,
+    check_stamp,
+    read_cache,
+    saved,
+    write_cache,
+)
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.choice import APPROXIMATE, SETTING, Choice
+from medcli.retrieval.columns import Column
+from medcli.retrieval.folder import LABELS
 from medcli.retrieval.rows import State
 from medcli.retrieval.storage import storage_errors
+from medcli.retrieval.where import column_of
 
 if TYPE_CHECKING:  # faiss is loaded by the first search, never by `index info`
     from medcli.retrieval.approximate import ApproximateIndex
-    from medcli.retrieval.vectors import CacheUnusableError, Level, Stamp, VectorIndex
+    from medcli.retrieval.vectors import VectorIndex
 
     Index = VectorIndex | ApproximateIndex
 
@@ -128,8 +142,6 @@ class Caches:
 
     def stamp(self, level: Level, state: State) -> Stamp:
         """What the index of `level` at `state` is made from."""
-        from medcli.retrieval.vectors import Stamp
-
         return Stamp(
             gallery=self._uuid,
             level=level,
@@ -152,6 +164,26 @@ class Caches:
             raise self._catalogue.damaged("rows are missing")
         return vectors, ids
 
+    def labels(self, state: State) -> Column:
+        """The label of each scan at `state`, as a number; one cache file, as for an index.
+
+        Where it cannot be saved it serves this process alone.
+        """
+        file, stamp = self._folder / LABELS, self.stamp("scan", state)
+        try:
+            content = read_cache(file)
+            check_stamp(content.made_from, stamp)
+            numbers, last = content.ids, self._catalogue.last_id()
+            if numbers is None or len(numbers) != last + 1 or len(content.index):
+                raise CacheUnusableError("damaged")
+            return Column(numbers)
+        except CacheUnusableError as error:
+            save = self._save and not error.newer
+        column = column_of(self._catalogue, "label")
+        if save:
+            saved(file, lambda: write_cache(file, column.numbers, (), stamp))
+        return column
+
     def rebuild(self, state: State) -> None:
         """Make all cache files anew; nothing of the old ones stays.
 
@@ -160,30 +192,27 @@ class Caches:
         DamagedError : a row does not match its checksum
         StorageError : they cannot be written
         """
-        from medcli.retrieval.vectors import LEVELS, VectorIndex, write_index
+        from medcli.retrieval.vectors import VectorIndex
 
         self.clear()
         with storage_errors(self._folder):
-            for file in self._folder.glob("*.faiss"):
-                file.unlink()
+            for file in (*self._folder.glob("*.faiss"), self._folder / LABELS):
+                file.unlink(missing_ok=True)
             for level in LEVELS:
                 stamp = self.stamp(level, state)
                 if stamp.count:
-                    write_index(self.file(level), VectorIndex.build(*self.rows(stamp)), stamp)
-        if self.choice() is not None:
-            self.refresh(state)
+                    VectorIndex.build(*self.rows(stamp)).save(self.file(level), stamp)
+        self.refresh(state)
 
     def refresh(self, state: State) -> tuple[ScanWarning, ...]:
         """Bring the cache files up to date; the notes say what could not be saved."""
-        from medcli.retrieval.vectors import LEVELS, NOT_SAVED
-
         notes = [note for level in LEVELS for note in self.index(level, state)[1]]
+        if self.choice() is None:
+            self.labels(state)
         return tuple(note for note in notes if note.code == NOT_SAVED)
 
     def unusable(self, state: State) -> Iterator[tuple[Path, CacheUnusableError]]:
         """The cache files that are not those of `state`, and why; absent ones are not meant."""
-        from medcli.retrieval.vectors import LEVELS, CacheUnusableError
-
         for stamp in (self.stamp(level, state) for level in LEVELS):
             for choice in {None, self.choice()} if stamp.count else ():
                 file = self.file(stamp.level, choice)

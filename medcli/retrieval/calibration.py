@@ -28,9 +28,9 @@ from medcli.retrieval.query import MODEL_VIEW
 from medcli.retrieval.rows import StoredScan
 
 if TYPE_CHECKING:
+    from medcli.retrieval.cache_files import Level
     from medcli.retrieval.gallery import Gallery
     from medcli.retrieval.rows import State
-    from medcli.retrieval.vectors import Level
 
 FORMAT = 1
 SAMPLE = 256  # scans

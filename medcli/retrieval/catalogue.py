@@ -306,7 +306,7 @@ class Catalogue:
             numbers, views, blobs = zip(*vectors, strict=True)
             yield StoredScan(
                 id=scan,
-                row=ScanRow.from_columns(columns).under(self._root),
+                row=ScanRow.from_columns(columns, self._root),
                 vectors=np.frombuffer(b"".join(blobs), dtype="<f2").reshape(len(blobs), -1),
                 slice_numbers=np.array([-1 if n is None else n for n in numbers]),
                 views=views,
@@ -391,17 +391,27 @@ class Catalogue:
         ------
         DamagedError : the row does not match its checksum
         """
+        return self.slices([(scan, number)]).get((scan, number))
+
+    def slices(self, places: Iterable[tuple[int, int]]) -> dict[tuple[int, int], SliceRow]:
+        """Those of the slices (scan, number) that are stored, compared with their checksums.
+
+        Raises
+        ------
+        DamagedError : a row does not match its checksum
+        """
         found = self._connection.execute(
-            "SELECT file, thumbnail, checksum FROM slices WHERE scan = ? AND slice = ?",
-            (scan, number),
-        ).fetchone()
-        if found is None:
-            return None
-        file, thumbnail, checksum = found
-        row = SliceRow(number, restored(file), thumbnail)
-        if row.checksum(scan) != checksum:
-            raise self.damaged(f"slice {number} of scan {scan} does not match its checksum")
-        return row.under(self._root)
+            "SELECT scan, slice, file, thumbnail, slices.checksum FROM json_each(?) AS place "
+            "CROSS JOIN slices ON scan = place.value ->> 0 AND slice = place.value ->> 1",
+            (json.dumps(list(places)),),
+        )
+        rows = {}
+        for scan, number, file, thumbnail, checksum in found:
+            row = SliceRow(number, restored(file), thumbnail)
+            if row.checksum(scan) != checksum:
+                raise self.damaged(f"slice {number} of scan {scan} does not match its checksum")
+            rows[scan, number] = row.under(self._root)
+        return rows
 
     def tally(self, column: str) -> dict[str | None, int]:
         """How many scans have each value of `column` ("label", "modality", "patient")."""

@@ -24,10 +24,11 @@ CATALOGUE = "catalogue.sqlite"
 KEY = "patient.key"
 MODEL = "model"
 CALIBRATION = "calibration.json"
+LABELS = "labels.numbers"
 LOCK = "writer.lock"
 _OURS = {
     *(CATALOGUE, *(f"{CATALOGUE}-{suffix}" for suffix in ("wal", "shm", "journal"))),
-    *(KEY, MODEL, LOCK, CALIBRATION),
+    *(KEY, MODEL, LOCK, CALIBRATION, LABELS),
 }
 _CACHE_SUFFIXES = {".faiss", ".tmp"}
 KEY_CHECK = b"medcli patient key"

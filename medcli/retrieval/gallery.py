@@ -6,6 +6,7 @@
     ├── catalogue.sqlite   the truth: scans, vectors, slices, thumbnails
     ├── scan.faiss         caches, rebuilt from the catalogue whenever they are
     ├── slice.faiss          absent, damaged or of another generation
+    ├── labels.numbers       (which scans have the same label)
     ├── calibration.json     (what scores are usual: see `calibration`)
     ├── model/             a copy of the model package the vectors were made with
     ├── patient.key        secret of the patient hashes, readable by the owner only
@@ -39,6 +40,7 @@ from medcli.files import SPACE_HINT
 from medcli.records import Failure, GalleryEntry, ScanWarning
 from medcli.retrieval.caches import Caches
 from medcli.retrieval.catalogue import Catalogue
+from medcli.retrieval.columns import Column
 from medcli.retrieval.entries import AddReport, EntryRows, entry_rows, store
 from medcli.retrieval.folder import (
     CALIBRATION,
@@ -59,10 +61,11 @@ from medcli.retrieval.folder import (
 from medcli.retrieval.rows import State, StoredScan
 from medcli.retrieval.storage import storage_errors, writer_lock
 from medcli.retrieval.studies import study_marks
+from medcli.retrieval.where import column_of
 
 if TYPE_CHECKING:  # faiss is loaded by the first search, never by `index info`
+    from medcli.retrieval.cache_files import Level
     from medcli.retrieval.caches import Index
-    from medcli.retrieval.vectors import Level
 
 
 class Gallery:
@@ -87,6 +90,7 @@ class Gallery:
         self._file = file_identity(catalogue.path)
         self._key: bytes | None = None
         self.calibrated: dict[int, Mapping[str, Sequence[float]]] = {}
+        self._columns: tuple[int, dict[str, Column]] = (-1, {})  # of one generation
         with catalogue.reading():
             meta = catalogue.meta()
         try:
@@ -378,6 +382,21 @@ class Gallery:
         DamagedError : a row it would be rebuilt from does not match its checksum
         """
         return self.caches.exact(level, state) if exact else self.caches.index(level, state)
+
+    def column(self, name: str, state: State) -> Column:
+        """The values of a column of `where` for every scan at `state`, inside `snapshot`.
+
+        Read once for each generation.
+        """
+        if self._columns[0] != state.generation:
+            self._columns = (state.generation, {})
+        columns = self._columns[1]
+        if name not in columns:
+            if name == "label":
+                columns[name] = self.caches.labels(state)
+            else:
+                columns[name] = column_of(self.catalogue, name)
+        return columns[name]
 
     def rebuild(self) -> None:
         """Write the cache files anew from the catalogue, whatever they are now.

@@ -98,7 +98,7 @@ class Query:
     @property
     def has_slices(self) -> bool:
         """Whether the scan has more than one slice."""
-        return len(np.unique(self.slice_numbers)) > 1
+        return bool((self.slice_numbers != self.slice_numbers[:1]).any())
 
     def checked(self, dim: int) -> Self:
         """The query with float32 vectors of exactly unit length.

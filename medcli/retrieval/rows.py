@@ -82,10 +82,13 @@ class ScanRow:
         )
 
     @classmethod
-    def from_columns(cls, values: Sequence[Any]) -> Self:
-        """The row of the values in the order of the table."""
-        row = cls(*values)
-        return replace(row, files=tuple(json.loads(values[2])), metadata=json.loads(values[-1]))
+    def from_columns(cls, values: Sequence[Any], root: str | None = None) -> Self:
+        """The row of the values in the order of the table, with the paths as they are used."""
+        used: list[Any] = [*values]
+        used[0], used[1] = under(values[0], root), under(values[1], root)
+        used[2] = tuple(under(file, root) for file in json.loads(values[2]))
+        used[-1] = json.loads(values[-1])
+        return cls(*used)
 
     def below(self, root: str | None) -> Self:
         """The row with the paths as they are stored; see `below`."""

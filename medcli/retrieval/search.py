@@ -25,7 +25,7 @@ Khattab, Zaharia 2020, arXiv:2004.12832 (late interaction); Rocchio 1971 (feedba
 
 from __future__ import annotations
 
-from collections.abc import Collection, Iterable, Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING
 
@@ -33,22 +33,37 @@ import numpy as np
 
 from medcli.errors import UsageError
 from medcli.records import Hit, ScanWarning, SearchResult
-from medcli.retrieval.answering import Match, best_of_groups, exact_match, hit_of, told, vote_of
+from medcli.retrieval.answering import (
+    Match,
+    best_of_groups,
+    exact_match,
+    hits_of,
+    told,
+    vote_of,
+)
 from medcli.retrieval.calibration import calibration
-from medcli.retrieval.query import GroupBy, Query, Wanted
+from medcli.retrieval.columns import Members
+from medcli.retrieval.proposing import (
+    MOST_CLASSES,
+    ByMeans,
+    ByPasses,
+    Indexes,
+    Proposals,
+    first_passes,
+)
+from medcli.retrieval.query import Query, Wanted
 from medcli.retrieval.rows import StoredScan
 from medcli.retrieval.studies import days_between
 from medcli.retrieval.timeline import timeline
-from medcli.retrieval.where import matching, parse_where, values_of
+from medcli.retrieval.where import matching, parse_where
 
 if TYPE_CHECKING:
     from medcli.retrieval.gallery import Gallery
     from medcli.retrieval.rows import State
-    from medcli.retrieval.vectors import Level
+    from medcli.retrieval.vectors import Nearest
 
 FEWER_HITS = "fewer_hits"
 NO_GROUPS = "no_groups"
-MOST_CLASSES = 20  # whose nearest scan is told
 MORE_WEIGHT, LESS_WEIGHT = 0.75, 0.15
 """Of the mean of the scans judged alike and unlike, beside the query's own 1."""
 
@@ -68,48 +83,162 @@ def search(gallery: Gallery, query: Query, wanted: Wanted | None = None) -> Sear
     ScanError : the query's vector is NaN, zero or not of unit length
     DamagedError : a row does not match its checksum
     """
+    return search_many(gallery, [query], wanted)[0]
+
+
+def search_many(
+    gallery: Gallery, queries: Sequence[Query], wanted: Wanted | None = None
+) -> list[SearchResult]:
+    """`search` of each query, in order: the same answers, all of one generation, in less time.
+
+    Queries of one vector share one pass over the vectors where search is exact.
+
+    Raises
+    ------
+    As `search`, of any of the queries
+    """
     wanted = wanted or Wanted()
     if wanted.k < 1:
         raise ValueError(f"k is {wanted.k}; at least one hit must be asked for")
-    query = query.checked(gallery.dim)
+    queries = [query.checked(gallery.dim) for query in queries]
     with gallery.snapshot() as state:
-        query = _judged(gallery, query, wanted)
-        left_out = _left_out(gallery, query, wanted)
+        asked = [_judged(gallery, query, wanted) for query in queries]
         chosen = None if wanted.where is None else parse_where(wanted.where)
         among = None if chosen is None else matching(gallery.catalogue, chosen)
-        notes: list[ScanWarning] = []
         if wanted.timeline:
-            own = left_out.patients
-            return timeline(gallery, state, query, wanted, own, left_out.itself, among)
-        groups = _groups(gallery, wanted.group_by)
-        if groups is not None and not groups:
-            told_of = "studies" if wanted.group_by == "study" else "patients"
-            notes.append(ScanWarning(NO_GROUPS, f"no {told_of} known: each scan is its own"))
-        search_in = _Field(left_out, among, groups)
-        matches = _best(gallery, state, query, wanted, search_in, wanted.k, notes)
+            return [_timeline(gallery, state, query, wanted, among) for query in asked]
+        searching = _Searching(gallery, state, wanted, among)
+        firsts = searching.first_passes(asked)
+        return [searching.answer(*each) for each in zip(asked, firsts, strict=True)]
+
+
+def _timeline(
+    gallery: Gallery, state: State, query: Query, wanted: Wanted, among: Members | None
+) -> SearchResult:
+    left_out = _left_out(gallery, query, wanted)
+    return timeline(gallery, state, query, wanted, left_out.patients, left_out.itself, among)
+
+
+class _Searching:
+    """What all queries of one call have in common."""
+
+    def __init__(
+        self, gallery: Gallery, state: State, wanted: Wanted, among: Members | None
+    ) -> None:
+        self._gallery = gallery
+        self._state = state
+        self._wanted = wanted
+        self._among = among
+        self._groups = None
+        self._labels = None
+        self._notes: tuple[ScanWarning, ...] = ()
+        self._approximate = gallery.caches.choice() is not None
+        self._indexes: dict[bool, Indexes] = {}  # by whether they must be exact
+        if wanted.group_by != "scan":
+            self._groups = gallery.column(wanted.group_by, state)
+            if not self._groups.numbers.any():
+                told_of = "studies" if wanted.group_by == "study" else "patients"
+                note = ScanWarning(NO_GROUPS, f"no {told_of} known: each scan is its own")
+                self._notes = (note,)
+        if wanted.contrast and not self._approximate:
+            self._labels = gallery.column("label", state)
+
+    def first_passes(self, queries: Sequence[Query]) -> list[tuple[Nearest, ...] | None]:
+        """For each query of one vector what passes over all vectors find, where that pays.
+
+        It does not where search is approximate, and where few scans meet the condition.
+        """
+        found: list[tuple[Nearest, ...] | None] = [None] * len(queries)
+        few = self._among is not None and 2 * len(self._among) <= self._state.scans
+        if few or (self._approximate and not self._wanted.exact):
+            return found
+        compared = [query.compared(self._wanted.compare)[0] for query in queries]
+        single = [place for place, vectors in enumerate(compared) if len(vectors) == 1]
+        if single:
+            vectors = np.concatenate([compared[place] for place in single])
+            indexes = self._indexes_for(exact=True)
+            for place, first in zip(
+                single, first_passes(indexes.exact, vectors, self._wanted), strict=True
+            ):
+                found[place] = first
+        return found
+
+    def _indexes_for(self, *, exact: bool) -> Indexes:
+        exact = exact or not self._approximate
+        if exact not in self._indexes:
+            compare = self._wanted.compare
+            found = Indexes.of(self._gallery, self._state, compare, exact=exact)
+            self._indexes[exact] = found
+        return self._indexes[exact]
+
+    def answer(self, query: Query, first: tuple[Nearest, ...] | None) -> SearchResult:
+        """The answer to one query."""
+        gallery, state, wanted = self._gallery, self._state, self._wanted
+        left_out = _left_out(gallery, query, wanted)
+        matches, contrast, notes = self._matches(query, left_out, first)
         found = matches if wanted.min_score is None else _above(matches, wanted.min_score)
-        contrast = (
-            _contrast(gallery, state, query, wanted, search_in, matches) if wanted.contrast else ()
-        )
         known = calibration(gallery, state, wanted.compare, several=query.has_slices)
-        hits = tuple(hit_of(gallery, rank, m, known) for rank, m in enumerate(found, 1))
-        opposite = tuple(hit_of(gallery, rank, m, known) for rank, m in enumerate(contrast, 1))
+        hits, opposite = hits_of(gallery, known, found, contrast)
         if wanted.same_patient:
             hits = tuple(_dated(hit, query) for hit in hits)
+        warnings = [*self._notes, *notes]
         if len(hits) < wanted.k:
             dropped = len(matches) - len(found)
-            notes.append(_fewer(wanted, state.scans, search_in, dropped))
-    best = matches[0].score if matches else None
-    return SearchResult(
-        query=query.name,
-        hits=hits,
-        vote=vote_of(hits),
-        gallery=told(gallery, state),
-        no_good_match=known.is_unlike(best),
-        query_slice=matches[0].query_slice if matches else None,
-        contrast=opposite,
-        warnings=tuple(notes),
-    )
+            warnings.append(_fewer(wanted, state.scans, left_out, self._among, dropped))
+        return SearchResult(
+            query=query.name,
+            hits=hits,
+            vote=vote_of(hits),
+            gallery=told(gallery, state),
+            no_good_match=known.is_unlike(matches[0].score if matches else None),
+            query_slice=matches[0].query_slice if matches else None,
+            contrast=opposite,
+            warnings=tuple(warnings),
+        )
+
+    def _matches(
+        self, query: Query, left_out: _LeftOut, first: tuple[Nearest, ...] | None
+    ) -> tuple[list[Match], list[Match], tuple[ScanWarning, ...]]:
+        """The best matches, one a group, and the best of each class, best first; notes."""
+        wanted, among, labels = self._wanted, self._among, self._labels
+        if among is not None and len(among) == len(among.held(left_out.ids)):
+            return [], [], ()
+        vectors, _ = query.compared(wanted.compare)
+        indexes = self._indexes_for(exact=wanted.exact or len(vectors) > 1)
+        proposals: Proposals
+        if len(vectors) > 1:
+            proposals = ByMeans(indexes.exact, vectors, left_out.ids, among)
+        else:
+            proposals = ByPasses(indexes.levels, vectors[0], left_out.ids, among, first)
+        candidates = proposals.best(wanted.k, self._groups)
+        if labels is not None:
+            candidates |= proposals.of_classes(labels)
+        matches = self._scored(candidates, query, left_out)
+        best = best_of_groups(matches, self._groups)[: wanted.k]
+        contrast: list[Match] = []
+        if labels is not None:
+            frequent = set(labels.most_frequent(MOST_CLASSES))
+            classed = [m for m in matches if int(labels.numbers[m.scan.id]) in frequent]
+            contrast = best_of_groups(classed, labels)
+        elif wanted.contrast:  # one exact search a class would cost the speed of approximate search
+            contrast = _first_of_labels(best)
+        return best, contrast, indexes.notes
+
+    def _scored(self, candidates: set[int], query: Query, left_out: _LeftOut) -> list[Match]:
+        """All candidates with their exact scores, best first."""
+        gallery, wanted = self._gallery, self._wanted
+        vectors, numbers = query.compared(wanted.compare)
+        matches = [
+            exact_match(scan, vectors, numbers, compare=wanted.compare)
+            for scan in gallery.catalogue.stored(candidates)
+        ]
+        if len(matches) != len(candidates):
+            raise gallery.catalogue.damaged("scans of the index are missing")
+        queries = (query, *query.joined)
+        if any(left_out.covers(match.scan, queries, wanted.same_patient) for match in matches):
+            raise gallery.catalogue.damaged("its lookup tables do not match its rows")
+        matches.sort(key=lambda match: (-match.score, match.scan.id))
+        return matches
 
 
 @dataclass(frozen=True, slots=True)
@@ -136,20 +265,6 @@ class _LeftOut:
             and not (query.is_part and same_patient)
             for query in queries
         )
-
-
-@dataclass(frozen=True, slots=True)
-class _Field:
-    """What may answer: ids left out, ids that meet the filter (None: all), groups by id."""
-
-    left_out: _LeftOut
-    among: set[int] | None
-    groups: Mapping[int, int] | None
-
-    def of(self, ids: Collection[int]) -> _Field:
-        """The same for some scans alone, each by itself."""
-        among = set(ids) if self.among is None else self.among & set(ids)
-        return _Field(self.left_out, among, None)
 
 
 def _judged(gallery: Gallery, query: Query, wanted: Wanted) -> Query:
@@ -195,103 +310,13 @@ def _left_out(gallery: Gallery, query: Query, wanted: Wanted) -> _LeftOut:
     return _LeftOut(itself, own - itself, judged - own - itself, left)
 
 
-def _groups(gallery: Gallery, group_by: GroupBy) -> Mapping[int, int] | None:
-    """The group of each scan whose patient or study is known; None: each scan is one."""
-    if group_by == "scan":
-        return None
-    numbers: dict[str, int] = {}
-    return {
-        scan: numbers.setdefault(value, len(numbers) + 1)
-        for scan, value in values_of(gallery.catalogue, group_by).items()
-        if value is not None
-    }
-
-
-def _best(
-    gallery: Gallery,
-    state: State,
-    query: Query,
-    wanted: Wanted,
-    within: _Field,
-    k: int,
-    notes: list[ScanWarning],
-) -> list[Match]:
-    """The `k` best matches, one a group, best first."""
-    if within.among is not None and not within.among - within.left_out.ids:
-        return []
-    candidates = _candidates(gallery, state, query, wanted, within, k, notes)
-    matches = [
-        exact_match(scan, *query.compared(wanted.compare), compare=wanted.compare)
-        for scan in gallery.catalogue.stored(candidates)
-    ]
-    if len(matches) != len(candidates):
-        raise gallery.catalogue.damaged("scans of the index are missing")
-    queries = (query, *query.joined)
-    if any(within.left_out.covers(m.scan, queries, wanted.same_patient) for m in matches):
-        raise gallery.catalogue.damaged("its lookup tables do not match its rows")
-    matches.sort(key=lambda match: (-match.score, match.scan.id))
-    return best_of_groups(matches, within.groups)[:k]
-
-
-def _candidates(
-    gallery: Gallery,
-    state: State,
-    query: Query,
-    wanted: Wanted,
-    within: _Field,
-    k: int,
-    notes: list[ScanWarning],
-) -> set[int]:
-    """Ids of all scans that may be among the best."""
-    from medcli.retrieval.vectors import best_scans
-
-    levels: tuple[Level, ...] = ("scan",) if wanted.compare == "scan" else ("scan", "slice")
-    vectors, _ = query.compared(wanted.compare)
-    excluded, among, groups = within.left_out.ids, within.among, within.groups
-    if len(vectors) > 1:
-        exact = [gallery.caches.exact(level, state) for level in levels]
-        _note(notes, (remark for _, remarks in exact for remark in remarks))
-        return best_scans([index for index, _ in exact], vectors, k, excluded, among, groups)
-    found: set[int] = set()
-    for level in levels:
-        index, remarks = gallery.index(level, state, exact=wanted.exact)
-        _note(notes, remarks)
-        found |= index.candidates(vectors[0], k, excluded, among=among, groups=groups)
-    return found
-
-
-def _note(notes: list[ScanWarning], remarks: Iterable[ScanWarning]) -> None:
-    notes.extend(each for each in remarks if each not in notes)
-
-
-def _contrast(
-    gallery: Gallery,
-    state: State,
-    query: Query,
-    wanted: Wanted,
-    within: _Field,
-    matches: Sequence[Match],
-) -> tuple[Match, ...]:
-    """The nearest scan of each of the most frequent classes, best first.
-
-    Of an approximate search among the hits.
-    """
-    if gallery.caches.choice() is not None:  # one exact search a class would cost its speed
-        first: dict[str, Match] = {}
-        for match in matches:
-            if match.scan.row.label is not None:
-                first.setdefault(match.scan.row.label, match)
-        return tuple(first.values())
-    by_label: dict[str, set[int]] = {}
-    for scan, label in values_of(gallery.catalogue, "label").items():
-        if label is not None:
-            by_label.setdefault(label, set()).add(scan)
-    nearest = [
-        match
-        for ids in sorted(by_label.values(), key=len, reverse=True)[:MOST_CLASSES]
-        for match in _best(gallery, state, query, wanted, within.of(ids), 1, [])
-    ]
-    return tuple(sorted(nearest, key=lambda match: (-match.score, match.scan.id)))
+def _first_of_labels(matches: Sequence[Match]) -> list[Match]:
+    """The first match of each label."""
+    first: dict[str, Match] = {}
+    for match in matches:
+        if match.scan.row.label is not None:
+            first.setdefault(match.scan.row.label, match)
+    return list(first.values())
 
 
 def _above(matches: Sequence[Match], least: float) -> list[Match]:
@@ -305,9 +330,10 @@ def _dated(hit: Hit, query: Query) -> Hit:
     return replace(hit, days=days_between(query.study_date, hit.study_date))
 
 
-def _fewer(wanted: Wanted, scans: int, within: _Field, below: int) -> ScanWarning:
+def _fewer(
+    wanted: Wanted, scans: int, left: _LeftOut, among: Members | None, below: int
+) -> ScanWarning:
     """Why there are fewer than `k` hits."""
-    left, among = within.left_out, within.among
     unit = (
         "hits"
         if wanted.group_by == "scan"
@@ -317,8 +343,8 @@ def _fewer(wanted: Wanted, scans: int, within: _Field, below: int) -> ScanWarnin
     if among is not None:
         held += f", {len(among)} of them meet --where"
     told = f"fewer than {wanted.k} {unit}: {held}; left out are "
-    own = left.own if among is None else left.own & among
-    itself = left.itself if among is None else left.itself & among
+    own = left.own if among is None else among.held(left.own)
+    itself = left.itself if among is None else among.held(left.itself)
     parts = [f"{len(own)} of the same patient and {len(itself)} equal to the query"]
     if left.judged:
         parts.append(f"{len(left.judged)} that were judged")

@@ -7,8 +7,9 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 from medcli.records import ScanWarning, SearchResult
-from medcli.retrieval.answering import exact_match, hit_of, told, vote_of
+from medcli.retrieval.answering import exact_match, hits_of, told, vote_of
 from medcli.retrieval.calibration import calibration
+from medcli.retrieval.columns import Members
 from medcli.retrieval.query import Query, Wanted
 from medcli.retrieval.studies import STUDY_DATE, days_between
 
@@ -26,7 +27,7 @@ def timeline(
     wanted: Wanted,
     patients: Collection[str],
     itself: Collection[int],
-    among: Collection[int] | None,
+    among: Members | None,
 ) -> SearchResult:
     """All stored scans of the query's patients in order of time; those without a date last.
 
@@ -34,22 +35,20 @@ def timeline(
     ----------
     patients : hashes
     itself : ids of stored scans that are the query
-    among : ids that meet the filter; None: all
+    among : the scans that meet the filter; None: all
     """
     find, stored = gallery.catalogue.find, gallery.catalogue.stored
     own = {scan for patient in patients for scan in find("patient", patient)}.difference(itself)
     matches = [
         exact_match(scan, *query.compared(wanted.compare), compare=wanted.compare)
-        for scan in stored(own if among is None else own.intersection(among))
+        for scan in stored(own if among is None else among.held(own))
     ]
     dates = {match.scan.id: match.scan.row.metadata.get(STUDY_DATE) for match in matches}
     matches.sort(key=lambda m: (dates[m.scan.id] is None, dates[m.scan.id] or "", m.scan.id))
     known = calibration(gallery, state, wanted.compare, several=query.has_slices)
     first = query.study_date or min((date for date in dates.values() if date), default=None)
-    hits = tuple(
-        replace(hit_of(gallery, rank, match, known), days=days_between(first, dates[match.scan.id]))
-        for rank, match in enumerate(matches, start=1)
-    )
+    (found,) = hits_of(gallery, known, matches)
+    hits = tuple(replace(hit, days=days_between(first, dates[hit.id])) for hit in found)
     return SearchResult(
         query=query.name,
         hits=hits,

@@ -11,9 +11,10 @@ import numpy as np
 
 from medcli.errors import UsageError
 from medcli.retrieval.approximate import ApproximateIndex, build_index
+from medcli.retrieval.cache_files import LEVELS, Level
 from medcli.retrieval.caches import Behind
 from medcli.retrieval.choice import FEWEST, ApproximateKind, Choice
-from medcli.retrieval.vectors import LEVELS, Level, VectorIndex
+from medcli.retrieval.vectors import VectorIndex
 
 if TYPE_CHECKING:
     from medcli.retrieval.gallery import Gallery

@@ -1,162 +1,264 @@
 """The vector index of a gallery: FAISS, exact, float16, a disposable cache.
 
-A gallery has two indexes, one a level: "scan" (one vector a scan) and "slice"
-(the slices of scans with several). The FAISS id of a vector is the id of its
-scan, so a search names scans without asking the catalogue.
+A gallery has two indexes, one a level: "scan" (one vector a scan) and "slice" (the slices of scans
+with several). Beside FAISS's vectors stands the id of each one's scan, so a search names scans
+without asking the catalogue.
 
-A cache file is one JSON line (what it was made from), one line with the SHA-256
-of all the rest, then FAISS's own bytes. FAISS parses them only after the
-checksum has been compared: its reader takes damaged files without complaint, and
-its writer hides a full disk, so reading and writing are done here.
+A pass over all vectors is what costs. One query makes one, on as many threads as FAISS may use;
+many together share one, in which blocks of vectors are widened once and multiplied with all.
 """
 
 from __future__ import annotations
 
-import dataclasses
-import hashlib
-import json
-from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
+import contextlib
+import itertools
+from collections.abc import Callable, Collection, Iterator, Sequence
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
+from functools import cached_property
 from pathlib import Path
-from typing import Any, BinaryIO, Literal, Self
+from typing import Any, Self
 
 import faiss
 import numpy as np
 
-from medcli.files import replace_file
 from medcli.records import ScanWarning
+from medcli.retrieval.cache_files import (
+    REBUILT,
+    CacheUnusableError,
+    Stamp,
+    check_stamp,
+    read_cache,
+    saved,
+    write_cache,
+)
+from medcli.retrieval.columns import Column, Members
 
-Level = Literal["scan", "slice"]
-LEVELS: tuple[Level, ...] = ("scan", "slice")
-REBUILT = "index_rebuilt"
-NOT_SAVED = "index_not_saved"
-
+_faiss: Any = faiss  # its type hints do not know what its Python layer adds
 _CHUNK_BYTES = 1 << 20
 _CHUNK_ROWS = 1 << 16
 _PASS_ROWS = 1 << 13  # decoded at a time
-_MAX_HEADER_BYTES = 4096
+_TOGETHER_ROWS = 1 << 15  # decoded at a time for many queries
+_FEWEST_TOGETHER = 8  # queries that cost less together than one by one
+_ROWS_A_THREAD = 250_000  # of one query; fewer are not worth waking a thread
+_LEAST_DEPTH = 64
+_MOST_DROPPED = 256  # of those left out, that are looked for and dropped
 
 
-class CacheUnusableError(Exception):
-    """A cache file that must not be used; `reason` says why.
+@dataclass(frozen=True, slots=True, eq=False)
+class Nearest:
+    """What a pass over an index has found most like one query.
 
-    `newer` is set where another process has written it for a later generation.
+    Parameters
+    ----------
+    scores : (M,) float32, falling
+    ids : (M,) int64, the scan of each vector
+    rest : no vector that was not found has a higher score; -inf: there is no other
     """
 
-    def __init__(self, reason: str, *, newer: bool = False) -> None:
-        super().__init__(reason)
-        self.reason = reason
-        self.newer = newer
+    scores: np.ndarray
+    ids: np.ndarray
+    rest: float
 
+    @classmethod
+    def found(cls, scores: np.ndarray, ids: np.ndarray, depth: int) -> Nearest:
+        """What came of asking for `depth` vectors, at least one."""
+        return cls(scores, ids, float(scores[-1]) if len(ids) == depth else -np.inf)
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """What an index was made from; a cache file is used only if all of it agrees."""
-
-    gallery: str
-    level: Level
-    generation: int
-    count: int
-    dim: int
+    def of(self, excluded: Collection[int], among: Members | None) -> Iterator[tuple[int, float]]:
+        """Scan and score of each vector whose scan may answer."""
+        kept = np.ones(len(self.ids), bool) if among is None else among.marks(self.ids)
+        if excluded:
+            kept &= ~_is_in(self.ids, excluded)
+        return zip(self.ids[kept].tolist(), self.scores[kept].tolist(), strict=True)
 
 
 class VectorIndex:
-    """Exact inner-product search over float16 vectors."""
+    """Exact inner-product search over float16 vectors.
 
-    def __init__(self, index: faiss.Index) -> None:
+    Parameters
+    ----------
+    index : the vectors, a flat index of FAISS
+    ids : (N,) int64, the scan of each vector
+    behind : what must live as long as `index`
+    """
+
+    def __init__(self, index: Any, ids: np.ndarray, *behind: object) -> None:
         self._index = index
+        self._ids = ids
+        self._behind = behind
 
     @classmethod
     def build(cls, vectors: np.ndarray, ids: np.ndarray) -> Self:
         """(N, D) float16 unit vectors and the (N,) ids of their scans → index."""
-        flat = faiss.IndexScalarQuantizer(
+        index = faiss.IndexScalarQuantizer(
             vectors.shape[1], faiss.ScalarQuantizer.QT_fp16, faiss.METRIC_INNER_PRODUCT
         )
-        index = faiss.IndexIDMap(flat)
         for start in range(0, len(vectors), _CHUNK_ROWS):  # widened a part at a time
-            rows = slice(start, start + _CHUNK_ROWS)
-            index.add_with_ids(vectors[rows].astype(np.float32), ids[rows].astype(np.int64))
-        return cls(index)
+            index.add(vectors[start : start + _CHUNK_ROWS].astype(np.float32))
+        return cls(index, ids.astype(np.int64))
 
     def __len__(self) -> int:
         return int(self._index.ntotal)
+
+    def save(self, path: Path, stamp: Stamp) -> None:
+        """Replace the cache file `path` atomically and durably.
+
+        Raises
+        ------
+        OSError : the disk is full, or the folder cannot be written
+        """
+        write_cache(path, self._ids, serialized(self._index), stamp)
 
     def candidates(
         self,
         query: np.ndarray,
         k: int,
-        excluded: Iterable[int] = (),
-        among: Iterable[int] | None = None,
-        groups: Mapping[int, int] | None = None,
+        excluded: Collection[int] = (),
+        among: Members | None = None,
+        groups: Column | None = None,
+        first: Nearest | None = None,
     ) -> set[int]:
         """Ids of all scans that may be the best of the `k` best groups of this index.
 
         Parameters
         ----------
         query : (D,) float32, unit length
-        excluded : ids of scans to leave out before the search
-        among : ids of the scans that may answer; None: all
+        excluded : ids of scans to leave out
+        among : the scans that may answer; None: all
         groups : the group of each scan; without it, and where it knows none, a scan is one
+        first : what a pass over all vectors has found, those left out included
 
         Notes
         -----
-        A scan's score here is the best of its vectors. Vectors of one scan can fill
-        the answer of FAISS, so the scans found are left out and the search goes on,
+        A scan's score here is the best of its vectors. A first pass asks for more than what
+        is left out and drops that, since a pass with a condition is slower. Vectors of one scan
+        can fill the answer of FAISS, so the scans found are left out and the search goes on,
         each time twice as deep, until `k` groups are found and the next one is worse by
         more than rounding can explain; then exact scores can decide, ties included.
         """
-        margin = rounding(query)
-        found: dict[int, float] = {}  # best first
-        best: dict[int, float] = {}  # of each group; that of a lone scan has a negative number
         left_out = set(excluded)
-        allowed = None if among is None else set(among)
-        depth = max(64, 4 * k)
+        found: set[int] = set()
+        best: set[int] = set()  # groups; that of a lone scan has a negative number
+        bound = -np.inf  # no scan with a lower score is among the best
+        depth = depth_for(k)
+        if first is None and (among is None or 2 * len(among) > len(self)):
+            first = self.nearest(query, depth + min(len(left_out), _MOST_DROPPED))
+        near = first or self.nearest(query, depth, left_out, among)
         while True:
-            scores, ids = self._search(query, depth, left_out, allowed)
-            for scan, score in zip(ids.tolist(), scores.tolist(), strict=True):
-                found.setdefault(scan, score)
-                group = scan if groups is None else groups.get(scan, -scan)
-                best[group] = max(best.get(group, -np.inf), score)
-            ranked = sorted(best.values(), reverse=True)
-            bound = ranked[k - 1] - margin if len(ranked) >= k else -np.inf
-            if len(ids) < depth or scores[-1] < bound:
-                return {scan for scan, score in found.items() if score >= bound}
-            left_out |= found.keys()
+            for scan, score in near.of(left_out, among):
+                if score < bound:
+                    break
+                found.add(scan)
+                best.add(scan if groups is None else groups.group(scan))
+                if len(best) == k and bound == -np.inf:
+                    bound = score - rounding(query)
+            if near.rest < bound or near.rest == -np.inf:
+                return found
+            near = self.nearest(query, depth, left_out | found, among)
             depth *= 2
 
-    def _search(
-        self, query: np.ndarray, depth: int, left_out: set[int], allowed: set[int] | None
+    def nearest(
+        self,
+        query: np.ndarray,
+        depth: int,
+        excluded: Collection[int] = (),
+        among: Members | None = None,
+    ) -> Nearest:
+        """The at most `depth` vectors most like (D,) `query`, of scans that may answer."""
+        allowed = None if among is None else among.marks(self._ids)
+        if excluded:
+            others = ~_is_in(self._ids, excluded)
+            allowed = others if allowed is None else allowed & others
+        if len(self) == 0:
+            return Nearest.found(np.empty(0, np.float32), np.empty(0, np.int64), depth)
+        scores, rows = self._pass(query[np.newaxis], min(depth, len(self)), allowed)
+        return Nearest.found(scores, self._ids[rows], depth)
+
+    def _pass(
+        self, query: np.ndarray, depth: int, allowed: np.ndarray | None
     ) -> tuple[np.ndarray, np.ndarray]:
-        """Scores (M,) and scan ids (M,) of the best vectors, M ≤ depth, best first."""
-        depth = min(depth, len(self))
-        if depth == 0:
-            return np.empty(0, np.float32), np.empty(0, np.int64)
-        parameters = None
-        if left_out or allowed is not None:
-            chosen = left_out if allowed is None else allowed - left_out
-            batch = faiss.IDSelectorBatch(np.fromiter(chosen, np.int64, len(chosen)))
-            selector = batch if allowed is not None else faiss.IDSelectorNot(batch)
-            parameters = faiss.SearchParameters()
-            parameters.sel = selector  # a bare pointer: `selector` and `batch` must live on
-        scores, ids = self._index.search(query[np.newaxis], depth, params=parameters)
-        real = ids[0] >= 0  # FAISS pads with -1
-        return scores[0][real], ids[0][real]
+        """Scores (M,) and rows (M,) of the best vectors for (1, D) `query`, best first.
 
-    def _owners(self) -> np.ndarray:
-        """(N,) int64, the scan of each vector, in the order of FAISS's codes.
-
-        Not by `id_map`: that is a C++ vector, which SWIG takes for one of SimpleITK's where
-        that was imported. A vector of zeros is as like to all, and a range search names all.
+        FAISS gives one query one thread, while others wait for it at full speed. Here of a large
+        index each thread looks at rows of its own.
         """
-        nothing = np.zeros((1, self._index.d), np.float32)
-        owners: np.ndarray = self._index.range_search(nothing, -1.0)[2]
-        return owners
+        if self._threads < 2:
+            with _one_thread():
+                return self._found(query, depth, allowed, None)
+        cuts = np.linspace(0, len(self), self._threads + 1).astype(int).tolist()
+        parts = self._pool.map(
+            lambda rows: self._found(query, depth, allowed, rows), itertools.pairwise(cuts)
+        )
+        scores, rows = map(np.concatenate, zip(*parts, strict=True))
+        order = np.argsort(-scores, kind="stable")[:depth]
+        return scores[order], rows[order]
+
+    @property
+    def _threads(self) -> int:
+        """For one query."""
+        return min(faiss.omp_get_max_threads(), len(self) // _ROWS_A_THREAD)
+
+    @cached_property
+    def _pool(self) -> ThreadPoolExecutor:
+        # FAISS's number of threads is that of the calling one: these bring up no others
+        return ThreadPoolExecutor(
+            self._threads, initializer=faiss.omp_set_num_threads, initargs=(1,)
+        )
+
+    def _found(
+        self,
+        query: np.ndarray,
+        depth: int,
+        allowed: np.ndarray | None,
+        part: tuple[int, int] | None,
+    ) -> tuple[np.ndarray, np.ndarray]:
+        """As `_pass`, of the rows of one part, first and end, by this thread."""
+        parameters = selector = None
+        if allowed is not None:
+            if part is not None:
+                whole, allowed = allowed, np.zeros_like(allowed)
+                allowed[slice(*part)] = whole[slice(*part)]
+            selector = _faiss.IDSelectorBitmap(np.packbits(allowed, bitorder="little"))
+        elif part is not None:
+            selector = faiss.IDSelectorRange(*part)
+        if selector is not None:
+            parameters = faiss.SearchParameters()
+            parameters.sel = selector  # a bare pointer: `selector` must live on
+        scores, rows = self._index.search(query, depth, params=parameters)
+        real = rows[0] >= 0  # FAISS pads with -1
+        return scores[0][real], rows[0][real]
+
+    def nearest_of_each(self, queries: np.ndarray, depth: int) -> list[Nearest]:
+        """The `depth` vectors most like each of (Q, D) `queries`."""
+        if len(queries) < _FEWEST_TOGETHER or len(self) == 0:
+            return [self.nearest(query, depth) for query in queries]
+        scores = np.empty((len(queries), 0), np.float32)
+        found = np.empty((len(queries), 0), np.int64)
+        for start in range(0, len(self), _TOGETHER_ROWS):
+            block = self._decoded(slice(start, start + _TOGETHER_ROWS))
+            own, rows = _faiss.knn(
+                queries, block, min(depth, len(block)), metric=faiss.METRIC_INNER_PRODUCT
+            )
+            scores = np.hstack([scores, own])
+            found = np.hstack([found, self._ids[start + rows]])
+            order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
+            scores = np.take_along_axis(scores, order, axis=1)
+            found = np.take_along_axis(found, order, axis=1)
+        return [Nearest.found(*each, depth) for each in zip(scores, found, strict=True)]
+
+    def _decoded(self, rows: slice | np.ndarray) -> np.ndarray:
+        """(M, D) float32, some of the vectors."""
+        size = self._index.code_size
+        codes = faiss.rev_swig_ptr(self._index.codes.data(), len(self) * size).reshape(-1, size)
+        vectors: np.ndarray = self._index.sa_decode(codes[rows])
+        return vectors
 
     def best_of_scans(
         self,
         queries: np.ndarray,
         excluded: Collection[int] = (),
-        among: Collection[int] | None = None,
+        among: Members | None = None,
     ) -> tuple[np.ndarray, np.ndarray]:
         """For each scan the best score of its vectors for each query, by one pass over all.
 
@@ -169,31 +271,42 @@ class VectorIndex:
         -------
         ids (M,) rising, and scores (M, S) float32
         """
-        owners = self._owners()
-        kept = np.ones(len(owners), bool) if among is None else _is_in(owners, among)
-        (rows,) = (kept & ~_is_in(owners, excluded)).nonzero()
-        rows = rows[np.argsort(owners[rows], kind="stable")]
-        ids, places = np.unique(owners[rows], return_inverse=True)
+        kept = np.ones(len(self), bool) if among is None else among.marks(self._ids)
+        (rows,) = (kept & ~_is_in(self._ids, excluded)).nonzero()
+        rows = rows[np.argsort(self._ids[rows], kind="stable")]
+        ids, places = np.unique(self._ids[rows], return_inverse=True)
         best = np.full((len(ids), len(queries)), -np.inf, np.float32)
-        mapped: Any = self._index
-        flat: Any = faiss.downcast_index(mapped.index)
-        size = flat.code_size
-        codes = faiss.rev_swig_ptr(flat.codes.data(), flat.ntotal * size).reshape(-1, size)
         columns = np.ascontiguousarray(queries.T, np.float32)
         for start in range(0, len(rows), _PASS_ROWS):
             part = slice(start, start + _PASS_ROWS)
-            products = flat.sa_decode(codes[rows[part]]) @ columns
+            products = self._decoded(rows[part]) @ columns
             (first,) = np.diff(places[part], prepend=-1).nonzero()
             scans = places[part][first]
             best[scans] = np.maximum(best[scans], np.maximum.reduceat(products, first))
         return ids, best
 
 
+@contextlib.contextmanager
+def _one_thread() -> Iterator[None]:
+    """Let FAISS use no other thread than this one meanwhile."""
+    threads = faiss.omp_get_max_threads()
+    faiss.omp_set_num_threads(1)
+    try:
+        yield
+    finally:
+        faiss.omp_set_num_threads(threads)
+
+
+def depth_for(k: int) -> int:
+    """Vectors that are asked for, for the `k` best scans."""
+    return max(_LEAST_DEPTH, 4 * k)
+
+
 def scores_of_scans(
     indexes: Sequence[VectorIndex],
     queries: np.ndarray,
     excluded: Collection[int] = (),
-    among: Collection[int] | None = None,
+    among: Members | None = None,
 ) -> tuple[np.ndarray, np.ndarray]:
     """`VectorIndex.best_of_scans` over several indexes together."""
     parts = [index.best_of_scans(queries, excluded, among) for index in indexes]
@@ -203,34 +316,6 @@ def scores_of_scans(
         places = np.searchsorted(ids, own)
         scores[places] = np.maximum(scores[places], best)
     return ids, scores
-
-
-def best_scans(
-    indexes: Sequence[VectorIndex],
-    queries: np.ndarray,
-    k: int,
-    excluded: Collection[int] = (),
-    among: Collection[int] | None = None,
-    groups: Mapping[int, int] | None = None,
-) -> set[int]:
-    """Ids of all scans that may be the best of the `k` best groups by the mean over `queries`.
-
-    Parameters are those of `VectorIndex.candidates`, for (S, D) queries: a scan's score is
-    the mean, over the queries, of the best of its vectors.
-    """
-    ids, scores = scores_of_scans(indexes, queries, excluded, among)
-    means = scores.mean(axis=1, dtype=np.float64)
-    if groups is None:
-        best = means
-    else:
-        own = np.array([groups.get(scan, -scan) for scan in ids.tolist()], np.int64)
-        numbers, places = np.unique(own, return_inverse=True)
-        best = np.full(len(numbers), -np.inf)
-        np.maximum.at(best, places, means)
-    if len(best) <= k:
-        return set(ids.tolist())
-    bound = np.partition(best, -k)[-k] - rounding(queries[0])
-    return set(ids[means >= bound].tolist())
 
 
 def _is_in(owners: np.ndarray, scans: Collection[int]) -> np.ndarray:
@@ -264,38 +349,8 @@ def open_index(
     index = VectorIndex.build(*rows())
     notes = [ScanWarning(REBUILT, f"{path.name} was {reason}: rebuilt from the catalogue")]
     if save:
-        notes += saved(path, lambda: write_index(path, index, stamp))
+        notes += saved(path, lambda: index.save(path, stamp))
     return index, tuple(notes)
-
-
-def saved(path: Path, write: Callable[[], None]) -> list[ScanWarning]:
-    """Save a cache file by `write`; where the system refuses, the note that says so."""
-    try:
-        write()
-    except OSError as error:
-        reason = error.strerror or str(error)
-        return [ScanWarning(NOT_SAVED, f"{path.name} could not be saved: {reason}")]
-    return []
-
-
-def write_index(path: Path, index: VectorIndex, stamp: Stamp) -> None:
-    """Replace the cache file `path` atomically and durably.
-
-    Raises
-    ------
-    OSError : the disk is full, or the folder cannot be written
-    """
-    write_cache(path, serialized(index._index), stamp)
-
-
-def write_cache(path: Path, parts: Sequence[bytes], stamp: Stamp, **more: int) -> None:
-    """Replace the cache file `path` by `parts`, made from `stamp`; `more` goes with that."""
-    size = sum(map(len, parts))
-    head = json.dumps({**dataclasses.asdict(stamp), **more, "bytes": size}).encode() + b"\n"
-    digest = hashlib.sha256(head)
-    for part in parts:
-        digest.update(part)
-    replace_file(path, (head, digest.hexdigest().encode() + b"\n", *parts))
 
 
 def serialized(index: faiss.Index) -> list[bytes]:
@@ -310,8 +365,13 @@ def serialized(index: faiss.Index) -> list[bytes]:
     return parts
 
 
-def deserialized(payload: np.ndarray) -> faiss.Index:
+def deserialized(payload: np.ndarray, *, in_place: bool = False) -> faiss.Index:
     """The index of FAISS's own bytes (N,) uint8; see `serialized`.
+
+    Parameters
+    ----------
+    in_place : vectors stay where they lie in `payload`, which must live as long; nothing
+        can be added to such an index
 
     Raises
     ------
@@ -325,7 +385,10 @@ def deserialized(payload: np.ndarray) -> faiss.Index:
         position += len(part)
         return part
 
-    reader = faiss.PyCallbackIOReader(read, _CHUNK_BYTES)  # type: ignore[attr-defined]
+    if in_place:
+        reader = _faiss.ZeroCopyIOReader(faiss.swig_ptr(payload), len(payload))
+    else:
+        reader = _faiss.PyCallbackIOReader(read, _CHUNK_BYTES)
     try:
         return faiss.read_index(reader)
     except RuntimeError as error:
@@ -339,67 +402,26 @@ def read_index(path: Path, stamp: Stamp) -> VectorIndex:
     ------
     CacheUnusableError : absent, damaged, of another generation, or unreadable here
     """
-    payload, made_from = read_cache(path)
-    check_stamp(made_from, stamp)
-    index = deserialized(payload)
+    content = read_cache(path)
+    check_stamp(content.made_from, stamp)
+    index, ids = deserialized(content.index, in_place=True), content.ids
     if index.d != stamp.dim or index.ntotal != stamp.count:
         raise CacheUnusableError("damaged")
-    return VectorIndex(index)
+    if ids is None:
+        mapped: Any = index  # of an earlier version
+        flat = faiss.downcast_index(mapped.index)
+        return VectorIndex(flat, _ids_of(mapped), mapped, content.index)
+    if len(ids) != stamp.count:
+        raise CacheUnusableError("damaged")
+    return VectorIndex(index, ids, content.index)
 
 
-def read_cache(path: Path) -> tuple[np.ndarray, dict[str, Any]]:
-    """The content (N,) uint8 of a cache file that is whole, and what it was made from.
+def _ids_of(index: Any) -> np.ndarray:
+    """(N,) int64, the ids that an index of FAISS holds itself.
 
-    Raises
-    ------
-    CacheUnusableError : absent, damaged, or unreadable here
+    Not by `id_map`: that is a C++ vector, which SWIG takes for one of SimpleITK's where that
+    was imported. A vector of zeros is as like to all, and a range search names all.
     """
-    try:
-        with path.open("rb") as file:
-            return _checked_payload(file)
-    except FileNotFoundError as error:
-        raise CacheUnusableError("absent") from error
-    except OSError as error:
-        raise CacheUnusableError(f"unreadable ({error.strerror or error})") from error
-
-
-def check_stamp(made_from: dict[str, Any], stamp: Stamp) -> None:
-    """Refuse a cache that was not made from `stamp`.
-
-    Raises
-    ------
-    CacheUnusableError : it was not
-    """
-    if any(made_from.get(name) != value for name, value in dataclasses.asdict(stamp).items()):
-        raise CacheUnusableError("stale", newer=made_from.get("generation", 0) > stamp.generation)
-
-
-def _checked_payload(file: BinaryIO) -> tuple[np.ndarray, dict[str, Any]]:
-    """The bytes (N,) uint8 behind the first two lines, and the first line, after all checks."""
-    head, checksum = file.readline(_MAX_HEADER_BYTES), file.readline(_MAX_HEADER_BYTES)
-    values = _parsed(head)
-    size = values.get("bytes")
-    if not isinstance(size, int) or file.seek(0, 2) != len(head) + len(checksum) + size:
-        raise CacheUnusableError("damaged")
-    file.seek(len(head) + len(checksum))
-    payload = np.empty(size, np.uint8)
-    digest = hashlib.sha256(head)
-    for start in range(0, size, _CHUNK_BYTES):
-        part = payload.data[start : start + _CHUNK_BYTES]
-        if file.readinto(part) != part.nbytes:  # type: ignore[attr-defined]
-            raise CacheUnusableError("damaged")
-        digest.update(part)
-    if checksum != digest.hexdigest().encode() + b"\n":
-        raise CacheUnusableError("damaged")
-    return payload, values
-
-
-def _parsed(head: bytes) -> dict[str, Any]:
-    """The JSON object of a cache file's first line."""
-    try:
-        values = json.loads(head)
-    except ValueError as error:  # also bytes that are no UTF-8
-        raise CacheUnusableError("damaged") from error
-    if not isinstance(values, dict):
-        raise CacheUnusableError("damaged")
-    return values
+    nothing = np.zeros((1, index.d), np.float32)
+    ids: np.ndarray = index.range_search(nothing, -1.0)[2]
+    return ids

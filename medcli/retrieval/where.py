@@ -25,7 +25,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from medcli.errors import UsageError
-from medcli.retrieval.rows import restored
+from medcli.retrieval.columns import Column, Members
 
 if TYPE_CHECKING:
     from medcli.retrieval.catalogue import Catalogue
@@ -127,16 +127,15 @@ def parse_where(text: str) -> Filter:
     return Filter(text, sql, tuple(parser.values))
 
 
-def matching(catalogue: Catalogue, chosen: Filter) -> set[int]:
-    """Ids of the stored scans that meet a filter, inside `reading`."""
+def matching(catalogue: Catalogue, chosen: Filter) -> Members:
+    """The stored scans that meet a filter, inside `reading`."""
     rows = catalogue.connection.execute(f"SELECT id FROM scans WHERE {chosen.sql}", chosen.values)
-    return {scan for (scan,) in rows}
+    return Members.of((scan for (scan,) in rows), catalogue.last_id())
 
 
-def values_of(catalogue: Catalogue, column: str) -> dict[int, str | None]:
-    """The value of a column for every scan, by id, inside `reading`."""
-    rows = catalogue.connection.execute(f"SELECT id, {COLUMNS[column].sql} FROM scans ORDER BY id")
-    return {scan: restored(value) for scan, value in rows}
+def column_of(catalogue: Catalogue, name: str) -> Column:
+    """The values of a column for every scan, as numbers, inside `reading`."""
+    return Column.read(catalogue, COLUMNS[name].sql)
 
 
 class _Parser:

@@ -34,10 +34,12 @@ def make_optimizer(model: OnBackbone, config: TrainConfig) -> torch.optim.Optimi
     deep learning, ICML 2013 (SGD with Nesterov's momentum).
     """
     groups, rate = parameter_groups(model, config), config.learning_rate
+    # One kernel for all parameters, where a step is as long as launching its kernels takes.
+    fused = True if next(model.parameters()).is_cuda else None
     if config.optimizer == "sgd":
-        return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True)
+        return torch.optim.SGD(groups, lr=rate, momentum=MOMENTUM, nesterov=True, fused=fused)
     kind = torch.optim.AdamW if config.optimizer == "adamw" else torch.optim.Adam
-    return kind(groups, lr=rate)
+    return kind(groups, lr=rate, fused=fused)
 
 
 def parameter_groups(model: OnBackbone, config: TrainConfig) -> list[dict[str, Any]]:

@@ -12,7 +12,7 @@ from medcli.imaging.hashing import pixel_sha256
 from medcli.imaging.region import Box, crop_box
 from medcli.records import Detection, Failure, FoundBox, Prediction, Scan, SearchResult
 from medcli.retrieval.query import Query, Wanted
-from medcli.retrieval.search import search
+from medcli.retrieval.search import search_many
 
 if TYPE_CHECKING:
     from medcli.inference.detector import Detector
@@ -73,17 +73,19 @@ def search_boxes(
     """
     pixels, patient = pixel_sha256(scan), gallery.patient_hash(scan.patient_id)
     region = predictor.region_mm
-    results = []
-    for box in boxes:
-        query = Query.from_embedding(
+    queries = [
+        Query.from_embedding(
             scan.path,
             predictor.embed(cut_out(scan, box, region)),
             patient=patient,
             pixel_sha256=pixels,
         )
-        result = search(gallery, query, Wanted(k=k))
-        results.append(replace(result, query_slice=box.slice))
-    return results
+        for box in boxes
+    ]
+    results = search_many(gallery, queries, Wanted(k=k))
+    return [
+        replace(result, query_slice=box.slice) for box, result in zip(boxes, results, strict=True)
+    ]
 
 
 @dataclass(frozen=True, slots=True)

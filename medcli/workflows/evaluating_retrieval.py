@@ -17,7 +17,7 @@ from medcli.records import Case, Failure
 from medcli.retrieval.auditing import PROPERTIES
 from medcli.retrieval.query import Compare, Wanted
 from medcli.retrieval.rows import ScanRow
-from medcli.retrieval.search import search
+from medcli.retrieval.search import search_many
 from medcli.workflows.evaluating import Evaluation, given_part, own_note
 from medcli.workflows.sources import AREA
 from medcli.workflows.task_choice import for_data
@@ -105,8 +105,9 @@ def _ann_recall(gallery: Gallery, answers: Sequence[Answer], compare: Compare) -
         if gallery.caches.choice() is None:
             return None
     shares = []
-    for answer in answers:
-        exact = search(gallery, answer.asked, Wanted(k=DEPTH, compare=compare, exact=True))
+    asked = [answer.asked for answer in answers]
+    truths = search_many(gallery, asked, Wanted(k=DEPTH, compare=compare, exact=True))
+    for answer, exact in zip(answers, truths, strict=True):
         nearest = {hit.id for hit in exact.hits}
         found = {hit.id for hit in answer.result.hits}
         shares.append(len(nearest & found) / max(1, len(nearest)))

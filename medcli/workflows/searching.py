@@ -8,13 +8,13 @@ from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from medcli.errors import DamagedError, ScanError, UsageError
+from medcli.errors import DamagedError, MedcliError, ScanError, UsageError
 from medcli.evaluation.intervals import wilson_interval
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Embedding, Failure, Prediction, Scan, SearchResult
 from medcli.retrieval.query import Query, Wanted, joined
-from medcli.retrieval.search import search
+from medcli.retrieval.search import search_many
 from medcli.retrieval.storage import DAMAGE_HINT
 from medcli.workflows.picturing import query_picture, stored_picture
 from medcli.workflows.sources import kept_metadata
@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from medcli.inference.remembered import Tell
     from medcli.models.package import ModelPackage
     from medcli.retrieval.gallery import Gallery
+
+_TOGETHER = 32  # queries that share a pass over the vectors
+_HELD_BYTES = 64 << 20  # of pixels of the scans that wait for it
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,32 +82,80 @@ def search_scans(
     ------
     UsageError : no condition in `where`, no such part, nothing is left of a joined query
     """
-    for case, scan in read_all(cases):
-        if isinstance(scan, Failure):
-            yield scan
-            continue
-        assert isinstance(case, Case)
-        query, embedding, seen = scan_query(gallery, predictor, scan, crop)
-        query = joined(query, plus, minus)
-        result = searched(gallery, query, wanted)
-        drawn, window = None, None
-        if pictures:
-            drawn, window = query_picture(seen, result.query_slice, predictor.package)
-        if result.query_slice is not None:
-            result = replace(result, query_slice=result.query_slice + first_slice)
-        yield Answer(
-            result=replace(result, warnings=(*scan.warnings, *result.warnings)),
-            asked=query,
-            case=case,
-            prediction=predictor.prediction(seen, embedding.logits, embedding.ood_score),
-            picture=drawn,
-            window=window,
-            pixel_sha256=query.pixel_sha256,
-            patient_id=scan.patient_id,
-            facts=kept_metadata(case, scan),
-            modality=scan.modality,
-            format=scan.format,
-        )
+
+    def asked() -> Iterator[_Asked | Failure]:
+        for case, scan in read_all(cases):
+            if isinstance(scan, Failure):
+                yield scan
+                continue
+            assert isinstance(case, Case)
+            query, embedding, seen = scan_query(gallery, predictor, scan, crop)
+            yield _Asked(case, scan, seen, joined(query, plus, minus), embedding)
+
+    for group in _groups(asked()):
+        queries = [each.query for each in group if isinstance(each, _Asked)]
+        results = iter(searched(gallery, queries, wanted))
+        for each in group:
+            if isinstance(each, Failure):
+                yield each
+            else:
+                yield _answer(each, next(results), predictor, first_slice, pictures=pictures)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Asked:
+    """A scan that was read, what is seen of it, and what is asked."""
+
+    case: Case
+    scan: Scan
+    seen: Scan
+    query: Query
+    embedding: Embedding
+
+
+def _groups(asked: Iterator[_Asked | Failure]) -> Iterator[list[_Asked | Failure]]:
+    """Queries that are asked together: some, or fewer where they hold much memory.
+
+    What comes before an error is answered before it is raised.
+    """
+    group: list[_Asked | Failure] = []
+    held = 0
+    try:
+        for each in asked:
+            group.append(each)
+            held += each.scan.pixels.nbytes if isinstance(each, _Asked) else 0
+            if len(group) >= _TOGETHER or held >= _HELD_BYTES:
+                yield group
+                group, held = [], 0
+    except MedcliError:
+        yield group
+        raise
+    yield group
+
+
+def _answer(
+    asked: _Asked, result: SearchResult, predictor: Predictor, first_slice: int, *, pictures: bool
+) -> Answer:
+    """The answer to a scan; its slices count from `first_slice` of the scan."""
+    scan, query, embedding = asked.scan, asked.query, asked.embedding
+    drawn, window = None, None
+    if pictures:
+        drawn, window = query_picture(asked.seen, result.query_slice, predictor.package)
+    if result.query_slice is not None:
+        result = replace(result, query_slice=result.query_slice + first_slice)
+    return Answer(
+        result=replace(result, warnings=(*scan.warnings, *result.warnings)),
+        asked=query,
+        case=asked.case,
+        prediction=predictor.prediction(asked.seen, embedding.logits, embedding.task_ood_scores),
+        picture=drawn,
+        window=window,
+        pixel_sha256=query.pixel_sha256,
+        patient_id=scan.patient_id,
+        facts=kept_metadata(asked.case, scan),
+        modality=scan.modality,
+        format=scan.format,
+    )
 
 
 def search_stored(
@@ -122,9 +173,10 @@ def search_stored(
     ------
     UsageError : there is no scan of that id
     """
-    for query in stored_queries(gallery, ids):
-        asked = joined(query, plus, minus)
-        result = searched(gallery, asked, wanted)
+    queries = stored_queries(gallery, ids)
+    joint = [joined(query, plus, minus) for query in queries]
+    results = searched(gallery, joint, wanted)
+    for query, asked, result in zip(queries, joint, results, strict=True):
         yield Answer(
             result=result,
             asked=asked,
@@ -133,12 +185,16 @@ def search_stored(
         )
 
 
-def searched(gallery: Gallery, query: Query, wanted: Wanted | None) -> SearchResult:
-    """`search`, with an interval for each share of the vote."""
-    result = search(gallery, query, wanted)
-    votes = Counter(hit.label for hit in result.hits if hit.label is not None)
-    intervals = {label: wilson_interval(votes[label], votes.total()) for label in result.vote}
-    return replace(result, vote_ci=intervals)
+def searched(
+    gallery: Gallery, queries: Sequence[Query], wanted: Wanted | None
+) -> list[SearchResult]:
+    """`search_many`, with an interval for each share of the vote."""
+    results = []
+    for result in search_many(gallery, queries, wanted):
+        votes = Counter(hit.label for hit in result.hits if hit.label is not None)
+        intervals = {label: wilson_interval(votes[label], votes.total()) for label in result.vote}
+        results.append(replace(result, vote_ci=intervals))
+    return results
 
 
 def scan_query(

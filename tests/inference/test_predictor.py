@@ -164,7 +164,9 @@ def test_the_distance_is_that_of_the_picture_from_the_reference(
         assert isinstance(answer, Prediction)
         assert answer.ood_score == pytest.approx(score, rel=1e-4)
         assert answer.out_of_distribution is bool(score > 1)
-        assert predictor.embed(scan).ood_score == pytest.approx(score, rel=1e-4)
+        assert list(predictor.embed(scan).task_ood_scores.values()) == pytest.approx(
+            [score], rel=1e-4
+        )
     (unknown,) = plain.predict([picture(1)])
     assert isinstance(unknown, Prediction)
     assert unknown.ood_score is unknown.out_of_distribution is None
@@ -245,7 +247,7 @@ def test_scans_that_share_a_batch_have_the_vectors_they_have_alone(
         alone = predictor.embed(scan)
         assert embedding.slice_views == alone.slice_views
         assert embedding.slice_numbers.tolist() == alone.slice_numbers.tolist()
-        assert embedding.ood_score == pytest.approx(alone.ood_score, rel=1e-5)
+        assert embedding.task_ood_scores == pytest.approx(alone.task_ood_scores, rel=1e-5)
         rows = np.vstack([embedding.vector, embedding.slice_vectors])
         cosines = (rows * np.vstack([alone.vector, alone.slice_vectors])).sum(axis=1, dtype=float)
         assert (1 - cosines <= 1e-6).all()

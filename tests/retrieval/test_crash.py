@@ -68,7 +68,7 @@ class Faults:
 def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     """Wraps every fsync, rename, replace, copy and write that Python does for a gallery."""
     from medcli import files
-    from medcli.retrieval import folder, vectors
+    from medcli.retrieval import cache_files, folder
 
     struck = Faults()
 
@@ -84,7 +84,7 @@ def faults(monkeypatch: pytest.MonkeyPatch) -> Faults:
     monkeypatch.setattr(Path, "replace", failing(Path.replace))
     monkeypatch.setattr(files, "exchange", failing(files.exchange))
     monkeypatch.setattr(folder.shutil, "copyfile", failing(shutil.copyfile))
-    monkeypatch.setattr(vectors, "replace_file", failing(files.replace_file))
+    monkeypatch.setattr(cache_files, "replace_file", failing(files.replace_file))
     return struck
 
 

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import contextlib
+import hashlib
+import json
 import os
 import random
 import shutil
@@ -14,11 +16,13 @@ import time
 from collections.abc import Callable
 from pathlib import Path
 
+import faiss
 import pytest
 
 from medcli.errors import DamagedError, LockedError, StorageError, UsageError
 from medcli.records import GalleryEntry, SearchResult
-from medcli.retrieval import folder, vectors
+from medcli.retrieval import cache_files, folder
+from medcli.retrieval.cache_files import read_cache
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.forgetting import forget_patient
 from medcli.retrieval.gallery import Gallery
@@ -32,8 +36,10 @@ Entry = Callable[..., GalleryEntry]
 WRITER = """
 import sys
 from pathlib import Path
+import faiss
 import numpy as np
 from medcli.records import Embedding, GalleryEntry
+from medcli.retrieval.cache_files import read_cache
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.gallery import Gallery
 
@@ -118,6 +124,28 @@ def test_a_damaged_cache_is_rebuilt_with_a_note(
     assert after.warnings == ()
 
 
+@pytest.mark.parametrize("level", ["scan", "slice"])
+def test_a_cache_of_an_earlier_version_is_read(
+    filled: Path, ask: Callable[..., SearchResult], level: str
+) -> None:
+    before = ask(filled)
+    file = filled / f"{level}.faiss"
+    content = read_cache(file)
+    assert content.ids is not None
+    new = faiss.deserialize_index(content.index)
+    kind = faiss.ScalarQuantizer.QT_fp16
+    mapped = faiss.IndexIDMap(faiss.IndexScalarQuantizer(8, kind, faiss.METRIC_INNER_PRODUCT))
+    mapped.add_with_ids(new.reconstruct_n(0, new.ntotal), content.ids)
+    payload = faiss.serialize_index(mapped).tobytes()
+    made_from = {key: value for key, value in content.made_from.items() if key != "rows"}
+    head = json.dumps({**made_from, "bytes": len(payload)}).encode() + b"\n"
+    digest = hashlib.sha256(head + payload).hexdigest().encode()
+    file.write_bytes(head + digest + b"\n" + payload)
+    after = ask(filled)
+    assert after.hits == before.hits
+    assert after.warnings == ()
+
+
 def test_a_cache_of_another_generation_or_gallery_is_not_used(
     filled: Path,
     make_gallery: Callable[..., Gallery],
@@ -147,7 +175,7 @@ def test_a_cache_that_cannot_be_saved_is_noted(
 
     before = ask(filled)
     (filled / "scan.faiss").unlink()
-    monkeypatch.setattr(vectors, "replace_file", full)
+    monkeypatch.setattr(cache_files, "replace_file", full)
     result = ask(filled)
     assert result.hits == before.hits
     assert [note.code for note in result.warnings] == ["index_rebuilt", "index_not_saved"]

@@ -12,7 +12,7 @@ import numpy as np
 import pytest
 
 from medcli.data.sources import gather_cases, load_cases
-from medcli.errors import DamagedError, LeakageError, ManifestError, ScanError
+from medcli.errors import DamagedError, LeakageError, ManifestError, ScanError, UsageError
 from medcli.imaging.batch import read_all
 from medcli.imaging.display import display_slice
 from medcli.imaging.hashing import pixel_sha256
@@ -20,7 +20,7 @@ from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage, load_package, salted_patient, seal
 from medcli.records import Case, Failure, Scan
 from medcli.retrieval.query import Wanted
-from medcli.workflows import indexing
+from medcli.workflows import indexing, searching
 from medcli.workflows.evaluating import evaluate, given_part
 from medcli.workflows.evaluating_retrieval import evaluate_retrieval
 from medcli.workflows.indexing import add_to_gallery, build_gallery, thumbnails
@@ -308,7 +308,11 @@ def test_the_range_of_grey_levels_is_found_once_for_all_slices(
 # Search
 
 
-def test_every_query_gets_an_answer_in_its_place(gallery: Path, sample_folder: Path) -> None:
+@pytest.mark.parametrize("together", [1, 2, 32])
+def test_every_query_gets_an_answer_in_its_place(
+    gallery: Path, sample_folder: Path, together: int, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(searching, "_TOGETHER", together)
     opened, own = open_gallery(gallery)
     cases = gather_cases(
         [str(sample_folder / "query.png"), "gone.png", str(sample_folder / "scan.dcm")]
@@ -321,6 +325,26 @@ def test_every_query_gets_an_answer_in_its_place(gallery: Path, sample_folder: P
     assert len(first.result.hits) == 2
     assert first.picture is not None
     assert first.picture.startswith(b"\xff\xd8\xff")
+
+
+def test_what_comes_before_an_error_is_answered_first(gallery: Path, sample_folder: Path) -> None:
+    crops = iter([lambda scan: scan, None])
+
+    def crop(scan: Scan) -> Scan:
+        whole = next(crops)
+        if whole is None:
+            raise UsageError("no such part", "none")
+        return whole(scan)
+
+    opened, own = open_gallery(gallery)
+    cases = gather_cases([str(sample_folder / "query.png"), str(sample_folder / "scan.dcm")])
+    with opened:
+        answers = search_scans(opened, own, cases, crop=crop)
+        first = next(answers)
+        assert isinstance(first, Answer)
+        assert first.result.hits
+        with pytest.raises(UsageError, match="no such part"):
+            next(answers)
 
 
 def test_a_stored_scan_does_not_find_itself(gallery: Path, sample_folder: Path) -> None:
