@@ -18,7 +18,7 @@ those of a manifest (`path,label[,patient_id]`), cut by patient into 8 : 1 : 1. 
 are training pictures over the median of the epochs' seconds, validation included; "s to AUROC" ends
 with the first epoch that reaches it; "GPU busy" is the share of the time in which any kernel ran,
 as the driver says it, sampled after the first epoch. The ways differ in augmentation, so the AUROC
-says more than the epochs. `--growth` trains 1, 10 and 100 times as many made pictures for one epoch.
+says more than the epochs. `--growth` trains 1, 10 and 100 times as many made pictures for an epoch.
 """
 
 from __future__ import annotations

@@ -237,9 +237,10 @@ class VectorIndex:
         found = np.empty((len(queries), 0), np.int64)
         for start in range(0, len(self), _TOGETHER_ROWS):
             block = self._decoded(slice(start, start + _TOGETHER_ROWS))
-            own, rows = _faiss.knn(
-                queries, block, min(depth, len(block)), metric=faiss.METRIC_INNER_PRODUCT
-            )
+            with _one_product():
+                own, rows = _faiss.knn(
+                    queries, block, min(depth, len(block)), metric=faiss.METRIC_INNER_PRODUCT
+                )
             scores = np.hstack([scores, own])
             found = np.hstack([found, self._ids[start + rows]])
             order = np.argsort(-scores, axis=1, kind="stable")[:, :depth]
@@ -295,6 +296,17 @@ def _one_thread() -> Iterator[None]:
         yield
     finally:
         faiss.omp_set_num_threads(threads)
+
+
+@contextlib.contextmanager
+def _one_product() -> Iterator[None]:
+    """Let FAISS multiply matrices meanwhile, which it otherwise does for some hundred queries."""
+    least = _faiss.cvar.distance_compute_blas_threshold
+    _faiss.cvar.distance_compute_blas_threshold = 1
+    try:
+        yield
+    finally:
+        _faiss.cvar.distance_compute_blas_threshold = least
 
 
 def depth_for(k: int) -> int:

@@ -20,6 +20,7 @@ from medcli.data.mixing import mix
 from medcli.errors import DamagedError, MedcliError, UsageError
 from medcli.models.scan_model import ScanModel
 from medcli.records import Task
+from medcli.training.allocation import freed_memory_kept
 from medcli.training.batches import Pixels, batches, draw_slices, standardise
 from medcli.training.by_task import augmentation_of, make_objective, mean_auroc
 from medcli.training.optimizers import make_optimizer, set_rate, warmup_cosine
@@ -110,10 +111,11 @@ def fit(
         training.restore(resumed)
     else:
         on_state(training.state())
-    while training.stopped is None:
-        training.run_epoch(names, on_batch)
-        on_state(training.state())  # what is told has been handed over before
-        on_epoch(training.history[-1])
+    with freed_memory_kept():
+        while training.stopped is None:
+            training.run_epoch(names, on_batch)
+            on_state(training.state())  # what is told has been handed over before
+            on_epoch(training.history[-1])
     return training.result()
 
 
