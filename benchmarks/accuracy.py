@@ -8,6 +8,11 @@ network+aggregator, or either with options of the objective: `resnet18_half:mixu
 Printed: a Markdown table. Every scan is answered by the model of its fold, which had not seen
 its patient; intervals 95 %, bootstrap over patients. The baselines of the same folds stand
 below it. Folds depend on data and seed alone, so tries are compared on the same folds.
+
+For nodules a second table sets each try against the area of the largest slice and against
+radiomics (the measures of `medcli.layers.measures`, quantile transform, logistic regression) on
+the same scans: differences with paired intervals, and AUROC inside terciles of the area.
+`--try radiomics` alone prints that table without training a network.
 """
 
 from __future__ import annotations
@@ -21,13 +26,23 @@ from datetime import date
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
 from machine import device_name
 
-from medcli.config import NO_AGGREGATOR, ModelConfig
+from medcli.config import NO_AGGREGATOR, ModelConfig, PreprocessConfig
+from medcli.data.folds import fold_split
+from medcli.evaluation.intervals import patient_bootstrap, patient_groups
+from medcli.evaluation.ranking import auroc, auroc_statistic
+from medcli.layers.measures import MEASURES, measure_scans
+from medcli.models.held_out import read_held_out
+from medcli.models.region_model import measured
 from medcli.models.registry import VOLUMES
 from medcli.training.folds import cross_validate
+from medcli.training.gather import ReadScan, read_cases
 from medcli.training.request import TrainRequest
 from medcli.training.settings import ObjectiveRequest
+from medcli.training.tasks import gather_tasks
 
 SETS = {
     "nodule": ("nodule_slices", "nodule"),
@@ -35,6 +50,8 @@ SETS = {
     "gi": ("gi_colon_histology", "gi"),
     "volumes": ("nodule_volumes", "nodule"),
 }
+RADIOMICS, AREA = "radiomics", "largest_area"
+PENALTY = 0.01  # C of the logistic regression
 COLUMNS = ("try", "AUROC", "accuracy", "ECE", "Brier", "folds' AUROC, sd", "seconds")
 
 
@@ -67,17 +84,109 @@ def main() -> None:
     )
     print(f"\n| {' | '.join(COLUMNS)} |\n|{'---|' * len(COLUMNS)}")
     baselines: dict[str, Any] = {}
-    for name in asked.tries or ["resnet18_half"]:
+    metrics: dict[str, Any] = {}
+    scores: dict[str, np.ndarray] = {}
+    tries = asked.tries or ["resnet18_half"]
+    for name in [each for each in tries if each != RADIOMICS]:
         start = time.monotonic()
         with tempfile.TemporaryDirectory() as scratch:
             request = replace(_tried(base, name), output=Path(scratch) / "run")
-            metrics = cross_validate(request, asked.folds).metrics
+            package = cross_validate(request, asked.folds)
+            metrics = dict(package.metrics)
+            held = read_held_out(package)
+            assert held is not None
+            scores[name] = held.probabilities[:, 1]
         print(f"| {name} | {_row(metrics)} | {time.monotonic() - start:.0f} |", flush=True)
         baselines |= {key: each["auroc"] for key, each in metrics["baselines"].items()}
-    told = ", ".join(f"{name} {auroc:.3f}" for name, auroc in baselines.items())
-    print(
-        f"\n{metrics['n']} scans of {metrics['n_patients']} patients. Baselines, mean AUROC: {told}"
+    if metrics:
+        told = ", ".join(f"{name} {value:.3f}" for name, value in baselines.items())
+        count = f"{metrics['n']} scans of {metrics['n_patients']} patients"
+        print(f"\n{count}. Baselines, mean AUROC: {told}")
+    if asked.set == "nodule":
+        _compare(base, asked.folds, scores)
+
+
+def _compare(base: TrainRequest, folds: int, scores: dict[str, np.ndarray]) -> None:
+    """Print each try beside area and radiomics on the same scans, in the order of the folds."""
+    found = gather_tasks(base.inputs, base.task, base.classes, base.positive)
+    settings = PreprocessConfig(size=base.size or 64)
+    read = read_cases(
+        found.data.cases,
+        settings,
+        settings.slice_budget,
+        on_read=lambda done, total: None,
+        on_failure=lambda failure: None,
     )
+    cases = [item.case for item in read]
+    measures = torch.cat([_measures(item) for item in read]).numpy()
+    at = {(case.scan_id, case.path): row for row, case in enumerate(cases)}
+    malignant = np.array([case.label == "malignant" for case in cases])
+    order: list[int] = []
+    radiomics: list[np.ndarray] = []
+    for fold in range(folds):
+        split = fold_split(cases, fold, folds, seed=base.seed)
+        known = [at[case.scan_id, case.path] for case in (*split.train, *split.val)]
+        asked = [at[case.scan_id, case.path] for case in split.test]
+        radiomics.append(_regression(measures[known], malignant[known], measures[asked]))
+        order += asked
+    truth = malignant[order]
+    groups = patient_groups([cases[row].patient_id for row in order], len(order))
+    area = measures[order, MEASURES.index(AREA)]
+    rows = {"area": area, RADIOMICS: np.concatenate(radiomics), **scores}
+    print("\n| scores | AUROC | minus area | minus radiomics | small, medium, large |")
+    print("|---|---|---|---|---|")
+    for name, own in rows.items():
+        whole = _with_interval({name: own}, truth, groups)
+        less = [_difference(own, rows[other], truth, groups) for other in ("area", RADIOMICS)]
+        print(f"| {name} | {whole} | {' | '.join(less)} | {_in_terciles(own, area, truth)} |")
+
+
+def _measures(item: ReadScan) -> torch.Tensor:
+    """(1, len(MEASURES)) of one scan."""
+    images = torch.from_numpy(item.images).float()[:, :1] / 255
+    raw = measured(images)[0][None]
+    return measure_scans(raw, torch.ones(raw.shape[:2], dtype=torch.bool))
+
+
+def _regression(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.ndarray:
+    """Scores of logistic regression on measures brought to normal by quantiles."""
+    from sklearn.linear_model import LogisticRegression
+    from sklearn.pipeline import make_pipeline
+    from sklearn.preprocessing import QuantileTransformer
+
+    chain = make_pipeline(
+        QuantileTransformer(n_quantiles=100, output_distribution="normal", random_state=0),
+        LogisticRegression(C=PENALTY, max_iter=2000, class_weight="balanced"),
+    )
+    scores: np.ndarray = chain.fit(known, labels).decision_function(asked)
+    return scores
+
+
+def _with_interval(scores: dict[str, np.ndarray], truth: np.ndarray, groups: np.ndarray) -> str:
+    ((name, own),) = scores.items()
+    bounds = patient_bootstrap({name: auroc_statistic(truth, own)}, groups)[name].bounds
+    assert bounds is not None
+    return f"{auroc(truth, own):.3f} ({bounds[0]:.3f}–{bounds[1]:.3f})"
+
+
+def _difference(own: np.ndarray, other: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> str:
+    """AUROC minus AUROC, with the interval over the same resamples of patients."""
+    mine, theirs = auroc_statistic(truth, own), auroc_statistic(truth, other)
+
+    def gain(weights: np.ndarray) -> np.ndarray:
+        return mine(weights) - theirs(weights)
+
+    bounds = patient_bootstrap({"gain": gain}, groups)["gain"].bounds
+    assert bounds is not None
+    every = np.ones((1, len(truth)))
+    return f"{gain(every)[0]:+.3f} ({bounds[0]:+.3f} to {bounds[1]:+.3f})"
+
+
+def _in_terciles(own: np.ndarray, area: np.ndarray, truth: np.ndarray) -> str:
+    """AUROC among the smallest, middle and largest third."""
+    places = np.searchsorted(np.quantile(area, [1 / 3, 2 / 3]), area)
+    each = [auroc(truth[places == third], own[places == third]) for third in range(3)]
+    return ", ".join("–" if value is None else f"{value:.3f}" for value in each)
 
 
 def _tried(base: TrainRequest, name: str) -> TrainRequest:

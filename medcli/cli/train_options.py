@@ -69,9 +69,12 @@ Domain = Annotated[
     ),
 ]
 Arch = Annotated[
-    str,
+    str | None,
     typer.Option(
-        metavar="NAME", help=f"Backbone: {', '.join(ARCHITECTURES)}.", rich_help_panel=NETWORK
+        metavar="NAME",
+        help=f"Backbone: {', '.join(ARCHITECTURES)}.",
+        show_default="resnet18_half; region_cnn for masked nodules",
+        rich_help_panel=NETWORK,
     ),
 ]
 Aggregator = Annotated[

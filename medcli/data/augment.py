@@ -37,6 +37,7 @@ class Recipe:
     slope : brightness at one edge above that at the other, ±, in both directions
     noise : highest standard deviation of white noise
     blur : share of scans smoothed by a 3 × 3 binomial filter
+    masked : black is a background of its own, and does not run into what it borders on
     sharpening : most of the same filter's difference that as many others gain at their edges
     coarse, coarse_side : share of scans that lose resolution, and the least side left of them
     border, border_width : share of scans with black strips at the edges, and their width
@@ -57,6 +58,7 @@ class Recipe:
     slope: float = 0.0
     noise: float = 0.0
     blur: float = 0.0
+    masked: bool = False
     sharpening: float = 0.0
     coarse: float = 0.0
     coarse_side: int = 40
@@ -81,7 +83,7 @@ class Recipe:
 # between laboratories, and keeps its colour.
 RECIPES: Mapping[str, Recipe] = {
     "ct": Recipe(
-        rotation=15,
+        rotation=45,
         quarter_turns=True,
         scale=1.05,
         shift=0.05,
@@ -89,6 +91,7 @@ RECIPES: Mapping[str, Recipe] = {
         brightness=0.02,
         contrast=1.05,
         noise=0.01,
+        masked=True,
     ),
     "radiograph": Recipe(
         rotation=12,
@@ -207,7 +210,14 @@ def _move(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:
     theta = torch.stack(rows, 1).repeat_interleave(draws.repeats, dim=0)
     theta = theta.to(images, non_blocking=True)  # (T, 2, 3)
     grid = F.affine_grid(theta, list(images.shape), align_corners=False)
-    return F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    moved = F.grid_sample(images, grid, padding_mode="reflection", align_corners=False)
+    if not recipe.masked:
+        return moved
+    # Between a masked background and the finding nothing lies: the rim keeps its own values.
+    share = F.grid_sample(
+        (images > 0).to(images), grid, padding_mode="reflection", align_corners=False
+    )
+    return torch.where(share > 0.5, moved / share.clamp(min=0.5), 0)
 
 
 def _shade(images: Tensor, recipe: Recipe, draws: Draws) -> Tensor:

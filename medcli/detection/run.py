@@ -44,7 +44,7 @@ from medcli.models.package import (
     load_package,
     seal,
 )
-from medcli.models.registry import VOLUMES
+from medcli.models.registry import BACKBONES
 from medcli.models.weights import find_start, start_backbone
 from medcli.records import Case, Task
 from medcli.training.defaults import choose_device
@@ -91,9 +91,10 @@ def train_detector(request: TrainRequest, events: TrainEvents | None = None) -> 
     OutputExistsError, StorageError : the run folder cannot be written
     """
     events = events or TrainEvents()
-    if request.model.arch in VOLUMES:
+    arch = (request.model or ModelConfig()).arch
+    if arch not in BACKBONES:
         raise UsageError(
-            f"{request.model.arch} sees volumes; boxes are found slice by slice",
+            f"{arch} sees volumes or one finding; boxes are found slice by slice",
             "Give another --arch",
         )
     task = request.task or "lesion-detection"
@@ -101,10 +102,10 @@ def train_detector(request: TrainRequest, events: TrainEvents | None = None) -> 
         raise UsageError(f"{task!r} names several tasks", "A detector is trained for one")
     target = request.output or run_folder(task)
     check_target(target, overwrite=request.overwrite, replaceable=is_replaceable)
-    start = find_start(request.weights, request.model.arch) if request.weights else None
+    start = find_start(request.weights, arch) if request.weights else None
     data = _prepare(request, task, events)
     torch.manual_seed(request.seed)
-    settings = _model_config(request)
+    settings = ModelConfig(arch=arch, aggregator="none", layout_grid=0)
     model = DetectionModel(
         settings,
         data.detection,
@@ -135,10 +136,6 @@ def train_detector(request: TrainRequest, events: TrainEvents | None = None) -> 
     )
     _write(request, task, target, settings, data, fitted, origin, events)
     return load_package(target, "detection")
-
-
-def _model_config(request: TrainRequest) -> ModelConfig:
-    return ModelConfig(arch=request.model.arch, aggregator="none", layout_grid=0)
 
 
 def _inputs(request: TrainRequest) -> tuple[str, ...]:

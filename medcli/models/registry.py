@@ -31,7 +31,13 @@ VOLUMES: Mapping[str, str] = {
     "r3d_18_half": "medcli.models.backbones.video:r3d_18_half",
 }
 
-ARCHITECTURES: Mapping[str, str] = {**BACKBONES, **VOLUMES}
+# Networks for a crop around one finding: they see its region alone, and measure it.
+REGIONS: Mapping[str, str] = {
+    "region_cnn": "medcli.models.backbones.region:region_cnn",
+    "region_measures": "medcli.models.backbones.region:region_measures",
+}
+
+ARCHITECTURES: Mapping[str, str] = {**BACKBONES, **VOLUMES, **REGIONS}
 
 # Those for which torchvision has weights trained on ImageNet.
 IMAGENET = (

@@ -10,7 +10,14 @@ from torch.nn import functional as F
 
 from medcli.config import ModelConfig
 from medcli.layers.layout import Layout
-from medcli.models.registry import AGGREGATORS, BACKBONES, VOLUMES, check_network, resolve
+from medcli.models.registry import (
+    AGGREGATORS,
+    BACKBONES,
+    REGIONS,
+    VOLUMES,
+    check_network,
+    resolve,
+)
 
 
 class ScanOutput(NamedTuple):
@@ -66,6 +73,14 @@ class ScanModel(nn.Module):
         num_features = 2 * int(self.backbone.num_features)  # average and maximum pooling
         self.aggregator = resolve(AGGREGATORS, "aggregator", config.aggregator)(num_features)
         return num_features
+
+    def prepare(self, images: Tensor, lengths: list[int]) -> None:
+        """Look at the training part once before training; most networks have no need to.
+
+        Parameters
+        ----------
+        images : (T, C, H, W) slices in 0–1 of scans with `lengths` slices
+        """
 
     def encode(self, images: Tensor) -> SliceFeatures:
         """(T, C, H, W) slices → pooled features and layout."""
@@ -146,8 +161,12 @@ def build_model(config: ModelConfig, channels: int, size: int, num_classes: int)
     UsageError : names that are not registered, or do not go together
     """
     check_network(config.arch, config.aggregator)
-    if config.arch not in VOLUMES:
-        return ScanModel(config, channels, size, num_classes)
-    from medcli.models.volume_model import VolumeModel
+    if config.arch in VOLUMES:
+        from medcli.models.volume_model import VolumeModel
 
-    return VolumeModel(config, channels, size, num_classes)
+        return VolumeModel(config, channels, size, num_classes)
+    if config.arch in REGIONS:
+        from medcli.models.region_model import RegionModel
+
+        return RegionModel(config, channels, size, num_classes)
+    return ScanModel(config, channels, size, num_classes)

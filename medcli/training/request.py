@@ -38,7 +38,8 @@ class TrainRequest:
     `inputs` and `task` are what `medcli.training.tasks.gather_tasks` knows, several tasks
     included. `weights` is what `medcli.models.weights.find_start` knows; None: from scratch.
     `sensitivity` is wanted of the threshold on the validation part; None: Youden's.
-    `cache` keeps what was read for the next time. `tensorboard` is a folder of logs.
+    `model`: None takes the network that fits task and data. `cache` keeps what was read for
+    the next time. `tensorboard` is a folder of logs.
     """
 
     inputs: tuple[str, ...] = ()
@@ -55,7 +56,7 @@ class TrainRequest:
     weights: str | None = None
     allow_overlap: bool = False
     sensitivity: float | None = None
-    model: ModelConfig = field(default_factory=ModelConfig)
+    model: ModelConfig | None = None
     objective: ObjectiveRequest = field(default_factory=ObjectiveRequest)
     cache: bool = True
     tensorboard: Path | None = None

@@ -222,6 +222,16 @@ def test_one_kind_for_each_scan_is_the_kind_for_all() -> None:
     assert torch.equal(each, augment(images, [1, 2], "colour", seeded()))
 
 
+def test_a_turned_nodule_keeps_its_rim_apart_from_the_masked_background() -> None:
+    images = torch.zeros(6, 1, 33, 33)
+    images[..., 10:22, 12:20] = 0.8
+    turned = augment(images, [1] * 6, "ct", seeded())
+    inside = turned[turned > 0]
+    assert not torch.equal(turned > 0, images > 0)
+    assert inside.min() > 0.65  # a mean with the background would be 0.4
+    assert 0.8 < len(inside) / (images > 0).sum() < 1.2
+
+
 def test_stretching_changes_width_against_height_and_not_the_area(
     only: None, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -14,6 +14,7 @@ from medcli.models.registry import (
     ARCHITECTURES,
     BACKBONES,
     IMAGENET,
+    REGIONS,
     VOLUMES,
     resolve,
 )
@@ -55,6 +56,17 @@ def test_size_and_arithmetic_of_a_3d_network_are_as_told(name: str) -> None:
     told = [f"{parameters / 1e6:.1f} M", f"{counter.get_total_flops() / 2e9:.2f}"]
     assert ROWS[name][:2] == told
     assert f"{told[0]} parameters" in (resolve(VOLUMES, "architecture", name).__doc__ or "")
+
+
+@pytest.mark.parametrize("name", REGIONS)
+def test_size_and_arithmetic_of_a_region_network_are_as_told(name: str) -> None:
+    backbone = resolve(REGIONS, "architecture", name)(1, 64).eval()
+    with FlopCounterMode(display=False) as counter, torch.inference_mode():
+        backbone(torch.zeros(1, 1, 32, 32), torch.ones(1, 1, 32, 32))
+    parameters = sum(parameter.numel() for parameter in backbone.parameters())
+    told = [f"{parameters / 1e6:.2f} M", f"{counter.get_total_flops() / 2e9:.3f}"]
+    assert ROWS[name][:2] == told
+    assert f"{told[0]} parameters" in (resolve(REGIONS, "architecture", name).__doc__ or "")
 
 
 @pytest.mark.parametrize("name", AGGREGATORS)

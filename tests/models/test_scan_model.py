@@ -11,7 +11,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from medcli.config import NO_AGGREGATOR, ModelConfig
-from medcli.models.registry import AGGREGATORS, BACKBONES, VOLUMES, resolve
+from medcli.models.registry import AGGREGATORS, BACKBONES, REGIONS, VOLUMES, resolve
 from medcli.models.scan_model import ScanModel, build_model
 
 pytestmark = pytest.mark.usefixtures("one_thread")
@@ -28,7 +28,7 @@ def build(arch: str, aggregator: str, seed: int = 0) -> ScanModel:
 
 # Every backbone with the default aggregator, and every aggregator on the smallest backbone.
 NETWORKS = [
-    *((arch, "attention") for arch in BACKBONES),
+    *((arch, "attention") for arch in (*BACKBONES, *REGIONS)),
     *((arch, NO_AGGREGATOR) for arch in VOLUMES),
     *(("cnn_lrn", aggregator) for aggregator in AGGREGATORS if aggregator != "attention"),
 ]

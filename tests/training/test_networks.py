@@ -71,6 +71,25 @@ def test_eight_scans_are_learnt_by_heart(arch: str, aggregator: str) -> None:
     assert logits.argmax(dim=1).tolist() == scans.labels.tolist()
 
 
+@pytest.mark.parametrize("arch", ["region_cnn", "region_measures"])
+def test_a_region_network_learns_which_nodules_are_larger(arch: str) -> None:
+    scans = noise([1, 2, 3, 2, 4, 3, 2, 1] * 3)
+    sides = np.where(np.repeat(scans.labels, scans.lengths) == 1, 5, 3)
+    middle = np.abs(np.arange(SIZE) - SIZE // 2)
+    rows = middle[None] < sides[:, None] / 2 + 0.1
+    scans.images[:] = np.where(rows[:, :, None] & rows[:, None], 150, 0)[:, None]
+    torch.manual_seed(0)
+    shape = ModelConfig(arch=arch, embedding_dim=16, dropout=0.0)
+    model = build_model(shape, 1, SIZE, 2)
+    model.prepare(torch.from_numpy(scans.images).float() / 255, scans.lengths.tolist())
+    unit = PreprocessConfig(size=SIZE, mean=(0.0,), std=(1.0,))
+    config = replace(CONFIG, epochs=15, patience=15, batch_slices=12)
+    kept = fit(model, scans, scans, unit, config, device=CPU).model
+    assert predict_logits(kept, scans, unit, 64, CPU).argmax(dim=1).tolist() == (
+        scans.labels.tolist()
+    )
+
+
 @pytest.mark.slow
 def test_a_3d_network_reads_the_order_of_the_slices() -> None:
     config = replace(CONFIG, epochs=14, patience=14, batch_slices=20)
