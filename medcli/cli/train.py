@@ -76,7 +76,7 @@ def train(
     domain: Domain = None,
     allow_overlap: AllowOverlap = False,
     folds: Folds = None,
-    arch: Arch = None,
+    arch: Arch = "resnet18_half",
     aggregator: Aggregator = None,
     weights: Weights = None,
     size: Size = None,
@@ -128,12 +128,8 @@ def train(
             "a detector is trained without {}",
             "Leave them out; -detection at the end of --task asks for a detector",
         )
-    model = None
-    if arch or aggregator:
-        arch = arch or ModelConfig().arch
-        aggregator = aggregator or (NO_AGGREGATOR if arch in VOLUMES else "attention")
-        check_network(arch, aggregator)
-        model = ModelConfig(arch=arch, aggregator=aggregator)
+    aggregator = aggregator or (NO_AGGREGATOR if arch in VOLUMES else "attention")
+    check_network(arch, aggregator)
     check_parent(output or runs_folder() / "run")
 
     from medcli.training.request import TrainRequest
@@ -170,7 +166,7 @@ def train(
         sensitivity=sensitivity,
         cache=not no_cache,
         tensorboard=tensorboard,
-        model=model,
+        model=ModelConfig(arch=arch, aggregator=aggregator),
         objective=objective,
     )
     with _ending_like_ctrl_c():

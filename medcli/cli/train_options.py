@@ -69,12 +69,9 @@ Domain = Annotated[
     ),
 ]
 Arch = Annotated[
-    str | None,
+    str,
     typer.Option(
-        metavar="NAME",
-        help=f"Backbone: {', '.join(ARCHITECTURES)}.",
-        show_default="resnet18_half; region_cnn for masked nodules",
-        rich_help_panel=NETWORK,
+        metavar="NAME", help=f"Backbone: {', '.join(ARCHITECTURES)}.", rich_help_panel=NETWORK
     ),
 ]
 Aggregator = Annotated[

@@ -91,10 +91,9 @@ def train_detector(request: TrainRequest, events: TrainEvents | None = None) -> 
     OutputExistsError, StorageError : the run folder cannot be written
     """
     events = events or TrainEvents()
-    arch = (request.model or ModelConfig()).arch
-    if arch not in BACKBONES:
+    if request.model.arch not in BACKBONES:
         raise UsageError(
-            f"{arch} sees volumes or one finding; boxes are found slice by slice",
+            f"{request.model.arch} sees volumes or one finding; boxes are found slice by slice",
             "Give another --arch",
         )
     task = request.task or "lesion-detection"
@@ -102,10 +101,10 @@ def train_detector(request: TrainRequest, events: TrainEvents | None = None) -> 
         raise UsageError(f"{task!r} names several tasks", "A detector is trained for one")
     target = request.output or run_folder(task)
     check_target(target, overwrite=request.overwrite, replaceable=is_replaceable)
-    start = find_start(request.weights, arch) if request.weights else None
+    start = find_start(request.weights, request.model.arch) if request.weights else None
     data = _prepare(request, task, events)
     torch.manual_seed(request.seed)
-    settings = ModelConfig(arch=arch, aggregator="none", layout_grid=0)
+    settings = _model_config(request)
     model = DetectionModel(
         settings,
         data.detection,
@@ -136,6 +135,10 @@ def train_detector(request: TrainRequest, events: TrainEvents | None = None) -> 
     )
     _write(request, task, target, settings, data, fitted, origin, events)
     return load_package(target, "detection")
+
+
+def _model_config(request: TrainRequest) -> ModelConfig:
+    return ModelConfig(arch=request.model.arch, aggregator="none", layout_grid=0)
 
 
 def _inputs(request: TrainRequest) -> tuple[str, ...]:

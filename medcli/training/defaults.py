@@ -8,7 +8,7 @@ from dataclasses import dataclass, replace
 import numpy as np
 import torch
 
-from medcli.config import Augmentation, ModelConfig, PreprocessConfig, TrainConfig
+from medcli.config import Augmentation, PreprocessConfig, TrainConfig
 from medcli.data.presets import PRESETS
 from medcli.errors import UsageError
 from medcli.models.backbones.base import SMALL_INPUT
@@ -27,17 +27,13 @@ BATCH_SLICES = (32, 128)
 
 @dataclass(frozen=True, slots=True)
 class DataFacts:
-    """What the defaults look at; `side` is the longer one, in pixels.
-
-    `masked`: pictures whose background somebody has made black, as of crops around a finding.
-    """
+    """What the defaults look at; `side` is the longer one, in pixels."""
 
     side: int
     colour: bool
     stacks: bool
     unit: str
     modality: str | None
-    masked: bool = False
 
     @classmethod
     def of(cls, scans: Sequence[Scan]) -> DataFacts:
@@ -50,7 +46,6 @@ class DataFacts:
             stacks=float(np.mean([len(scan.pixels) > 1 for scan in scans])) > 0.5,
             unit=max(units, key=units.count),
             modality=max(modalities, key=modalities.count) if modalities else None,
-            masked=float(np.mean([_is_masked(scan) for scan in scans])) > 0.5,
         )
 
     @classmethod
@@ -63,24 +58,7 @@ class DataFacts:
             stacks=any(each.stacks for each in facts),
             unit=first.unit,
             modality=first.modality,
-            masked=all(each.masked for each in facts),
         )
-
-
-def _is_masked(scan: Scan) -> bool:
-    """Whether most of a grey picture is black."""
-    grey = scan.unit == "display" and scan.pixels.shape[3] == 1
-    return grey and float(np.mean(scan.pixels == 0)) > 0.5
-
-
-def choose_model(facts: DataFacts, tasks: Sequence[str], *, pretrained: bool) -> ModelConfig:
-    """The network for the data: of masked nodules the one that sees and measures their region.
-
-    Weights to start from are those of the general network, unless another was named.
-    """
-    if tuple(tasks) == ("nodule",) and facts.masked and not pretrained:
-        return ModelConfig(arch="region_cnn")
-    return ModelConfig()
 
 
 def choose_shared_preprocess(

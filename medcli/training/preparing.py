@@ -20,7 +20,7 @@ from medcli.data.likeness import look_of
 from medcli.data.named import is_named
 from medcli.data.sources import DataSet
 from medcli.data.splits import Split
-from medcli.errors import DamagedError, ManifestError, UsageError
+from medcli.errors import ManifestError, UsageError
 from medcli.home import scan_cache
 from medcli.models.registry import REGIONS, VOLUMES
 from medcli.records import Task
@@ -29,7 +29,6 @@ from medcli.training.defaults import (
     DataFacts,
     choose_augmentation,
     choose_device,
-    choose_model,
     choose_shared_preprocess,
     choose_training,
 )
@@ -78,7 +77,6 @@ class Prepared:
     split: Split
     arrays: dict[str, ScanArrays]
     preprocess: PreprocessConfig
-    model: ModelConfig
     train: TrainConfig
     device: torch.device
     start: str | None = None
@@ -116,14 +114,8 @@ def prepare(
         objective = request.objective
         if objective.domain is not None:
             objective = replace(objective, domain=check_domain(cases, objective.domain))
-        model = request.model
-        if model is None:
-            if resumed is not None:
-                raise DamagedError("the unfinished run names no network", "Train again")
-            chosen = DataFacts.joined(facts)
-            model = choose_model(chosen, names, pretrained=request.weights is not None)
         # What is measured as a volume needs every slice that prediction takes.
-        whole = model.arch in VOLUMES or model.arch in REGIONS
+        whole = request.model.arch in VOLUMES or request.model.arch in REGIONS
         read = steps.read(
             cases,
             preprocess,
@@ -146,7 +138,7 @@ def prepare(
             events.warn(message)
     if resumed is None:
         mean, std = arrays["train"].statistics()
-        if model.arch in REGIONS:  # it measures the values themselves
+        if request.model.arch in REGIONS:  # these measure the values themselves
             mean, std = (0.0,) * len(mean), (1.0,) * len(std)
         preprocess = replace(preprocess, mean=mean, std=std)
         settings = choose_training(
@@ -168,7 +160,7 @@ def prepare(
         )
     else:
         settings = resumed.plan.train
-    plan = _plan(model, preprocess.size, settings, device)
+    plan = _plan(request.model, preprocess.size, settings, device)
     events.ready(split_rows(split, tasks), plan, settings.epochs)
     return Prepared(
         source="generated sample data" if generated else _source(inputs),
@@ -180,7 +172,6 @@ def prepare(
         split=split,
         arrays=arrays,
         preprocess=preprocess,
-        model=model,
         train=settings,
         device=device,
         start=resumed.plan.origin if resumed else None,

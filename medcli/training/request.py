@@ -38,8 +38,7 @@ class TrainRequest:
     `inputs` and `task` are what `medcli.training.tasks.gather_tasks` knows, several tasks
     included. `weights` is what `medcli.models.weights.find_start` knows; None: from scratch.
     `sensitivity` is wanted of the threshold on the validation part; None: Youden's.
-    `model`: None takes the network that fits task and data. `cache` keeps what was read for
-    the next time. `tensorboard` is a folder of logs.
+    `cache` keeps what was read for the next time. `tensorboard` is a folder of logs.
     """
 
     inputs: tuple[str, ...] = ()
@@ -56,7 +55,7 @@ class TrainRequest:
     weights: str | None = None
     allow_overlap: bool = False
     sensitivity: float | None = None
-    model: ModelConfig | None = None
+    model: ModelConfig = field(default_factory=ModelConfig)
     objective: ObjectiveRequest = field(default_factory=ObjectiveRequest)
     cache: bool = True
     tensorboard: Path | None = None

@@ -14,7 +14,6 @@ import numpy as np
 import torch
 from torch import Tensor
 
-from medcli.config import ModelConfig
 from medcli.data.arrays import ScanArrays
 from medcli.data.splits import PARTS
 from medcli.errors import UsageError
@@ -25,6 +24,7 @@ from medcli.models.package import (
     is_replaceable,
     load_package,
 )
+from medcli.models.registry import REGIONS
 from medcli.models.scan_model import ScanModel, build_model
 from medcli.models.weights import find_start
 from medcli.training.checkpoint import Draft
@@ -168,18 +168,18 @@ def _begin(
     start = None
     if request.weights is not None and resumed is None:
         events.note(f"looking for the weights {request.weights}")
-        start = find_start(request.weights, (request.model or ModelConfig()).arch)
+        start = find_start(request.weights, request.model.arch)
     data = prepare(request, events, processes, steps, resumed)
     if resumed is not None:
         check_scans(resumed.plan.scans, _scan_lines(data))
     torch.manual_seed(request.seed)
     model = build_model(
-        data.model, data.preprocess.channels, data.preprocess.size, head_width(data.tasks)
+        request.model, data.preprocess.channels, data.preprocess.size, head_width(data.tasks)
     )
-    if resumed is None:
-        train = data.arrays["train"]
-        images = torch.from_numpy(train.images).float().div_(255)
-        model.prepare(images, train.lengths.tolist())
+    if request.model.arch in REGIONS and resumed is None:
+        scans = data.arrays["train"]
+        images = torch.from_numpy(scans.images).float().div_(255)
+        model.prepare(images, scans.lengths.tolist())
     if start is not None:
         held_out = [
             (patient, data.pixels[case.scan_id, case.path], task)
@@ -242,9 +242,7 @@ def _plan_of(request: TrainRequest, target: Path, data: Prepared, processes: Pro
     """What an unfinished run keeps of this one; the current folder is not part of it."""
     inputs = tuple(map(_absolute, data.inputs))
     logs = request.tensorboard.absolute() if request.tensorboard else None
-    asked = replace(
-        request, inputs=inputs, output=target.absolute(), tensorboard=logs, model=data.model
-    )
+    asked = replace(request, inputs=inputs, output=target.absolute(), tensorboard=logs)
     return Plan(
         request=as_json(asked),
         generated=data.generated,

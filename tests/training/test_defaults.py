@@ -17,7 +17,6 @@ from medcli.training.defaults import (
     GPU_SIDE,
     DataFacts,
     choose_device,
-    choose_model,
     choose_preprocess,
     choose_shared_preprocess,
     choose_training,
@@ -56,25 +55,6 @@ def test_facts_are_the_median_side_and_the_most_frequent_unit() -> None:
         ]
     )
     assert facts == DataFacts(side=100, colour=False, stacks=True, unit="HU", modality="CT")
-
-
-def test_masked_nodules_get_the_network_for_regions_and_others_the_general_one() -> None:
-    lit = scan((3, 64, 64, 1), "display")
-    lit.pixels[:] = 90
-    black = scan((3, 64, 64, 1), "display")
-    black.pixels[:, 28:36, 28:36] = 90
-    masked, whole = DataFacts.of([black, black, lit]), DataFacts.of([black, lit, lit])
-    assert masked.masked
-    assert not whole.masked
-    assert not DataFacts.of([scan((3, 64, 64, 1), "HU", "CT")]).masked  # 0 HU is water
-    assert choose_model(masked, ["nodule"], pretrained=False).arch == "region_cnn"
-    for facts, tasks, pretrained in (
-        (whole, ["nodule"], False),
-        (masked, ["lung"], False),
-        (masked, ["nodule", "lung"], False),
-        (masked, ["nodule"], True),
-    ):
-        assert choose_model(facts, tasks, pretrained=pretrained).arch == "resnet18_half"
 
 
 def test_one_colour_picture_makes_the_set_colour() -> None:
