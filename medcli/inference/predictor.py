@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import copy
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Executor, Future, ThreadPoolExecutor
 from itertools import groupby
+from threading import Lock
 from typing import NamedTuple
 
 import numpy as np
@@ -43,6 +44,19 @@ class _Pictures(NamedTuple):
     units: np.ndarray
 
 
+class _Batch(NamedTuple):
+    """Pictures that are in the network: what will come out, and what was known before.
+
+    Attributes
+    ----------
+    names : of the views of each scan, whose pictures follow each other
+    """
+
+    names: Sequence[tuple[str, ...]]
+    task_ood_scores: Sequence[dict[str, float]]
+    output: Future[EngineOutput]
+
+
 class Predictor:
     """A model package ready to answer.
 
@@ -76,6 +90,7 @@ class Predictor:
             open_engine, package.path / GRAPH, engine, package.fingerprint, tell
         )
         pool.shutdown(wait=False)
+        self._alone = Lock()  # an engine runs one batch at a time
 
     @property
     def _engine(self) -> Engine:
@@ -176,19 +191,21 @@ class Predictor:
         return next(self.embed_all([scan]))
 
     def embed_all(self, scans: Iterable[Scan]) -> Iterator[Embedding]:
-        """`embed` of each scan, in order; neighbouring scans of one slice share a batch."""
-        waiting: list[tuple[Scan, _Pictures]] = []
-        for scan in scans:
-            if len(scan.pixels) == 1:
-                waiting.append((scan, self._pictures(scan)))
-                if _is_full(waiting):
-                    yield from self._embedded_pictures(waiting)
-                    waiting = []
-                continue
-            yield from self._embedded_pictures(waiting)
-            waiting = []
-            yield self._embedded_stack(scan)
-        yield from self._embedded_pictures(waiting)
+        """`embed` of each scan, in order; neighbouring scans of one slice share a batch.
+
+        While a batch is in the network the next one is prepared.
+        """
+        with ThreadPoolExecutor(1, thread_name_prefix="medcli-network") as network:
+            running: list[_Batch] = []  # one at most
+            for group in _groups(scans):
+                if len(group[0].pixels) > 1:
+                    yield from _embeddings(running)
+                    yield self._embedded_stack(group[0])
+                    continue
+                begun = self._begun(network, [self._pictures(scan) for scan in group])
+                yield from _embeddings(running)
+                running.append(begun)
+            yield from _embeddings(running)
 
     def _pictures(self, scan: Scan) -> _Pictures:
         """A scan of one slice through each of its views, the model's own first."""
@@ -196,27 +213,11 @@ class Predictor:
         units = [self.preprocessor.unit_input(scan, window=window) for _, window in views]
         return _Pictures(tuple(name for name, _ in views), np.concatenate(units))
 
-    def _embedded_pictures(self, waiting: Sequence[tuple[Scan, _Pictures]]) -> Iterator[Embedding]:
-        """The embeddings of scans of one slice."""
-        if not waiting:
-            return
-        output = self._run_pictures(np.concatenate([each.units for _, each in waiting]))
-        scores = self._picture_ood_scores(np.stack([each.units[0] for _, each in waiting]))
-        start = 0
-        for (_, (names, _)), own in zip(waiting, scores, strict=True):
-            rows = slice(start, start + len(names))
-            vectors = output.embedding[rows]
-            several = len(names) > 1
-            yield Embedding(
-                vector=vectors[0],
-                logits=output.logits[start],
-                slice_vectors=vectors if several else vectors[:0],
-                slice_numbers=np.zeros(len(names) if several else 0, dtype=np.int64),
-                slice_views=names if several else (),
-                attention=output.attention[start],
-                task_ood_scores=own,
-            )
-            start += len(names)
+    def _begun(self, network: Executor, pictures: Sequence[_Pictures]) -> _Batch:
+        """Scans of one slice whose views are in the network from now on."""
+        output = network.submit(self._run_pictures, np.concatenate([p.units for p in pictures]))
+        scores = self._picture_ood_scores(np.stack([p.units[0] for p in pictures]))
+        return _Batch([p.names for p in pictures], scores, output)
 
     def _embedded_stack(self, scan: Scan) -> Embedding:
         """The embedding of a scan of several slices."""
@@ -243,7 +244,7 @@ class Predictor:
         for start in range(0, len(units), BATCH):
             images = self.preprocessor.standardise(units[start : start + BATCH])
             mask = np.ones((len(images), 1), dtype=bool)
-            parts.append(self._engine.run(images[:, None], mask))
+            parts.append(self._run(images[:, None], mask))
         return EngineOutput(*map(np.concatenate, zip(*parts, strict=True)))
 
     def _unit_input(self, scan: Scan) -> np.ndarray:
@@ -254,7 +255,12 @@ class Predictor:
     def _run_scan(self, units: np.ndarray) -> EngineOutput:
         """The outputs for one scan of (S', C, H, W) slices in 0–1."""
         images = self.preprocessor.standardise(units)
-        return self._engine.run(images[None], np.ones((1, len(images)), dtype=bool))
+        return self._run(images[None], np.ones((1, len(images)), dtype=bool))
+
+    def _run(self, images: np.ndarray, mask: np.ndarray) -> EngineOutput:
+        """The outputs for (N, S, C, H, W) standardised images, (N, S) mask of real slices."""
+        with self._alone:
+            return self._engine.run(images, mask)
 
     def _task_ood_scores(self, units: np.ndarray) -> dict[str, float]:
         """How far the scan of (S', C, H, W) slices in 0–1 lies from the scans of each task.
@@ -292,10 +298,18 @@ class Predictor:
                     logits = self._run_scan(units).logits[0]
                     yield _Answer(item, logits, self._task_ood_scores(units))
                 continue
-            for batch in _chunks(group, BATCH):
-                units = np.concatenate([self.preprocessor.unit_input(scan) for scan in batch])
-                output = self._run_pictures(units)
-                yield from map(_Answer, batch, output.logits, self._picture_ood_scores(units))
+            yield from self._picture_answers(group)
+
+    def _picture_answers(self, scans: Iterable[Scan | Failure]) -> Iterator[_Answer]:
+        """The answers for scans of one slice; as in `embed_all` two batches overlap."""
+        with ThreadPoolExecutor(1, thread_name_prefix="medcli-network") as network:
+            running: list[tuple[list[Scan], _Batch]] = []  # one at most
+            for batch in _groups(scan for scan in scans if isinstance(scan, Scan)):
+                units = [_Pictures(("model",), self.preprocessor.unit_input(s)) for s in batch]
+                begun = self._begun(network, units)
+                yield from _answers(running)
+                running.append((batch, begun))
+            yield from _answers(running)
 
 
 def _label_set(head: Head, probabilities: np.ndarray) -> tuple[str, ...] | None:
@@ -315,23 +329,49 @@ def _findings(task: Task, probabilities: np.ndarray) -> tuple[str, ...] | None:
     return tuple(name for name, held in zip(task.classes, there, strict=True) if held)
 
 
-def _is_full(waiting: Sequence[tuple[Scan, _Pictures]]) -> bool:
-    """Whether pictures should wait no longer: for a batch, or for the memory of their scans."""
-    pictures = sum(len(each.names) for _, each in waiting)
-    return pictures >= BATCH or sum(scan.pixels.nbytes for scan, _ in waiting) >= WAITING_BYTES
-
-
 def _is_single(item: Scan | Failure) -> bool:
     return isinstance(item, Scan) and len(item.pixels) == 1
 
 
-def _chunks(items: Iterator[Scan | Failure], size: int) -> Iterator[list[Scan]]:
-    batch: list[Scan] = []
-    for item in items:
-        assert isinstance(item, Scan)
-        batch.append(item)
-        if len(batch) == size or sum(scan.pixels.nbytes for scan in batch) >= WAITING_BYTES:
-            yield batch
-            batch = []
-    if batch:
-        yield batch
+def _groups(scans: Iterable[Scan]) -> Iterator[list[Scan]]:
+    """Neighbours of one slice together, up to a batch or `WAITING_BYTES`; each stack alone."""
+    group: list[Scan] = []
+    for scan in scans:
+        single = len(scan.pixels) == 1
+        if single:
+            group.append(scan)
+        held = sum(each.pixels.nbytes for each in group)
+        if group and (not single or len(group) == BATCH or held >= WAITING_BYTES):
+            yield group
+            group = []
+        if not single:
+            yield [scan]
+    if group:
+        yield group
+
+
+def _embeddings(running: list[_Batch]) -> Iterator[Embedding]:
+    """What came out of the network for the scans of the batch that runs, which is then done."""
+    for batch in running:
+        output, start = batch.output.result(), 0
+        for names, scores in zip(batch.names, batch.task_ood_scores, strict=True):
+            vectors = output.embedding[start : start + len(names)]
+            several = len(names) > 1
+            yield Embedding(
+                vector=vectors[0],
+                logits=output.logits[start],
+                slice_vectors=vectors if several else vectors[:0],
+                slice_numbers=np.zeros(len(names) if several else 0, dtype=np.int64),
+                slice_views=names if several else (),
+                attention=output.attention[start],
+                task_ood_scores=scores,
+            )
+            start += len(names)
+    running.clear()
+
+
+def _answers(running: list[tuple[list[Scan], _Batch]]) -> Iterator[_Answer]:
+    """The answers of the batch that runs, which is then done."""
+    for scans, batch in running:
+        yield from map(_Answer, scans, batch.output.result().logits, batch.task_ood_scores)
+    running.clear()

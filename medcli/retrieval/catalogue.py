@@ -16,7 +16,9 @@ import contextlib
 import itertools
 import json
 import sqlite3
+from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
+from dataclasses import dataclass
 from operator import itemgetter
 from pathlib import Path
 from typing import Any, Self
@@ -60,6 +62,17 @@ from medcli.retrieval.storage import DAMAGE_HINT, storage_errors
 
 _CHOSEN = "IN (SELECT value FROM json_each(?))"
 _Raw = tuple[int, Sequence[Any], list[tuple[int | None, str, bytes]]]
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """How many scans there are of each label and modality; None: of none, and first."""
+
+    labels: Mapping[str | None, int]
+    modalities: Mapping[str | None, int]
+    slices: int
+    patients: int
+    unknown_patients: int
 
 
 class Catalogue:
@@ -413,21 +426,32 @@ class Catalogue:
             rows[scan, number] = row.under(self._root)
         return rows
 
-    def tally(self, column: str) -> dict[str | None, int]:
-        """How many scans have each value of `column` ("label", "modality", "patient")."""
-        if column not in ("label", "modality", "patient"):
-            raise ValueError(f"{column} is not counted")
+    def tally(self) -> Tally:
+        """How many scans have each label and each modality, and of how many patients they are."""
         rows = self._connection.execute(
-            f"SELECT {column}, COUNT(*) FROM scans GROUP BY {column} ORDER BY {column}"
+            "SELECT label, modality, COUNT(*), TOTAL(n_slices) FROM scans GROUP BY label, modality"
+        ).fetchall()
+        patients, known = self._connection.execute(
+            "SELECT COUNT(DISTINCT patient), COUNT(*) FROM scans WHERE patient IS NOT NULL"
+        ).fetchone()
+        labels: Counter[str | None] = Counter()
+        modalities: Counter[str | None] = Counter()
+        for label, modality, count, _ in rows:
+            labels[restored(label)] += count
+            modalities[restored(modality)] += count
+        return Tally(
+            labels=_by_name(labels),
+            modalities=_by_name(modalities),
+            slices=int(sum(each[3] for each in rows)),
+            patients=patients,
+            unknown_patients=sum(labels.values()) - known,
         )
-        return {restored(value): count for value, count in rows}
 
     def last_id(self) -> int:
         """The highest id that a scan has ever had; 0 without any."""
         found = self._connection.execute("SELECT seq FROM sqlite_sequence WHERE name = 'scans'")
         return int((found.fetchone() or (0,))[0])
 
-    def total_slices(self) -> int:
-        """Slices of all scans."""
-        (total,) = self._connection.execute("SELECT TOTAL(n_slices) FROM scans").fetchone()
-        return int(total)
+
+def _by_name(counts: Mapping[str | None, int]) -> dict[str | None, int]:
+    return dict(sorted(counts.items(), key=lambda each: (each[0] is not None, each[0] or "")))

@@ -468,26 +468,23 @@ class Gallery:
         folder, the model's copy too.
         """
         with self.snapshot() as state:
-            classes = self.catalogue.tally("label")
-            modalities = self.catalogue.tally("modality")
-            patients = self.catalogue.tally("patient")
-            slices = self.catalogue.total_slices()
+            counts = self.catalogue.tally()
             root = self.catalogue.root
             choice = self.caches.choice()
         return {
             "path": str(self.path),
             "root": root,
             "scans": state.scans,
-            "slices": slices,
+            "slices": counts.slices,
             "vectors": state.scans + state.slice_vectors,
             "dim": self.dim,
             "fingerprint": self.fingerprint,
             "generation": state.generation,
-            "unlabelled": classes.pop(None, 0),
-            "classes": classes,
-            "modalities": {name or "unknown": count for name, count in modalities.items()},
-            "unknown_patients": patients.pop(None, 0),
-            "patients": len(patients),
+            "unlabelled": counts.labels.get(None, 0),
+            "classes": {name: n for name, n in counts.labels.items() if name is not None},
+            "modalities": {name or "unknown": n for name, n in counts.modalities.items()},
+            "unknown_patients": counts.unknown_patients,
+            "patients": counts.patients,
             "bytes": folder_bytes(self.path),
             "created": self.created,
             "model": str(self.model_dir),
