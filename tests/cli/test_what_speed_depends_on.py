@@ -18,7 +18,7 @@ import pytest
 from medcli.imaging.batch import read_all
 from medcli.imaging.discovery import find_scans
 from medcli.imaging.png_writer import write_png
-from medcli.inference import predictor as predicting
+from medcli.inference import choice
 from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage
 from medcli.records import Prediction
@@ -58,13 +58,13 @@ def test_the_model_is_loaded_once_for_all_files(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     loaded: list[Path] = []
-    engine = predicting.OnnxEngine
+    engine = choice.OnnxEngine
 
-    def counted(graph: Path, threads: int = 0) -> predicting.OnnxEngine:
+    def counted(graph: Path, threads: int = 0) -> choice.OnnxEngine:
         loaded.append(graph)
         return engine(graph, threads)
 
-    monkeypatch.setattr(predicting, "OnnxEngine", counted)
+    monkeypatch.setattr(choice, "OnnxEngine", counted)
     monkeypatch.chdir(tmp_path)
     assert medcli(*command).status == 0
     assert len(loaded) == 1
