@@ -136,19 +136,13 @@ def _engine(
 
 
 def _openvino() -> Engine:
-    """The optional engine: that it is not there is no problem."""
+    """The optional engine, which is not loaded: that it is not there is no problem."""
     from medcli.inference.choice import has_openvino
 
     name, purpose = "OpenVINO", "faster prediction"
     if not has_openvino():
         return Engine(name, purpose, None, {"optional": "pip install 'medcli[openvino]'"})
-    try:
-        from medcli.inference.openvino import has_bfloat16
-
-        return Engine(name, purpose, version("openvino"), {"bfloat16": has_bfloat16()})
-    except Exception as error:  # a broken native library raises anything
-        problem = f"cannot be loaded ({type(error).__name__}); ask for --engine onnxruntime"
-        return Engine(name, purpose, None, {}, problem)
+    return Engine(name, purpose, version("openvino"), {})
 
 
 def _onnxruntime(module: ModuleType) -> dict[str, Any]:

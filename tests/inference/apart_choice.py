@@ -18,15 +18,22 @@ from medcli.inference.choice import FastestEngine, ReducedWhereSame, agreement, 
 from medcli.inference.engine import Engine, EngineOutput, OnnxEngine
 from medcli.inference.openvino import OpenVinoEngine, has_bfloat16
 from medcli.inference.predictor import Predictor
-from medcli.models.package import GRAPH, ModelPackage, load_package
+from medcli.models.package import GRAPH, ModelPackage
 
 pytestmark = pytest.mark.usefixtures("one_thread")
 KEY = "0123456789abcdef"
 
 
 @pytest.fixture(scope="module")
-def graph(tiny_run: Path) -> Path:
-    return tiny_run / GRAPH
+def model(
+    tmp_path_factory: pytest.TempPathFactory, make_package: Callable[..., ModelPackage]
+) -> ModelPackage:
+    return make_package(tmp_path_factory.mktemp("model") / "run")
+
+
+@pytest.fixture(scope="module")
+def graph(model: ModelPackage) -> Path:
+    return model.path / GRAPH
 
 
 @pytest.fixture(autouse=True)
@@ -36,9 +43,9 @@ def home(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
 
 
 @pytest.fixture
-def batch(tiny_run: Path) -> tuple[np.ndarray, np.ndarray]:
-    """Scans of up to three slices, for the graph of `tiny_run`."""
-    settings = load_package(tiny_run).preprocess
+def batch(model: ModelPackage) -> tuple[np.ndarray, np.ndarray]:
+    """Scans of up to three slices, for the graph of `model`."""
+    settings = model.preprocess
     shape = (8, 3, settings.channels, settings.size, settings.size)
     mask = np.ones((8, 3), bool)
     mask[::2, 2] = False
@@ -87,7 +94,7 @@ def test_engines_agree_whatever_the_batch_and_the_threads(
 
 
 def test_a_predictor_gives_the_same_vectors_with_either_engine(
-    tiny_run: Path, sample_folder: Path
+    model: ModelPackage, sample_folder: Path
 ) -> None:
     from medcli.data.sources import load_cases
     from medcli.imaging.batch import read_case
@@ -95,8 +102,7 @@ def test_a_predictor_gives_the_same_vectors_with_either_engine(
 
     scan = read_case(load_cases([str(sample_folder / "nodule.csv")]).cases[0])
     assert isinstance(scan, Scan)
-    package = load_package(tiny_run)
-    one, other = (Predictor(package, name).embed(scan) for name in ("onnxruntime", "openvino"))
+    one, other = (Predictor(model, name).embed(scan) for name in ("onnxruntime", "openvino"))
     assert distance(one.vector, other.vector) < 1e-6
     assert distance(one.slice_vectors, other.slice_vectors) < 1e-6
 
