@@ -109,14 +109,10 @@ def engine_table(engines: Sequence[Engine]) -> Table:
 def _details(details: Mapping[str, Any]) -> str:
     """`{"threads": 2, "cuda": None}` in words; what is unknown is left out."""
     return "; ".join(
-        f"{name} {_detail(value)}" for name, value in details.items() if value not in (None, [])
+        f"{name} {', '.join(value) if isinstance(value, list) else value}"
+        for name, value in details.items()
+        if value not in (None, [])
     )
-
-
-def _detail(value: Any) -> str:
-    if isinstance(value, bool):
-        return "yes" if value else "no"
-    return ", ".join(value) if isinstance(value, list) else str(value)
 
 
 def decoder_table(rows: Sequence[DecoderRow]) -> Table:

@@ -89,7 +89,6 @@ def test_a_pipe_gets_no_blanks_at_the_ends_of_lines(medcli: Run) -> None:
 def test_openvino_is_optional(medcli: Run, monkeypatch: pytest.MonkeyPatch) -> None:
     (there,) = (each for each in medcli("doctor", "--json").json[0]["engines"] if _is_other(each))
     assert there["version"]
-    assert there["details"]["bfloat16"] in (True, False)
     monkeypatch.setattr("medcli.inference.choice.find_spec", lambda name: None)
     done = medcli("doctor")
     assert done.status == 0
