@@ -23,12 +23,13 @@ Run = Callable[..., Any]
 def test_the_four_lines_work_as_they_stand(
     medcli: Run, sample_folder: Path, home: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from medcli.data.synthetic import write_sample_data
-    from medcli.training import gather
+    from medcli.data import synthetic
+
+    write_sample_data = synthetic.write_sample_data
 
     # As the command does, but with less to learn from.
     monkeypatch.setattr(
-        gather,
+        synthetic,
         "write_sample_data",
         lambda folder, **_: write_sample_data(folder, patients=6, tasks=("nodule",)),
     )
