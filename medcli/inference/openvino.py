@@ -8,6 +8,7 @@ https://docs.openvino.ai, "Precision Control" and "CPU Device"
 from __future__ import annotations
 
 import sys
+from functools import cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -65,8 +66,14 @@ def has_bfloat16() -> bool:
     return "BF16" in _core().get_property("CPU", "OPTIMIZATION_CAPABILITIES")
 
 
+@cache
 def _core() -> Core:
-    """OpenVINO without its telemetry, which on import writes an identifier into the user's home."""
+    """OpenVINO, one for the life of the process, without its telemetry.
+
+    Its plugin for processors gives the thread that loads it another stack for signals, and frees
+    that in the thread that lets go of it last: an interrupt of the first would then be a
+    segmentation fault. Its telemetry writes an identifier into the user's home on import.
+    """
     hidden = "openvino_telemetry"
     modules: dict[str, object] = sys.modules  # type: ignore[assignment]
     before = hidden in modules

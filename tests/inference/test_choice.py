@@ -286,3 +286,21 @@ def test_openvino_leaves_nothing_in_the_home_of_the_user(graph: Path, tmp_path: 
     places = {"HOME": str(tmp_path), "XDG_CACHE_HOME": str(tmp_path), "OMP_NUM_THREADS": "1"}
     subprocess.run([sys.executable, "-c", code], check=True, timeout=120, env=places)
     assert not list(tmp_path.iterdir())
+
+
+def test_an_interrupt_after_openvino_is_an_interrupt(graph: Path) -> None:
+    code = (
+        "import signal, threading, time\nfrom pathlib import Path\n"
+        "from medcli.inference.openvino import OpenVinoEngine\n"
+        f"engines = [OpenVinoEngine(Path({str(graph)!r}))]\n"
+        "dropping = threading.Thread(target=engines.clear)\n"
+        "dropping.start()\ndropping.join()\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)\n"
+        "me = threading.main_thread().ident\n"
+        "threading.Timer(0.2, lambda: signal.pthread_kill(me, signal.SIGINT)).start()\n"
+        "try:\n    time.sleep(20)\nexcept KeyboardInterrupt:\n    print('interrupted')"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, timeout=120, check=False
+    )
+    assert (done.returncode, done.stdout) == (0, "interrupted\n"), done.stderr
