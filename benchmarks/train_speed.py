@@ -46,7 +46,7 @@ import numpy as np
 from machine import device_name, draw_growth, print_head, print_row
 
 from medcli.bench.processes import clean_environment
-from medcli.bench.run import processor
+from medcli.machine import processor
 
 STARTED = time.perf_counter()
 BUSY: list[int] = []  # percent of the GPU's time in which a kernel ran, sampled

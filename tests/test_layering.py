@@ -11,7 +11,7 @@ import pytest
 
 ROOT = Path(__file__).parent.parent / "medcli"
 LEVELS = [
-    {"errors", "codes", "records", "config", "home", "files"},
+    {"errors", "codes", "records", "config", "home", "files", "machine"},
     {"imaging", "layers", "retrieval", "evaluation", "report"},
     {"data", "models", "inference"},
     {"training", "explain", "detection"},

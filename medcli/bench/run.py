@@ -10,7 +10,7 @@ from importlib.metadata import version
 from typing import Any, get_args
 
 from medcli.bench.measure import Group, Measure, Sizes
-from medcli.inference.remembered import processor
+from medcli.machine import cores, processor
 from medcli.models.package import ModelPackage
 
 GROUPS: tuple[Group, ...] = get_args(Group)
@@ -19,12 +19,11 @@ _VERSIONS = ("medcli", "numpy", "onnxruntime", "faiss-cpu", "pydicom", "Pillow")
 
 def machine(package: ModelPackage) -> dict[str, Any]:
     """What the numbers depend on: machine, versions, model, date, and what else was running."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
     return {
         "date": datetime.now(UTC).date().isoformat(),
         "system": platform.platform(terse=True),
         "processor": processor(),
-        "cores": len(affinity(0)) if affinity is not None else os.cpu_count() or 1,
+        "cores": cores(),
         "load": round(os.getloadavg()[0], 1),
         "python": platform.python_version(),
         "versions": {name: version(name) for name in _VERSIONS},

@@ -11,6 +11,7 @@ from itertools import chain, islice
 from medcli.errors import ScanError
 from medcli.imaging.isolation.together import Batch
 from medcli.imaging.reader import read_safely, read_scan
+from medcli.machine import cores
 from medcli.records import Case, Failure, Scan
 
 AHEAD = 8  # scans in memory beyond the one in use, however large
@@ -19,13 +20,7 @@ AHEAD_BYTES = 2**27  # of pixels, as expected, that more than `AHEAD` scans may 
 EXPANSION = 8  # bytes of pixels that are expected for a byte of a file
 
 
-def _cores() -> int:
-    """Cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
-
-
-WORKERS = max(2, min(6, _cores() // 2))
+WORKERS = max(2, min(6, cores() // 2))
 """Or threads, unless told otherwise; the network has the other cores."""
 
 FILES_IN_PROCESS = 64

@@ -149,10 +149,10 @@ class FastestEngine:
             remember(self._key, "onnxruntime", self._tell)
             self._tell(f"OpenVINO is not used: its vectors differ by {apart:.1e} (1 - cos)")
             return self._engine
+        ways: dict[str, Engine] = {"onnxruntime": self._engine, "openvino": exact}
+        if known == "openvino-bf16" or (known is None and has_bfloat16()):
+            ways["openvino-bf16"] = OpenVinoEngine(self._graph, bfloat16=True)
         if known is None:
-            ways: dict[str, Engine] = {"onnxruntime": self._engine, "openvino": exact}
-            if has_bfloat16():
-                ways["openvino-bf16"] = OpenVinoEngine(self._graph, bfloat16=True)
             seconds = seconds_of(ways, images, mask)
             known = min(seconds, key=seconds.__getitem__)
             remember(self._key, known, self._tell)
@@ -160,10 +160,8 @@ class FastestEngine:
                 f"{name} {seconds['onnxruntime'] / took:.1f}" for name, took in seconds.items()
             )
             self._tell(f"{known} is the fastest engine here (speed: {ratios}); remembered")
-        if known == "openvino-bf16":
-            reduced = OpenVinoEngine(self._graph, bfloat16=True)
-            return ReducedWhereSame(exact, reduced, self._tell)
-        return self._engine if known == "onnxruntime" else exact
+        chosen = ways[known]
+        return ReducedWhereSame(exact, chosen, self._tell) if known == "openvino-bf16" else chosen
 
 
 class ReducedWhereSame:

@@ -81,6 +81,7 @@ class Predictor:
         tell: Tell = lambda sentence: None,
     ) -> None:
         check_engine(engine)
+        self._engine_asked = engine, tell
         self.package = package
         self.preprocessor = Preprocessor(package.preprocess)
         self._references = load_references(package.path)

@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
-import platform
 from collections.abc import Callable
 from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
@@ -13,6 +11,7 @@ from typing import get_args
 from medcli.config import EngineName
 from medcli.files import replace_file
 from medcli.home import medcli_home
+from medcli.machine import cores, processor
 
 FORMAT = 1  # of the file of choices
 
@@ -56,17 +55,7 @@ def _choices() -> dict[str, str]:
 
 def machine() -> list[str]:
     """What a measurement holds for: processor, cores and the versions of the engines."""
-    return [processor(), f"{os.cpu_count()} cores", *map(_version, ("onnxruntime", "openvino"))]
-
-
-def processor() -> str:
-    """The processor's own name where Linux tells it, else its kind."""
-    try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
-            named = [line.partition(":")[2].strip() for line in lines if "model name" in line]
-    except OSError:
-        named = []
-    return named[0] if named else platform.processor() or platform.machine()
+    return [processor(), f"{cores()} cores", *map(_version, ("onnxruntime", "openvino"))]
 
 
 def _version(package: str) -> str:

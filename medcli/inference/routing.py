@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import replace
-from functools import cache
+from functools import cache, cached_property
 
 import numpy as np
 
@@ -32,15 +32,6 @@ class RoutedPredictor(Predictor):
     are always the shared model's, so that one gallery serves all tasks.
     """
 
-    def __init__(
-        self,
-        package: ModelPackage,
-        engine: EngineName = "auto",
-        tell: Tell = lambda sentence: None,
-    ) -> None:
-        super().__init__(package, engine, tell)
-        self._specialist = cache(lambda task: self._load(task, engine, tell))
-
     @property
     def region_mm(self) -> float | None:
         """That of a specialist, where one answers about a region; else the shared model's own."""
@@ -55,14 +46,18 @@ class RoutedPredictor(Predictor):
         other = self._specialist(first.task)
         return first if other is None else _second_answer(first, scan, other)
 
-    def _load(self, task: str, engine: EngineName, tell: Tell) -> Predictor | None:
+    @cached_property
+    def _specialist(self) -> Callable[[str], Predictor | None]:
+        return cache(self._load)
+
+    def _load(self, task: str) -> Predictor | None:
         """The specialist of a task, where the zoo has one that gives the same classes."""
         folder = specialist(task)
         if folder is None:
             return None
         package = load_package(folder)
         same = package.only(task).task.classes == self.package.only(task).task.classes
-        return Predictor(package, engine, tell) if same else None
+        return Predictor(package, *self._engine_asked) if same else None
 
 
 def _second_answer(first: Prediction, scan: Scan, other: Predictor) -> Prediction:

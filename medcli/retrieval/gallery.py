@@ -27,7 +27,7 @@ from collections import Counter
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Self
+from typing import Any, Self
 
 from medcli.errors import (
     DamagedError,
@@ -62,10 +62,6 @@ from medcli.retrieval.rows import State, StoredScan
 from medcli.retrieval.storage import storage_errors, writer_lock
 from medcli.retrieval.studies import study_marks
 from medcli.retrieval.where import column_of
-
-if TYPE_CHECKING:  # faiss is loaded by the first search, never by `index info`
-    from medcli.retrieval.cache_files import Level
-    from medcli.retrieval.caches import Index
 
 
 class Gallery:
@@ -369,19 +365,6 @@ class Gallery:
     def snapshot(self) -> contextlib.AbstractContextManager[State]:
         """One generation of the gallery, whatever other processes write meanwhile."""
         return self.catalogue.reading()
-
-    def index(
-        self, level: Level, state: State, *, exact: bool = False
-    ) -> tuple[Index, tuple[ScanWarning, ...]]:
-        """The vector index of `level` at `state`, with notes; call it inside `snapshot`.
-
-        With `exact` the exact one, whichever the gallery asks first.
-
-        Raises
-        ------
-        DamagedError : a row it would be rebuilt from does not match its checksum
-        """
-        return self.caches.exact(level, state) if exact else self.caches.index(level, state)
 
     def column(self, name: str, state: State) -> Column:
         """The values of a column of `where` for every scan at `state`, inside `snapshot`.

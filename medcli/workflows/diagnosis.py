@@ -17,6 +17,7 @@ from medcli.errors import StorageError
 from medcli.files import check_parent
 from medcli.home import medcli_home
 from medcli.imaging.decoders import DecoderRow, decoder_matrix
+from medcli.machine import cores
 from medcli.models.shelf import shelf
 
 
@@ -86,7 +87,7 @@ def diagnose() -> Diagnosis:
         medcli=version("medcli"),
         python=platform.python_version(),
         platform=platform.platform(),
-        cores=_cores(),
+        cores=cores(),
         home=Home(home, _writable(home)),
         engines=(*(_engine(*each) for each in _ENGINES), _openvino()),
         decoders=tuple(decoder_matrix()),
@@ -99,12 +100,6 @@ def _bundled() -> Iterator[Bundled]:
     for entry in shelf(medcli.home.ZOO):
         tasks = entry.package.tasks if entry.package else ()
         yield Bundled(entry.name, tuple(task.name for task in tasks), entry.problem)
-
-
-def _cores() -> int:
-    """Processor cores that this process may use."""
-    affinity = getattr(os, "sched_getaffinity", None)  # Linux has it
-    return len(affinity(0)) if affinity is not None else os.cpu_count() or 1
 
 
 def _writable(folder: Path) -> bool:

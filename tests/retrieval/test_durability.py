@@ -405,7 +405,7 @@ from medcli.retrieval.gallery import Gallery
 with Gallery.open(Path({str(filled)!r}), write=True) as gallery:
     print(gallery.refresh())
 with Gallery.open(Path({str(filled)!r})) as gallery, gallery.snapshot() as state:
-    index, notes = gallery.index("scan", state)
+    index, notes = gallery.caches.index("scan", state)
     print(len(index), notes)
 """
     done = subprocess.run(
