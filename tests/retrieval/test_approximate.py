@@ -82,7 +82,7 @@ def test_recall_is_that_of_brute_force(filled: Gallery) -> None:
     tuning = tune(filled, "hnsw", sample=ROWS, wanted=0.5)
     with filled.snapshot() as state:
         vectors, ids = filled.caches.rows(filled.caches.stamp("scan", state))
-        index, _ = filled.index("scan", state)
+        index, _ = filled.caches.index("scan", state)
     wide = vectors.astype(np.float64)
     products = wide @ wide.T
     np.fill_diagonal(products, -2)
@@ -137,7 +137,7 @@ def test_many_removals_are_a_new_index(filled: Gallery, make_entry: Entry) -> No
     use(filled, Choice("hnsw", 64, 1.0, 10, 1, ROWS))
     filled.remove(range(1, ROWS // 2))
     with filled.snapshot() as state:
-        index, _ = filled.index("scan", state)
+        index, _ = filled.caches.index("scan", state)
     assert (len(index), len(index._ids)) == (201, 201)  # type: ignore[union-attr]
 
 
@@ -190,7 +190,7 @@ def test_a_forgotten_patient_is_in_no_index(filled: Gallery) -> None:
     use(filled, Choice("hnsw", 64, 1.0, 10, 1, ROWS))
     assert forget_patient(filled, "P7").found_after == 0
     with filled.snapshot() as state:
-        index, _ = filled.index("scan", state)
+        index, _ = filled.caches.index("scan", state)
     assert len(index) == len(index._ids) == ROWS - ROWS // 40  # type: ignore[union-attr]
 
 

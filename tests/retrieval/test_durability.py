@@ -342,10 +342,10 @@ def test_a_reader_sees_one_generation_while_another_writes(
     with Gallery.open(gallery.path) as reader, reader.snapshot() as before:
         gallery.add([make_entry("b", seed=1)])
         assert len(list(reader.catalogue.stored())) == before.scans == 1
-        index, _ = reader.index("scan", before)
+        index, _ = reader.caches.index("scan", before)
         assert len(index) == 1
     with Gallery.open(gallery.path) as reader, reader.snapshot() as after:
-        index, notes = reader.index("scan", after)
+        index, notes = reader.caches.index("scan", after)
         assert (len(index), notes) == (2, ())  # the older reader did not replace the newer file
 
 
