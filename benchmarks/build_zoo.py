@@ -8,11 +8,13 @@
                                                                  tests/bundled_answers.json
     python benchmarks/build_zoo.py short                         both on generated scans, quickly
 
-DATA holds nodule_slices/, lung_cxr/ and gi_colon_histology/, each with a manifest.csv; without
-it calibration and numbers are the run's own. NAME is a folder of the zoo: a task has its
-specialist there under its own name, the shared model is called so. --zoo names another folder to
-write to; `short` writes to one that goes away. A table puts the held-out numbers with the run's
-own calibration beside those of the files. The last lines say what these take and who they are.
+DATA holds nodule_slices/, nodule_volumes/, nodule_boxes/, lung_cxr/ and gi_colon_histology/, each
+with a manifest.csv; without it calibration and numbers are the run's own. nodule_mix.py makes one
+set of the nodules, whose patients keep the parts they had for the bundled model. NAME is a folder
+of the zoo: a task has its specialist there under its own name, the shared model is called so. --zoo
+names another folder to write to; `short` writes to one that goes away. A table puts the held-out
+numbers with the run's own calibration beside those of the files. The last lines say what these
+take and who they are.
 """
 
 from __future__ import annotations
@@ -25,6 +27,9 @@ import tempfile
 from functools import partial
 from pathlib import Path
 from typing import Any
+
+from nodule_mix import REGION_MM, build_set
+from zoo_recipe import SETS
 
 from medcli.config import ModelConfig
 from medcli.data.sources import load_cases
@@ -42,20 +47,24 @@ from medcli.workflows.bundling import bundle
 from medcli.workflows.recalibrating import recalibrate
 
 MOST_BYTES = 20_000_000  # of the whole zoo
-SETS = {"nodule": "nodule_slices", "lung": "lung_cxr", "gi": "gi_colon_histology"}
 SOURCES = {
     "nodule": Source(
         "nodule",
-        "LIDC-IDRI, CT slices of pulmonary nodules with what lies around them masked out",
+        "LIDC-IDRI, nodules in CT: slices with what lies around masked out, the same laid on lung, "
+        "volumes, and crops around boxes",
         "CC BY 3.0",
         "Armato SG III, McLennan G, Bidaut L, et al. Data From LIDC-IDRI. The Cancer Imaging "
         "Archive, 2015, doi:10.7937/K9/TCIA.2015.LO9QL9SX; Armato SG III, et al. The Lung Image "
         "Database Consortium (LIDC) and Image Database Resource Initiative (IDRI). Medical "
-        "Physics 38:915–931, 2011, doi:10.1118/1.3528204. Slices were cropped, masked and resized.",
+        "Physics 38:915–931, 2011, doi:10.1118/1.3528204. Slices were cropped, masked, laid on "
+        "other lung, turned and resized.",
         "adults, CT of several centres in the USA. Malignancy is what radiologists rated, mostly "
         "without proof by pathology; nodules rated as indeterminate are not among them. The size "
         "of a nodule alone tells much of it: the baselines say how much. It answers about a crop "
-        "around a nodule, not about a whole CT.",
+        "around a nodule, not about a whole CT. Half of the scans are the other half laid on lung "
+        "that is not their own; nodules that touch the chest wall are known from 71 volumes and 9 "
+        "boxes only, and the identifiers of the sources cannot be matched, so that a person may "
+        "be in two of them.",
     ),
     "lung": Source(
         "lung",
@@ -87,9 +96,6 @@ SOURCES = {
 # same bit by bit on the same machine with the same versions only.
 RECIPES = {"shared": "zoo_recipe.py"}
 TASKS = {"shared": ("nodule", "lung", "gi"), "nodule": ("nodule",)}  # of the short form
-# The slices of nodule_slices have 64 px a side and no spacing; the pixels of LIDC-IDRI have about
-# 0.7 mm. A run that names its own side keeps it.
-REGION_MM = 45.0
 ROOT = Path(__file__).parents[1]
 SAMPLES, ANSWERS, SCANS = ROOT / "sample_data", ROOT / "tests" / "bundled_answers.json", 3
 
@@ -116,25 +122,34 @@ def main() -> None:
     if asked.step == "answers":
         write_answers(asked.zoo)
         return
-    if asked.step == "train":
-        for name in asked.names:
-            run = train_recipe(name, asked.data, asked.runs)
-            into_zoo(run, asked.zoo / name, asked.data)
-    else:
-        into_zoo(load_package(asked.run), asked.zoo / asked.name, asked.data)
+    with tempfile.TemporaryDirectory(prefix="medcli-zoo-") as scratch:
+        data = asked.data and sets(asked.data, Path(scratch), asked.zoo)
+        if asked.step == "train":
+            for name in asked.names:
+                into_zoo(train_recipe(name, data, asked.runs), asked.zoo / name, data)
+        else:
+            into_zoo(load_package(asked.run), asked.zoo / asked.name, data)
     show(asked.zoo)
 
 
-def train_recipe(name: str, data: Path, runs: Path) -> ModelPackage:
+def sets(data: Path, scratch: Path, zoo: Path) -> dict[str, Path]:
+    """Where the set of each task lies; that of the nodules is made in `scratch`."""
+    known = load_package(zoo / "shared") if (zoo / "shared").is_dir() else None
+    nodules = build_set(data, scratch / "nodules", 0, known)
+    return {"nodule": nodules, **{task: data / folder for task, folder in SETS.items()}}
+
+
+def train_recipe(name: str, data: dict[str, Path], runs: Path) -> ModelPackage:
     """The run that a recipe makes."""
-    command = [sys.executable, str(Path(__file__).with_name(RECIPES[name])), str(data)]
-    subprocess.run([*command, "-o", str(runs / name)], check=True)
+    recipe = str(Path(__file__).with_name(RECIPES[name]))
+    places = [str(data["nodule"]), str(data["lung"].parent)]
+    subprocess.run([sys.executable, recipe, *places, "-o", str(runs / name)], check=True)
     return load_package(runs / name)
 
 
-def into_zoo(run: ModelPackage, target: Path, data: Path | None) -> ModelPackage:
+def into_zoo(run: ModelPackage, target: Path, data: dict[str, Path] | None) -> ModelPackage:
     """Bundle a run; calibrated and measured where the data are at hand."""
-    known = {task.name: str(data / SETS[task.name]) for task in run.tasks} if data else {}
+    known = {task.name: str(data[task.name]) for task in run.tasks} if data else {}
     package = bundle(
         run,
         target,
