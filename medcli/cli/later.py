@@ -1,4 +1,4 @@
-"""Commands that are imported when they are asked for: a list of them needs a name and a line each."""
+"""Commands that are imported when they are asked for; a list of them needs a line of each."""
 
 from __future__ import annotations
 

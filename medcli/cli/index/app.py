@@ -16,7 +16,8 @@ _COMMANDS = {
     "looking": {
         "info": "Say what a gallery holds.",
         "export": "Write the vectors and what is known of each scan for other programs.",
-        "audit": "Look for twins of two patients, labels or splits, and for what neighbours follow.",
+        "audit": "Look for twins of two patients, labels or splits, and for what neighbours "
+        "follow.",
     },
     "keeping": {
         "verify": "Compare everything in a gallery with its checksums, and some scans with their "
