@@ -5,7 +5,7 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
-from concurrent.futures import Executor, Future, ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, NamedTuple
@@ -111,13 +111,33 @@ class Looks(NamedTuple):
     thumbnails: dict[int, bytes]
 
 
-class _Waiting(NamedTuple):
-    """A scan that was read and has no vectors yet."""
+class Found(NamedTuple):
+    """A scan that was read, to be embedded; `source` is the state of its files."""
 
     case: Case
     scan: Scan
     source: Source | None
-    looks: Future[Looks]
+
+
+def entries_of(predictor: Predictor, scans: Iterable[Found]) -> Iterator[GalleryEntry]:
+    """What a gallery stores of each scan, in order.
+
+    Some scans are embedded at a time; what is kept of their pixels is made beside.
+    """
+    waiting: deque[tuple[Found, Future[Looks]]] = deque()
+    side = ThreadPoolExecutor(1, thread_name_prefix="medcli-looks")
+
+    def read() -> Iterator[Scan]:
+        for found in scans:
+            waiting.append((found, side.submit(looks_of, found.scan)))
+            yield found.scan
+
+    try:
+        for embedding in predictor.embed_all(read()):
+            (case, scan, source), looks = waiting.popleft()
+            yield gallery_entry(case, scan, embedding, source, looks.result())
+    finally:  # where nobody wants the rest, it is not made
+        side.shutdown(cancel_futures=True)
 
 
 class _Entries:
@@ -139,21 +159,12 @@ class _Entries:
         self._count = 0  # cases that are stored or have failed
 
     def __iter__(self) -> Iterator[GalleryEntry]:
-        waiting: deque[_Waiting] = deque()  # scans are embedded some at a time
-        with ThreadPoolExecutor(1, thread_name_prefix="medcli-looks") as side:
-            try:
-                for embedding in self._predictor.embed_all(self._read(waiting, side)):
-                    case, scan, source, looks = waiting.popleft()
-                    yield gallery_entry(case, scan, embedding, source, looks.result())
-                    self._done()
-            finally:  # nobody wants the rest
-                side.shutdown(wait=False, cancel_futures=True)
+        for entry in entries_of(self._predictor, self._read()):
+            yield entry
+            self._done()
 
-    def _read(self, waiting: deque[_Waiting], side: Executor) -> Iterator[Scan]:
-        """The scans that can be read, each put in line with its case and its files' state.
-
-        What is kept of their pixels is made beside, while others are embedded.
-        """
+    def _read(self) -> Iterator[Found]:
+        """The scans that can be read, with their cases and their files' state."""
         for case, scan in read_all(self._watch.watched(self._cases)):
             if isinstance(scan, Failure):
                 self.failures.append(scan)
@@ -161,9 +172,7 @@ class _Entries:
                 self._done()
                 continue
             assert isinstance(case, Case)
-            source = self._watch.source(case, scan)
-            waiting.append(_Waiting(case, scan, source, side.submit(looks_of, scan)))
-            yield scan
+            yield Found(case, scan, self._watch.source(case, scan))
 
     def _done(self) -> None:
         self._count += 1
