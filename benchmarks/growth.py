@@ -1,6 +1,6 @@
 """Time and memory at 1, 10 and 100 times the work, beside the machine's limit: table and picture.
 
-    python benchmarks/growth.py [--parts search ask add index train read] [--picture growth.png]
+    python benchmarks/growth.py [--parts search ask add …] [--picture growth.png]
 
 Each point is a process of its own, once, from its start: interpreter, imports and model count, and
 memory is the sum of the peaks of all its processes. The limit is what the same work would need if
@@ -10,7 +10,12 @@ search  `medcli search` of one scan in galleries of 1,000 to 100,000 scans: byte
         over the bandwidth of one thread
 ask     one warm query of the same galleries (milliseconds inside the process): the same limit
 add     so many rows into a gallery, synced: bytes of the files over the bandwidth of the disk
+verify  `medcli index verify --sample 0` of galleries of so many rows: bytes of the files over the
+        bandwidth of reading files that are in memory
+compact `medcli index compact` of the same: bytes over the bandwidth of the disk
 index   `medcli index build` of 30 to 3,000 JPEG of 512 x 512: the network alone, ONNX Runtime
+update  `medcli index update` of the same, none of which has changed: asking the system for the
+        state of each
 train   one epoch of 60 to 6,000 PNG of 128 x 128 at 64 px, from scratch: floating-point operations
         over the rate of a matrix product in float32 on all cores
 read    a CT series of 3 to 300 slices to the input of the network: bytes over the bandwidth of
@@ -149,15 +154,51 @@ def add(scratch: Path, times: int, environment: dict[str, str]) -> Point:
     return count, seconds, held, size / disk_bandwidth()
 
 
+def verify(scratch: Path, times: int, environment: dict[str, str]) -> Point:
+    """All checksums of a gallery."""
+    return _kept(scratch, times, environment, ["verify", "--sample", "0"], file_bandwidth)
+
+
+def compact(scratch: Path, times: int, environment: dict[str, str]) -> Point:
+    """A gallery written anew."""
+    return _kept(scratch, times, environment, ["compact"], disk_bandwidth)
+
+
+def _kept(
+    scratch: Path,
+    times: int,
+    environment: dict[str, str],
+    command: list[str],
+    bandwidth: Callable[[], float],
+) -> Point:
+    count = 1000 * times
+    gallery, _ = fill(scratch, package_of(None), count)
+    size = sum(path.stat().st_size for path in gallery.rglob("*") if path.is_file())
+    seconds, held = run_measured([*MEDCLI, "index", *command, "-g", str(gallery)], environment)
+    return count, seconds, held, size / bandwidth()
+
+
 def index(scratch: Path, times: int, environment: dict[str, str]) -> Point:
     """Pictures into a gallery."""
     count, network = 30 * times, Network(package_of(None))
+    seconds, held = run_measured(_building(scratch, count), environment)
+    return count, seconds, held, _median_seconds(lambda: network.run(30)) * times
+
+
+def update(scratch: Path, times: int, environment: dict[str, str]) -> Point:
+    """Pictures that are there already."""
+    count = 30 * times
+    run_measured(_building(scratch, count), environment)
+    place = ["-g", str(scratch / "gallery")]
+    seconds, held = run_measured([*MEDCLI, "index", "update", *place], environment)
+    files = list((scratch / "scans").iterdir())
+    return count, seconds, held, _median_seconds(lambda: [file.stat() for file in files])
+
+
+def _building(scratch: Path, count: int) -> list[str]:
     write_pictures(scratch / "scans", count, "jpg")
     place = ["-g", str(scratch / "gallery"), "-m", "shared"]
-    seconds, held = run_measured(
-        [*MEDCLI, "index", "build", str(scratch / "scans"), *place], environment
-    )
-    return count, seconds, held, _median_seconds(lambda: network.run(30)) * times
+    return [*MEDCLI, "index", "build", str(scratch / "scans"), *place]
 
 
 def train(scratch: Path, times: int, environment: dict[str, str]) -> Point:
@@ -183,7 +224,10 @@ PARTS: dict[str, tuple[str, Callable[[Path, int, dict[str, str]], Point]]] = {
     "search": ("medcli search, cold: scans", search),
     "ask": ("one warm query: scans", query),
     "add": ("rows into a gallery", add),
+    "verify": ("medcli index verify: rows", verify),
+    "compact": ("medcli index compact: rows", compact),
     "index": ("medcli index build: JPEG", index),
+    "update": ("medcli index update, no change: JPEG", update),
     "train": ("one epoch of training: pictures", train),
     "read": ("CT series to a tensor: slices", read),
 }
@@ -268,6 +312,9 @@ def draw(path: Path, found: dict[str, list[Point]]) -> None:
         lines += memory.loglog(sizes, held, "s--", color="tab:orange", label="MiB")
         memory.set_ylim(30, 3000)
         panel.set_title(PARTS[part][0], fontsize=10)
+        panel.set_xticks(sizes, [f"{size:,}" for size in sizes])
+        panel.minorticks_off()
+        memory.minorticks_off()
         memory.tick_params(axis="y", labelcolor="tab:orange")
         panel.tick_params(axis="y", labelcolor="tab:blue")
         panel.grid(alpha=0.3)

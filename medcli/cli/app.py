@@ -3,53 +3,68 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
+from typer.core import TyperGroup
 
-from medcli.cli.adapt import adapt
-from medcli.cli.bench import bench
-from medcli.cli.classify import classify
-from medcli.cli.data import app as data_app
-from medcli.cli.demo import demo
-from medcli.cli.detect import detect
-from medcli.cli.doctor import doctor
-from medcli.cli.evaluate import evaluate
-from medcli.cli.explain import explain
-from medcli.cli.index.app import app as index_app
-from medcli.cli.inspect import inspect
-from medcli.cli.models import app as models_app
+from medcli.cli.later import Later
 from medcli.cli.output import hidden_error, show_error
-from medcli.cli.replay import replay
-from medcli.cli.report import report
-from medcli.cli.search import search
-from medcli.cli.train import train
 from medcli.errors import MedcliError, StorageError, UsageError
 
 EXIT_INTERRUPTED = 130
 
+_COMMANDS = {
+    "Start": {
+        "demo": "Show the whole road on generated scans, in about two minutes.",
+        "doctor": "Show what this machine offers: decoders, engines, devices, versions.",
+        "bench": "Measure the speed of this machine, beside limits taken in the same run.",
+    },
+    "Models": {
+        "train": "Train a classifier and write it as a run folder.",
+        "evaluate": "Measure a model on labelled scans, with intervals over patients.",
+        "classify": "Predict the class of each scan.",
+        "detect": "Find candidate lesions as boxes, slice by slice.",
+        "explain": "Show where in a scan the model looks.",
+        "report": "Write one HTML page about a run or a gallery.",
+        "adapt": "Fit a model to the scanner of another site, without labels.",
+        "models": "List, show and export trained models.",
+    },
+    "Archive": {
+        "search": "Find the stored scans most like each query scan.",
+        "index": "Build and keep a gallery: the searchable archive.",
+        "replay": "Ask a gallery again what a receipt says was asked, and name what has changed.",
+    },
+    "Data": {
+        "inspect": "Show what was read of each scan: geometry, intensities, decoder, warnings.",
+        "data": "Check, split, convert and audit data sets.",
+    },
+}
+_GROUPS = {
+    "models": "medcli.cli.models:app",
+    "index": "medcli.cli.index.app:app",
+    "data": "medcli.cli.data:app",
+}
+
+
+class _Commands(TyperGroup):
+    """medcli's commands; which are imported when they are asked for."""
+
+    def __init__(self, **settings: Any) -> None:
+        super().__init__(**settings)
+        for panel, commands in _COMMANDS.items():
+            for name, line in commands.items():
+                where = _GROUPS.get(name, f"medcli.cli.{name}:{name}")
+                self.add_command(Later(name, where, line, panel))
+
+
 app = typer.Typer(
     name="medcli",
+    cls=_Commands,
     help="Train, classify, index and search medical images. Research use, not a medical device.",
     no_args_is_help=True,
     pretty_exceptions_show_locals=False,  # they hold patient data
 )
-app.command(rich_help_panel="Start")(demo)
-app.command(rich_help_panel="Models")(train)
-app.command(rich_help_panel="Models")(evaluate)
-app.command(rich_help_panel="Models")(classify)
-app.command(rich_help_panel="Models")(detect)
-app.command(rich_help_panel="Models")(explain)
-app.command(rich_help_panel="Models")(report)
-app.add_typer(models_app, name="models", rich_help_panel="Models")
-app.command(rich_help_panel="Models")(adapt)
-app.add_typer(index_app, name="index", rich_help_panel="Archive")
-app.command(rich_help_panel="Archive")(search)
-app.command(rich_help_panel="Archive")(replay)
-app.command(rich_help_panel="Data")(inspect)
-app.add_typer(data_app, name="data", rich_help_panel="Data")
-app.command(rich_help_panel="Start")(doctor)
-app.command(rich_help_panel="Start")(bench)
 
 
 def _version(value: bool) -> None:

@@ -6,7 +6,7 @@ import gc
 import os
 import sys
 
-from medcli.cli.quick_help import put_off
+from medcli.cli.unused import HELP, PYDICOM, put_off
 from medcli.imaging.decoders import keep_out
 
 
@@ -20,7 +20,8 @@ def main() -> None:
     os.environ.setdefault("PYDANTIC_DISABLE_PLUGINS", "__all__")
     keep_out("gdcm", "pylibjpeg", "openjpeg", "jpeg_ls")  # pydicom would load them; workers decode
     if len(sys.argv) == 1 or "--help" in sys.argv:
-        put_off()
+        put_off(HELP)
+    put_off(PYDICOM)
     from medcli.cli.app import run
 
     try:

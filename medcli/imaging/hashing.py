@@ -52,7 +52,7 @@ def pixel_sha256(scan: Scan) -> str:
     """
     digest = hashlib.sha256(np.array(scan.pixels.shape, dtype="<u8").tobytes())
     for image in scan.pixels:
-        digest.update((image.astype("<f4") + np.float32(0)).tobytes())
+        digest.update(np.add(image, np.float32(0), dtype="<f4", order="C", casting="unsafe"))
     return digest.hexdigest()
 
 

@@ -171,18 +171,27 @@ class Caches:
         """
         file, stamp = self._folder / LABELS, self.stamp("scan", state)
         try:
-            content = read_cache(file)
-            check_stamp(content.made_from, stamp)
-            numbers, last = content.ids, self._catalogue.last_id()
-            if numbers is None or len(numbers) != last + 1 or len(content.index):
-                raise CacheUnusableError("damaged")
-            return Column(numbers)
+            return self._saved_labels(file, stamp)
         except CacheUnusableError as error:
             save = self._save and not error.newer
         column = column_of(self._catalogue, "label")
         if save:
             saved(file, lambda: write_cache(file, column.numbers, (), stamp))
         return column
+
+    def _saved_labels(self, file: Path, stamp: Stamp) -> Column:
+        """The labels that a cache file holds.
+
+        Raises
+        ------
+        CacheUnusableError : absent, damaged, or of another generation
+        """
+        content = read_cache(file)
+        check_stamp(content.made_from, stamp)
+        numbers, last = content.ids, self._catalogue.last_id()
+        if numbers is None or len(numbers) != last + 1 or len(content.index):
+            raise CacheUnusableError("damaged")
+        return Column(numbers)
 
     def rebuild(self, state: State) -> None:
         """Make all cache files anew; nothing of the old ones stays.
@@ -221,6 +230,12 @@ class Caches:
                         self._check(file, stamp, choice, state)
                 except CacheUnusableError as error:
                     yield file, error
+        file = self._folder / LABELS
+        try:
+            if file.exists():
+                self._saved_labels(file, self.stamp("scan", state))
+        except CacheUnusableError as error:
+            yield file, error
 
     def _check(self, file: Path, stamp: Stamp, choice: Choice | None, state: State) -> None:
         from medcli.retrieval.approximate import check_current, read_approximate

@@ -5,9 +5,10 @@ from __future__ import annotations
 import re
 from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, NamedTuple
 
 from medcli.errors import ScanError
 from medcli.imaging.batch import read_all
@@ -103,6 +104,42 @@ def _store(gallery: Gallery, entries: _Entries, on_failure: OnFailure) -> IndexR
     return IndexReport(stored, (*entries.failures, *stored.refused))
 
 
+class Looks(NamedTuple):
+    """What a gallery keeps of the pixels themselves: their hash, and JPEG by slice."""
+
+    pixel_sha256: str
+    thumbnails: dict[int, bytes]
+
+
+class Found(NamedTuple):
+    """A scan that was read, to be embedded; `source` is the state of its files."""
+
+    case: Case
+    scan: Scan
+    source: Source | None
+
+
+def entries_of(predictor: Predictor, scans: Iterable[Found]) -> Iterator[GalleryEntry]:
+    """What a gallery stores of each scan, in order.
+
+    Some scans are embedded at a time; what is kept of their pixels is made beside.
+    """
+    waiting: deque[tuple[Found, Future[Looks]]] = deque()
+    side = ThreadPoolExecutor(1, thread_name_prefix="medcli-looks")
+
+    def read() -> Iterator[Scan]:
+        for found in scans:
+            waiting.append((found, side.submit(looks_of, found.scan)))
+            yield found.scan
+
+    try:
+        for embedding in predictor.embed_all(read()):
+            (case, scan, source), looks = waiting.popleft()
+            yield gallery_entry(case, scan, embedding, source, looks.result())
+    finally:  # where nobody wants the rest, it is not made
+        side.shutdown(cancel_futures=True)
+
+
 class _Entries:
     """The readable cases as entries, read as they are drawn; the others join `failures`."""
 
@@ -122,15 +159,12 @@ class _Entries:
         self._count = 0  # cases that are stored or have failed
 
     def __iter__(self) -> Iterator[GalleryEntry]:
-        # Scans are embedded some at a time; these were read and have no vectors yet.
-        waiting: deque[tuple[Case, Scan, Source | None]] = deque()
-        for embedding in self._predictor.embed_all(self._read(waiting)):
-            case, scan, source = waiting.popleft()
-            yield gallery_entry(case, scan, embedding, source)
+        for entry in entries_of(self._predictor, self._read()):
+            yield entry
             self._done()
 
-    def _read(self, waiting: deque[tuple[Case, Scan, Source | None]]) -> Iterator[Scan]:
-        """The scans that can be read, each put in line with its case and its files' state."""
+    def _read(self) -> Iterator[Found]:
+        """The scans that can be read, with their cases and their files' state."""
         for case, scan in read_all(self._watch.watched(self._cases)):
             if isinstance(scan, Failure):
                 self.failures.append(scan)
@@ -138,18 +172,28 @@ class _Entries:
                 self._done()
                 continue
             assert isinstance(case, Case)
-            waiting.append((case, scan, self._watch.source(case, scan)))
-            yield scan
+            yield Found(case, scan, self._watch.source(case, scan))
 
     def _done(self) -> None:
         self._count += 1
         self._on_scan(self._count, len(self._cases))
 
 
+def looks_of(scan: Scan) -> Looks:
+    """The hash of a scan's pixels, and a thumbnail of each slice."""
+    pictures = thumbnails(scan, range(len(scan.pixels)), THUMBNAIL_SIDE)
+    return Looks(pixel_sha256(scan), dict(enumerate(pictures)))
+
+
 def gallery_entry(
-    case: Case, scan: Scan, embedding: Embedding, source: Source | None = None
+    case: Case,
+    scan: Scan,
+    embedding: Embedding,
+    source: Source | None = None,
+    looks: Looks | None = None,
 ) -> GalleryEntry:
     """A scan as a gallery stores it: vectors, thumbnails, tags by allow-list; paths absolute."""
+    looks = looks or looks_of(scan)
     return GalleryEntry(
         path=absolute(scan.path),
         scan_id=stored_id(scan),
@@ -161,8 +205,8 @@ def gallery_entry(
         modality=scan.modality,
         format=scan.format,
         decoder=scan.decoder,
-        pixel_sha256=pixel_sha256(scan),
-        thumbnails=dict(enumerate(thumbnails(scan, range(len(scan.pixels)), THUMBNAIL_SIDE))),
+        pixel_sha256=looks.pixel_sha256,
+        thumbnails=looks.thumbnails,
         metadata=kept_metadata(case, scan),
         source=source,
         study_uid=scan.study_uid,

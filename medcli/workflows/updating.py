@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
+from collections import deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -23,7 +24,7 @@ from medcli.retrieval.sources import (
     with_content,
 )
 from medcli.retrieval.studies import known_marks
-from medcli.workflows.indexing import OnFailure, OnScan, gallery_entry
+from medcli.workflows.indexing import Found, OnFailure, OnScan, entries_of
 from medcli.workflows.sources import (
     SITE,
     SPLIT,
@@ -299,16 +300,21 @@ class _Update:
         self._on_failure(failure)
 
     def _entries(self) -> Iterator[tuple[GalleryEntry, int | None]]:
-        """What must be embedded; scans whose pixels are the stored ones are noted only."""
+        """What must be embedded, with the id of the stored scan whose place it takes."""
+        replaced: deque[int | None] = deque()
+        for entry in entries_of(self._predictor, self._to_embed(replaced)):
+            yield entry, replaced.popleft()
+
+    def _to_embed(self, replaced: deque[int | None]) -> Iterator[Found]:
+        """The scans that must be; those whose pixels are the stored ones are noted only."""
         jobs = self._plan.jobs
         cases = self._watch.watched([job.case for job in jobs])
         for done, (job, (_, scan)) in enumerate(zip(jobs, read_all(cases), strict=True), start=1):
             if isinstance(scan, Failure):
                 self._fail(scan)
             elif not self._is_stored(job, scan):
-                source = self._watch.source(job.case, scan)
-                entry = gallery_entry(job.case, scan, self._predictor.embed(scan), source)
-                yield entry, job.stored.id if job.stored else None
+                replaced.append(job.stored.id if job.stored else None)
+                yield Found(job.case, scan, self._watch.source(job.case, scan))
             if len(self._plan.rewritten) + len(self._plan.noted) >= BATCH:
                 self._commit_rewrites()
             self._on_scan(done, len(jobs))

@@ -12,6 +12,7 @@ import pytest
 import typer.main
 
 from medcli.cli.app import app
+from medcli.cli.later import Later
 
 Run = Callable[..., Any]
 README = Path(__file__).parents[2] / "README.md"
@@ -21,7 +22,8 @@ def commands() -> Iterator[tuple[str, Any]]:
     """Name and object of every command, those of groups as "index build"."""
 
     def walk(group: Any, prefix: str) -> Iterator[tuple[str, Any]]:
-        for name, command in group.commands.items():
+        for name, listed in group.commands.items():
+            command = listed.real() if isinstance(listed, Later) else listed
             if hasattr(command, "commands"):
                 yield from walk(command, f"{prefix}{name} ")
             else:
@@ -45,6 +47,21 @@ def test_every_command_has_help_with_an_example_that_parses(medcli: Run, name: s
     context = COMMANDS[name].make_context(name, arguments, resilient_parsing=False)
     assert context.params
     assert "Example: medcli" in re.sub(r"\s+", " ", done.out)
+
+
+def test_the_lines_of_the_list_are_those_of_the_commands() -> None:
+    def listed(group: Any) -> Iterator[Later]:
+        for command in group.commands.values():
+            if isinstance(command, Later):
+                yield command
+                real = command.real()
+                yield from listed(real) if hasattr(real, "commands") else ()
+
+    compared = list(listed(typer.main.get_command(app)))
+    for command in compared:
+        first = command.real().help.partition("\n\n")[0].replace("\n", " ")
+        assert command.help == first
+    assert len(compared) > 20
 
 
 @pytest.mark.parametrize("name", COMMANDS)

@@ -48,7 +48,7 @@ def test_help_is_the_same_without_what_it_does_not_use(arguments: list[str]) -> 
 
 def test_what_is_put_off_comes_when_it_is_asked() -> None:
     code = (
-        "from medcli.cli.quick_help import put_off\nput_off()\n"
+        "from medcli.cli.unused import HELP, put_off\nput_off(HELP)\n"
         "from rich.markdown import Markdown\nfrom rich.traceback import Traceback\n"
         "from rich.console import Console\n"
         "try:\n    1 / 0\nexcept ZeroDivisionError as error:\n"
@@ -60,3 +60,28 @@ def test_what_is_put_off_comes_when_it_is_asked() -> None:
     )
     assert "Title" in done.stdout
     assert "ZeroDivisionError" in done.stdout
+
+
+def test_reading_dicom_loads_no_downloads(sample_folder: Path) -> None:
+    look = "import atexit; atexit.register(lambda: print([m for m in names if m in sys.modules]))"
+    names = "names = 'urllib.request', 'tqdm', 'pydicom.data.download'"
+    done = ended(f"{names}\n{look}", "inspect", str(sample_folder / "scan.dcm"))
+    assert done.returncode == 0, done.stderr
+    assert done.stdout.splitlines()[-1] == "[]"
+
+
+def test_what_pydicom_has_put_off_comes_when_it_is_asked() -> None:
+    code = (
+        "from medcli.cli.unused import PYDICOM, put_off\nput_off(PYDICOM)\n"
+        "from pydicom import examples\nfrom pydicom.pixels import processing\n"
+        "from pydicom.data import get_testdata_file\n"
+        "print(get_testdata_file('CT_small.dcm'))\n"
+        "print(len(processing.get_palette_files('*.dcm')), examples.ct.Modality)"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    )
+    file, rest = done.stdout.splitlines()
+    assert Path(file).is_file()
+    assert int(rest.split()[0]) > 0
+    assert rest.split()[1] == "CT"

@@ -127,8 +127,11 @@ def test_lookup_tables_that_miss_a_row_are_named(filled: Gallery) -> None:
         assert {code for code, _ in codes(again)} == {"catalogue_damaged"}
 
 
-def test_a_damaged_cache_is_named_and_an_absent_one_is_no_problem(filled: Gallery) -> None:
-    file = filled.path / "scan.faiss"
+@pytest.mark.parametrize("name", ["scan.faiss", "labels.numbers"])
+def test_a_damaged_cache_is_named_and_an_absent_one_is_no_problem(
+    filled: Gallery, name: str
+) -> None:
+    file = filled.path / name
     content = bytearray(file.read_bytes())
     content[-3] ^= 1
     file.write_bytes(content)
@@ -147,7 +150,7 @@ def test_writes_that_are_lost_are_known_by_the_cache(filled: Gallery, make_entry
         again.add([make_entry("late", seed=30)])
     filled.catalogue.path.write_bytes(old)
     with Gallery.open(filled.path) as again:
-        assert codes(again) == [("generation_lost", None)] * 2
+        assert codes(again) == [("generation_lost", None)] * 3  # scans, slices, labels
 
 
 def test_canaries_tell_another_engine(filled: Gallery, unit: Callable[..., object]) -> None:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 import sqlite3
-from collections.abc import Callable
+from collections.abc import Callable, Iterable, Iterator
 from pathlib import Path
 
 import pytest
@@ -69,11 +69,12 @@ class Counted:
         self.count = 0
         self._limit = limit
 
-    def embed(self, scan: Scan) -> Embedding:
-        if self.count >= self._limit:
-            raise KeyboardInterrupt
-        self.count += 1
-        return self._predictor.embed(scan)
+    def embed_all(self, scans: Iterable[Scan]) -> Iterator[Embedding]:
+        for scan in scans:
+            if self.count >= self._limit:
+                raise KeyboardInterrupt
+            self.count += 1
+            yield self._predictor.embed(scan)
 
 
 def update(archive: Path, *inputs: Path, prune: bool = False) -> tuple[UpdateReport, int]:
