@@ -2,9 +2,9 @@
 
     python benchmarks/growth.py [--parts search ask add …] [--picture growth.png]
 
-Each point is a process of its own, once, from its start: interpreter, imports and model count, and
-memory is the sum of the peaks of all its processes. The limit is what the same work would need if
-nothing but this counted:
+Each point is a process of its own, once, after one that writes bytecode, from its start:
+interpreter, imports and model count, and memory is the sum of the peaks of all its processes. The
+limit is what the same work would need if nothing but this counted:
 
 search  `medcli search` of one scan in galleries of 1,000 to 100,000 scans: bytes of the vectors
         over the bandwidth of one thread
@@ -322,6 +322,14 @@ def draw(path: Path, found: dict[str, list[Point]]) -> None:
     figure.savefig(path, dpi=100)
 
 
+def _at(
+    measure: Callable[[Path, int, dict[str, str]], Point], times: int, environment: dict[str, str]
+) -> Point:
+    """A point, in a folder and a home of its own."""
+    with tempfile.TemporaryDirectory() as scratch, tempfile.TemporaryDirectory() as home:
+        return measure(Path(scratch), times, {**environment, "MEDCLI_HOME": home})
+
+
 def main() -> None:
     """Measure, print, draw."""
     parser = argparse.ArgumentParser(
@@ -343,14 +351,14 @@ def main() -> None:
     )
     print_head("work", "size", "seconds", "limit, seconds", "MiB")
     found: dict[str, list[Point]] = {}
-    for part in options.parts:
-        title, measure = PARTS[part]
-        for times in options.times:
-            with clean_environment() as environment, tempfile.TemporaryDirectory() as scratch:
-                run_measured([*MEDCLI, "--version"], environment)  # bytecode
-                point = measure(Path(scratch), times, environment)
-            found.setdefault(part, []).append(point)
-            print_row([title, f"{point[0]:,}", point[1], point[3], point[2]])
+    with clean_environment() as environment:
+        for part in options.parts:
+            title, measure = PARTS[part]
+            _at(measure, options.times[0], environment)  # bytecode
+            for times in options.times:
+                point = _at(measure, times, environment)
+                found.setdefault(part, []).append(point)
+                print_row([title, f"{point[0]:,}", point[1], point[3], point[2]])
     if options.picture:
         draw(options.picture, found)
 
