@@ -88,6 +88,8 @@ class PreprocessConfig(JsonConfig):
     mean, std : per channel, of the training part, after scaling to 0–1
     region_mm : side of the region that the model answers about, in mm; None: it answers
         about the scan as it is
+    region_task : which of several tasks is asked about a region, and about a CT in HU; None: the
+        router says it of a region as of any scan
     """
 
     size: int = 64
@@ -100,20 +102,22 @@ class PreprocessConfig(JsonConfig):
     mean: tuple[float, ...] = (0.5,)
     std: tuple[float, ...] = (0.25,)
     region_mm: float | None = None
+    region_task: str | None = None
 
     def __post_init__(self) -> None:
         if self.region_mm is not None and not 0 < self.region_mm < math.inf:
             raise ValueError(f"region_mm: {self.region_mm} is no length")
 
     def to_json(self) -> dict[str, Any]:
-        """As of every config; without `region_mm` where there is none.
+        """As of every config; what is said of a region is left out where there is none.
 
         The fingerprint of a model hangs on these lines, and models from before there were
         regions keep theirs.
         """
         values = JsonConfig.to_json(self)
-        if self.region_mm is None:
-            del values["region_mm"]
+        for name in ("region_mm", "region_task"):
+            if values[name] is None:
+                del values[name]
         return values
 
 

@@ -37,7 +37,15 @@ from medcli.cli.output import (
     warn,
     write_csv,
 )
-from medcli.cli.region import Point, Region, asked_crop, check_one_scan, cropped
+from medcli.cli.region import (
+    Point,
+    Region,
+    asked_crop,
+    check_one_scan,
+    cropped,
+    for_region,
+    tell_whole_ct,
+)
 from medcli.cli.terminal import Show
 from medcli.errors import UsageError
 from medcli.files import check_file
@@ -137,6 +145,7 @@ def classify(
     outputs.check_scans(cases)
     if crop is not None:
         check_one_scan(cases)
+        predictor = for_region(predictor)
     judged: deque[list[JudgedBox]] = deque()
     finds = None
     if detect or detector is not None:
@@ -168,6 +177,7 @@ def classify(
         print_table(prediction_table(predictions, names))
         if detect or detector:
             show_boxes(boxes)
+    tell_whole_ct(predictions, names)
     if csv is not None:
         write_csv(csv, [csv_row(result, predictor.package.tasks, names) for result in results])
         say("wrote the CSV" if names.hide else f"wrote {csv}")

@@ -50,7 +50,9 @@ if TYPE_CHECKING:
     from medcli.data.check import Check, CheckedScan, Finding
     from medcli.data.convert import ConvertedScan
 
-app = typer.Typer(help="Check, split, convert and audit data sets.", no_args_is_help=True)
+app = typer.Typer(
+    help="Check, split, convert and audit data sets.", no_args_is_help=True, add_completion=False
+)
 
 
 @app.command()

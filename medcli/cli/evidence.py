@@ -23,7 +23,7 @@ from medcli.cli.output import (
     warn,
     write_csv,
 )
-from medcli.cli.region import Crop, check_one_scan, region_of
+from medcli.cli.region import Crop, check_one_scan, for_region, region_of, tell_whole_ct
 from medcli.cli.search_output import hit_json
 from medcli.config import EngineName
 from medcli.home import default_gallery
@@ -79,6 +79,7 @@ def classify_with_evidence(
         cut = None
         if crop is not None:
             check_one_scan(cases)
+            predictor = for_region(predictor)
             cut = partial(region_of, crop=crop, side_mm=predictor.region_mm)
         with counting("classifying", beside_data=as_json) as on_scan:
             for result in with_evidence(opened, predictor, cases, crop=cut):
@@ -103,6 +104,7 @@ def classify_with_evidence(
         print_table(prediction_table([each.prediction for each in found], names))
         print_line("")
         print_table(evidence_table(found, names))
+    tell_whole_ct((each.prediction for each in found), names)
     for each in found:
         if each.agrees is False:
             warn(f"{names.of(each.prediction.path)}: the nearest scans disagree with the model")

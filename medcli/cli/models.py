@@ -20,7 +20,9 @@ if TYPE_CHECKING:
     from medcli.models.shelf import ShelfEntry
     from medcli.records import Task
 
-app = typer.Typer(help="List, show and export trained models.", no_args_is_help=True)
+app = typer.Typer(
+    help="List, show and export trained models.", no_args_is_help=True, add_completion=False
+)
 
 ModelName = Annotated[
     str,

@@ -8,12 +8,13 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from medcli.cli.output import note
+from medcli.cli.output import Names, note, show_warnings
 from medcli.errors import UsageError
-from medcli.records import Case, Failure, Scan
+from medcli.records import Case, Failure, Prediction, Scan
 
 if TYPE_CHECKING:
     from medcli.imaging.region import Box
+    from medcli.inference.predictor import Predictor
 
 Point = Annotated[
     str | None,
@@ -70,6 +71,29 @@ def check_one_scan(cases: Sequence[Case | Failure]) -> None:
         raise UsageError(
             f"a region is one of one scan, and {found} were found", "Classify them one by one"
         )
+
+
+def for_region(predictor: Predictor) -> Predictor:
+    """The model, asked for the task that answers about a region; said where others are known."""
+    asked = predictor.for_region()
+    if len(asked.package.heads) < len(predictor.package.heads):
+        note(f"a region is asked of the task {asked.package.task_names}; --task names another")
+    return asked
+
+
+def tell_whole_ct(predictions: Iterable[Prediction], names: Names) -> None:
+    """How a region is named, once, where a model that answers about one was given whole CT."""
+    whole = [
+        (each.path, warning)
+        for each in predictions
+        for warning in each.warnings
+        if warning.code == "whole_ct"
+    ]
+    if whole:
+        path, warning = whole[0]
+        show_warnings(path, [warning], names)
+    if len(whole) > 1:
+        note(f"the same of {len(whole) - 1:,} more")
 
 
 def cropped(

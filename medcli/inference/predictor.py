@@ -100,7 +100,13 @@ class Predictor:
     @property
     def region_mm(self) -> float | None:
         """Side in mm of the region that the model answers about; None: of the scan as it is."""
-        return self.package.preprocess.region_mm
+        return _region_mm(self.package)
+
+    def for_region(self) -> Predictor:
+        """The same model, asked for the task that answers about a region; itself without one."""
+        task = self.package.preprocess.region_task
+        known = any(head.task.name == task for head in self.package.heads)
+        return self.for_task(task) if task is not None and known else self
 
     def for_task(self, task: str) -> Predictor:
         """The same model, asked for one of its tasks whatever the scan.
@@ -133,13 +139,14 @@ class Predictor:
         tasks together have no one tone and layout to be far from.
 
         A whole CT given to a model that answers about a region is out of distribution, however
-        near its tones lie, and a warning says how to name the region.
+        near its tones lie, and a warning says how to name the region. The router, which sees
+        pictures, is not asked about a CT where one task answers about regions of it.
         """
         shares = self._task_probabilities(logits)
-        head, several = self._picked(shares), len(self.package.heads) > 1
+        head, several = self._picked(scan, shares), len(self.package.heads) > 1
         task = head.task
         ood_score = task_ood_scores.get(task.name)
-        whole = whole_ct(scan, self.package.preprocess.region_mm)
+        whole = whole_ct(scan, _region_mm(self.package))
         foreign = None if ood_score is None else ood_score > 1
         probabilities = head.probabilities(logits)
         label_set = _label_set(head, probabilities)
@@ -175,12 +182,14 @@ class Predictor:
             return None
         return dict(zip(router.tasks, map(float, router.probabilities(logits)), strict=True))
 
-    def _picked(self, shares: Mapping[str, float] | None) -> Head:
+    def _picked(self, scan: Scan, shares: Mapping[str, float] | None) -> Head:
         """The head that answers: the likeliest of several; one alone was picked by who asks."""
         heads = self.package.heads
         if len(heads) == 1 or shares is None:
             return heads[0]
-        return max(heads, key=lambda head: shares[head.task.name])
+        asked = self.package.preprocess.region_task if scan.unit == "HU" else None
+        for_ct = next((head for head in heads if head.task.name == asked), None)
+        return for_ct or max(heads, key=lambda head: shares[head.task.name])
 
     def embed(self, scan: Scan) -> Embedding:
         """The vectors of a scan: one for all of it, and one a slice and view.
@@ -311,6 +320,14 @@ class Predictor:
                 yield from _answers(running)
                 running.append((batch, begun))
             yield from _answers(running)
+
+
+def _region_mm(package: ModelPackage) -> float | None:
+    """The side of the region; None where the task that answers about one is not asked."""
+    settings = package.preprocess
+    asked = settings.region_task
+    left_out = asked is not None and all(head.task.name != asked for head in package.heads)
+    return None if left_out else settings.region_mm
 
 
 def _label_set(head: Head, probabilities: np.ndarray) -> tuple[str, ...] | None:

@@ -98,9 +98,9 @@ class JudgedBox:
 
 def classify_boxes(predictor: Predictor, scan: Scan, boxes: Sequence[FoundBox]) -> list[JudgedBox]:
     """What a model says of what lies in each box."""
-    answers = []
+    answers, asked = [], predictor.for_region()
     for box in boxes:
-        (said,) = predictor.predict([cut_out(scan, box, predictor.region_mm)])
+        (said,) = asked.predict([cut_out(scan, box, asked.region_mm)])
         assert isinstance(said, Prediction)  # the scan was read before
         answers.append(JudgedBox(box, said))
     return answers

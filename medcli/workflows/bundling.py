@@ -42,6 +42,7 @@ def bundle(
     sources: Sequence[Source],
     *,
     region_mm: float | None = None,
+    region_task: str | None = None,
     settle: Settle | None = None,
     overwrite: bool = False,
 ) -> ModelPackage:
@@ -51,6 +52,7 @@ def bundle(
     ----------
     sources : what it learnt from; every task of the run has one
     region_mm : side of the region that the model answers about; None: what the run says
+    region_task : the one of several tasks that answers about it
     settle : asked for heads and metrics of the finished files (`recalibrate`); None: the run's
 
     Raises
@@ -62,7 +64,7 @@ def bundle(
     _check_sources(run, sources)
     preprocess = run.preprocess
     if region_mm is not None:
-        preprocess = dataclasses.replace(preprocess, region_mm=region_mm)
+        preprocess = dataclasses.replace(preprocess, region_mm=region_mm, region_task=region_task)
     with new_folder(target, overwrite=overwrite, replaceable=is_replaceable) as folder:
         difference = _write_numbers(run, folder)
         for name in _KEPT:
