@@ -154,7 +154,8 @@ def into_zoo(run: ModelPackage, target: Path, data: dict[str, Path] | None) -> M
         run,
         target,
         [SOURCES[task.name] for task in run.tasks],
-        region_mm=None if run.preprocess.region_mm or not has_nodules(run) else REGION_MM,
+        region_mm=REGION_MM if has_nodules(run) else None,
+        region_task="nodule" if has_nodules(run) else None,
         settle=partial(recalibrate, data=known) if known else None,
         overwrite=True,
     )
@@ -244,6 +245,7 @@ def short() -> None:
                 zoo / name,
                 drawn,
                 region_mm=REGION_MM,
+                region_task="nodule",
                 settle=partial(recalibrate, data=manifests),
             )
             compare(run, package)
