@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import os
-from collections import deque
+from collections import Counter, deque
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
@@ -59,6 +59,9 @@ class UpdateReport:
     missing: tuple[StoredSource, ...] = ()
     failures: tuple[Failure, ...] = ()
     warnings: tuple[ScanWarning, ...] = ()
+
+
+_Series = tuple[str | int | None, ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -188,22 +191,24 @@ class _Update:
         stored: Sequence[StoredSource],
     ) -> list[StoredSource]:
         """Plan what to do about `cases`; the stored scans below `inputs` that are none of them."""
-        places = {each.place: each for each in stored}
-        met: set[int] = set()
+        found = _stored_cases([case for case in cases if isinstance(case, Case)], stored)
+        pairs = iter(found)
         for case in cases:
             if isinstance(case, Failure):
                 self._fail(case)
                 continue
-            known = places.get(_place(case))
-            if known is not None:
-                met.add(known.id)
+            known = next(pairs)
             self._guarded(case.path, lambda c=case, k=known: self._look_at_case(c, k))  # type: ignore[misc]
+        met = {known.id for known in found if known is not None}
         roots = [absolute(each) for each in inputs]
         return [each for each in stored if each.id not in met and _lies_below(each, roots)]
 
     def _look_at_case(self, case: Case, known: StoredSource | None) -> None:
         if known is None:
             self._look_for_origin(case)
+            return
+        if known.place != _place(case):  # a series that has lost slices, or got some
+            self._plan.jobs.append(_Job(case, known))
             return
         state = self._watch.state(known)
         if state == "changed":
@@ -268,8 +273,14 @@ class _Update:
             self._keep(stored, same=state == "same")
 
     def _again(self, stored: StoredSource) -> list[Case]:
-        """How a stored scan is read again; one of format 1 is found by its files."""
+        """How a stored scan is read again; one of format 1 is found by its files.
+
+        A series is what is left of its slices. A stack of pictures is named by a manifest, so
+        that one that is gone is missed.
+        """
         case = case_of(stored)
+        if case is not None and case.kind == "dicom":
+            return [replace(case, files=tuple(f for f in case.files if _is_there(f)))]
         if case is not None:
             return [case]
         from medcli.imaging.discovery import find_scans
@@ -391,6 +402,41 @@ def _place(case: Case) -> Place:
     """Where a case lies; see `StoredSource.place`."""
     files = tuple(map(absolute, case.files))
     return absolute(case.path), files, case.member, case.series_uid, case.time_point
+
+
+def _stored_cases(
+    cases: Sequence[Case], stored: Sequence[StoredSource]
+) -> list[StoredSource | None]:
+    """The stored scan that each case is, None for a new one.
+
+    A series stays the same where it has lost slices or got some, if no other could be meant.
+    """
+    places = {each.place: each for each in stored}
+    found = [places.get(_place(case)) for case in cases]
+    met = {known.id for known in found if known is not None}
+    series = Counter(
+        _series(_place(case)) for case, known in zip(cases, found, strict=True) if not known
+    )
+    left: dict[_Series, list[StoredSource]] = {}
+    for each in stored:
+        if each.id not in met:
+            left.setdefault(_series(each.place), []).append(each)
+    for number, case in enumerate(cases):
+        key = _series(_place(case))
+        others = left.get(key, [])
+        if found[number] is None and case.kind == "dicom" and series[key] == len(others) == 1:
+            found[number] = others[0]
+    return found
+
+
+def _series(place: Place) -> _Series:
+    """A place without its files."""
+    path, _, *parts = place
+    return path, *parts
+
+
+def _is_there(file: str) -> bool:
+    return os.path.exists(outer_file(file))
 
 
 def _lies_below(stored: StoredSource, roots: Sequence[str]) -> bool:

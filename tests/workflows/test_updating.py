@@ -205,6 +205,38 @@ def test_a_file_that_broke_fails_and_its_row_stays(archive: Path, scans: Path) -
     assert len(paths(archive)) == 5
 
 
+@pytest.mark.parametrize("named", [True, False])
+def test_a_series_that_lost_a_slice_is_one_scan_that_changed(
+    archive: Path, scans: Path, named: bool
+) -> None:
+    before = paths(archive)
+    slices = sorted((scans / "ct0").iterdir())
+    slices[-1].unlink()
+    inputs = [scans] if named else []
+    report, embedded = update(archive, *inputs)
+    assert embedded == 1
+    assert (report.updated, report.added, report.unchanged) == (1, 0, len(before) - 1)
+    assert report.failures == report.missing == ()
+    assert set(paths(archive).values()) == set(before.values())
+    assert update(archive, *inputs)[0].unchanged == len(before)
+
+
+def test_a_series_that_has_grown_is_one_scan_that_changed(archive: Path, scans: Path) -> None:
+    before = paths(archive)
+    folder = scans / "ct0"
+    slices = sorted(folder.iterdir())
+    kept = slices[-1].read_bytes()
+    slices[-1].unlink()
+    update(archive, scans)
+    slices[-1].write_bytes(kept)
+    report, embedded = update(archive, scans)
+    assert embedded == 1
+    assert (report.updated, report.added, report.unchanged) == (1, 0, len(before) - 1)
+    with Gallery.open(archive) as gallery, gallery.snapshot():
+        stored = list(stored_sources(gallery.catalogue))
+    assert [len(s.row.files) for s in stored if s.row.path == str(folder)] == [len(slices)]
+
+
 def test_an_interrupted_update_redoes_no_committed_batch(
     archive: Path, scans: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
