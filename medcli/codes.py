@@ -12,7 +12,8 @@ ERRORS = {
     "not_found": "There is no such file or folder, or a pattern matches nothing.",
     "unreadable": "The operating system refuses to read the file.",
     "no_scans": "A folder in which no scan was found.",
-    "not_an_image": "Not an image of a format medcli reads; skipped where a folder is searched.",
+    "not_an_image": "Not an image of a format medcli reads. Where a folder is searched it is "
+    "skipped, unless its name ends as that of an image.",
     "no_pixels": "A DICOM object without an image (report, plan, structure set, directory …).",
     "damaged_header": "The header cannot be parsed or contradicts itself.",
     "damaged_pixels": "The pixel data cannot be decoded or contradict the header.",

@@ -171,6 +171,7 @@ def make_package() -> Callable[..., ModelPackage]:
         reference: Reference | None = None,
         tasks: Sequence[str] = (),
         region_mm: float | None = None,
+        region_task: str | None = None,
     ) -> ModelPackage:
         folder.mkdir(parents=True)
         positive = classes[-1] if len(classes) == 2 else None
@@ -183,7 +184,7 @@ def make_package() -> Callable[..., ModelPackage]:
             folder,
             heads=make_heads(known, [calibration or Calibration()] * len(known)),
             router=make_router(known),
-            preprocess=PreprocessConfig(size=SIDE, region_mm=region_mm),
+            preprocess=PreprocessConfig(size=SIDE, region_mm=region_mm, region_task=region_task),
             model=ModelConfig(embedding_dim=DIM, layout_grid=0),
             synthetic=synthetic,
             created=created,

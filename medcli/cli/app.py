@@ -120,4 +120,5 @@ def _usage_error(error: typer.TyperException) -> UsageError:
     """What is wrong with the options, and whose help says more."""
     context = getattr(error, "ctx", None)
     command = context.command_path if context is not None else "medcli"
-    return UsageError(error.format_message().rstrip("."), f"See `{command} --help`")
+    message = error.format_message().rstrip(".").replace("Value error, ", "")  # pydantic's
+    return UsageError(message, f"See `{command} --help`")

@@ -9,6 +9,7 @@ import typer
 
 from medcli.cli.options import AsJson, GalleryPath, HidePaths
 from medcli.cli.output import Names, print_json, print_line
+from medcli.errors import UsageError
 from medcli.home import default_gallery
 
 if TYPE_CHECKING:
@@ -29,7 +30,7 @@ def replay(
 
     Status 0: the same hits with the same scores and labels. Status 1: something has changed.
 
-    Example: medcli replay receipt.json
+    Example: medcli replay receipt.json -g archive
     """
     from medcli.retrieval.gallery import Gallery
     from medcli.workflows.receipts import changes_of_gallery, read_receipt
@@ -37,6 +38,10 @@ def replay(
 
     record = read_receipt(receipt)
     names = Names(hide=hide_paths)
+    if gallery is None and not default_gallery().exists():
+        raise UsageError(
+            "the medcli home has no gallery", "Name the one that the receipt is of with -g FOLDER"
+        )
     with Gallery.open(gallery or default_gallery()) as opened:
         about = changes_of_gallery(opened, record)
         answers = list(ask_again(opened, record))

@@ -120,7 +120,7 @@ def pixel_of(scan: Scan, point_mm: Sequence[float]) -> tuple[float, float, float
 
     Raises
     ------
-    UsageError : the scan has no position in space
+    UsageError : the scan has no position in space, or the point lies outside of it
     """
     if scan.affine is None:
         raise UsageError(
@@ -128,6 +128,13 @@ def pixel_of(scan: Scan, point_mm: Sequence[float]) -> tuple[float, float, float
             "Give the point in pixels and slices: x,y,z",
         )
     z, y, x = np.linalg.solve(scan.affine, [*point_mm, 1.0])[:3].tolist()
+    if not _is_inside(scan, (x, y, z)):
+        raise UsageError(
+            f"the point lies at pixel {x:.0f},{y:.0f} of slice {z:.0f}, outside of the scan: "
+            f"{_size(scan)}",
+            "LPS mm count to the left, to the back and upwards; in RAS the first two have the "
+            "other sign",
+        )
     return x, y, z
 
 
@@ -156,7 +163,7 @@ def _size(scan: Scan) -> str:
 
 def _checked_point(scan: Scan, point: Sequence[float]) -> tuple[float, float, float]:
     """(x, y, z) inside of the scan."""
-    depth, rows, columns = scan.pixels.shape[:3]
+    depth = len(scan.pixels)
     if len(point) == 2:
         if depth > 1:
             raise UsageError(
@@ -165,13 +172,16 @@ def _checked_point(scan: Scan, point: Sequence[float]) -> tuple[float, float, fl
             )
         point = (*point, 0)
     x, y, z = map(float, point)
-    ends = zip((x, y, z), (columns, rows, depth), strict=True)
-    if not all(-0.5 <= value <= end - 0.5 for value, end in ends):
-        raise UsageError(
-            f"the point is outside of the scan: {_size(scan)}",
-            _FRAME,
-        )
+    if not _is_inside(scan, (x, y, z)):
+        raise UsageError(f"the point is outside of the scan: {_size(scan)}", _FRAME)
     return x, y, z
+
+
+def _is_inside(scan: Scan, point: tuple[float, float, float]) -> bool:
+    """Whether (x, y, z) lies in a pixel."""
+    depth, rows, columns = scan.pixels.shape[:3]
+    ends = zip(point, (columns, rows, depth), strict=True)
+    return all(-0.5 <= value <= end - 0.5 for value, end in ends)
 
 
 def _interval(center: float, length: float) -> tuple[int, int]:

@@ -26,7 +26,7 @@ class Choice:
     effort : how many candidates HNSW keeps (`efSearch`), or lists IVF visits (`nprobe`)
     recall : share of the `k` nearest scans of exact search that it found; the lowest of
         the levels it is used for
-    queries, vectors : stored scans it was measured with, and the vectors of the gallery then
+    queries, vectors : stored vectors it was measured with, and the vectors of the gallery then
     """
 
     kind: ApproximateKind
@@ -63,5 +63,5 @@ class Choice:
         """In words."""
         return (
             f"approximate search ({self.kind}): recall@{self.k} {self.recall:.3f} against exact "
-            f"search, measured on {self.queries} stored scans"
+            f"search, measured on {self.queries} stored vectors"
         )

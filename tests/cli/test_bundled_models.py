@@ -128,6 +128,27 @@ def test_a_point_asks_about_the_region_around_it(
     assert part["probabilities"] != whole["probabilities"]
 
 
+def test_a_region_and_a_ct_are_asked_of_the_task_that_answers_about_regions(
+    medcli: Run, make_package: Make, sample_folder: Path, tmp_path: Path, monkeypatch: Any
+) -> None:
+    tasks = ("nodule", "lung", "gi")
+    make_package(tmp_path / "own" / "shared", tasks=tasks, region_mm=20.0, region_task="gi")
+    monkeypatch.setattr("medcli.home.ZOO", tmp_path / "own")
+    series = sample_folder / "ct" / "SYN-0001-1"
+    (picture,) = medcli("classify", sample_folder / "query.png", "--json").json
+    assert picture["task"] == "nodule"  # what this router says of anything
+    whole = medcli("classify", series, "--json")
+    assert whole.json[0]["task"] == "gi"
+    assert "name one with --point" in whole.err
+    part = medcli("classify", series, "--point", "32,32,4", "--json")
+    assert part.json[0]["task"] == "gi"
+    assert "a region is asked of the task gi; --task names another" in part.err
+    other = medcli("classify", series, "--point", "32,32,4", "--task", "lung")
+    assert other.status == 2
+    assert "does not say how large a region" in other.errors[0]
+    assert not medcli("classify", series, "--task", "lung", "--json").json[0]["warnings"]
+
+
 def test_a_point_in_mm_is_the_point_in_pixels(medcli: Run, zoo: Path, sample_folder: Path) -> None:
     from medcli import find_scans, read_scan
 
@@ -148,6 +169,7 @@ def test_a_point_in_mm_is_the_point_in_pixels(medcli: Run, zoo: Path, sample_fol
         (["--point", "1,2"], "has 8 slices: the point needs its slice too"),
         (["--point", "1,2,x"], "not 2 or 3 numbers"),
         (["--point", "500,2,3"], "outside of the scan"),
+        (["--point", "-1,-900,3mm"], "of slice"),
         (["--region", "1,2,3"], "not 4 or 6 numbers"),
         (["--region", "5,5,5,9,0,2"], "the region is empty"),
         (["--region", "5,5,9,9"], "the region needs its slices too"),

@@ -37,7 +37,7 @@ def tune(
     ] = 0.99,
     k: Annotated[int, typer.Option("-k", metavar="N", min=1, help="Nearest scans compared.")] = 10,
     sample: Annotated[
-        int, typer.Option(metavar="N", min=1, help="How many stored scans are the queries.")
+        int, typer.Option(metavar="N", min=1, help="How many stored vectors are the queries.")
     ] = 200,
     seed: Seed = 0,
     lock_timeout: LockTimeout = 60.0,
@@ -98,10 +98,23 @@ def _show(tuning: Tuning, kind: str, recall: float, k: int) -> None:
         print_table(_table(tuning.trials, k))
     if tuning.choice is not None:
         print_words(f"from now on {tuning.choice.told()}")
+        if not _is_faster(tuning):
+            warn("it is no faster than exact search here; --index exact goes back")
     elif tuning.trials:
         print_words(f"{kind} does not reach recall@{k} {recall:g}: exact search answers")
     else:
         print_words("exact search answers")
+
+
+def _is_faster(tuning: Tuning) -> bool:
+    """Whether the index that was chosen is faster than exact search on any level."""
+    exact = {each.level: each.milliseconds for each in tuning.trials if each.effort is None}
+    chosen = [
+        each
+        for each in tuning.trials
+        if tuning.choice is not None and each.effort == tuning.choice.effort
+    ]
+    return any(each.milliseconds < exact[each.level] for each in chosen)
 
 
 def _table(trials: tuple[Trial, ...], k: int) -> Table:
