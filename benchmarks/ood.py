@@ -24,7 +24,8 @@ from pathlib import Path
 import numpy as np
 from sklearn.datasets import load_sample_image
 
-from medcli.data.sources import gather_cases, load_cases
+from medcli.data.gathering import gather_cases
+from medcli.data.sources import load_cases
 from medcli.evaluation.out_of_distribution import fit_reference, stack_views
 from medcli.evaluation.ranking import auroc
 from medcli.imaging.batch import read_all, read_case

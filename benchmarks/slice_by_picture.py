@@ -19,7 +19,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from medcli.data.sources import gather_cases
+from medcli.data.gathering import gather_cases
 from medcli.imaging.intensity import apply_window
 from medcli.imaging.reader import read_scan
 from medcli.inference.predictor import Predictor

@@ -17,8 +17,9 @@ if TYPE_CHECKING:
     from medcli.bench.run import measure_speed
     from medcli.data.check import Check, check_scans
     from medcli.data.convert import Conversion, convert_scans
+    from medcli.data.gathering import gather_cases
     from medcli.data.resplit import Resplit, resplit
-    from medcli.data.sources import gather_cases, load_cases
+    from medcli.data.sources import load_cases
     from medcli.detection.run import train_detector
     from medcli.errors import MedcliError
     from medcli.imaging.batch import read_all
@@ -101,7 +102,7 @@ _HOMES = {
     "export_model": "medcli.workflows.exporting",
     "find_model": "medcli.models.locate",
     "find_scans": "medcli.imaging.discovery",
-    "gather_cases": "medcli.data.sources",
+    "gather_cases": "medcli.data.gathering",
     "inspect_scan": "medcli.imaging.inspection",
     "gallery_report": "medcli.workflows.gallery_reporting",
     "load_cases": "medcli.data.sources",

@@ -12,7 +12,7 @@ from typing import Any
 import pytest
 
 import medcli
-from medcli.data.sources import gather_cases
+from medcli.data.gathering import gather_cases
 from medcli.imaging.batch import read_all
 from medcli.inference.predictor import Predictor
 from medcli.models.package import CARD, ModelPackage, load_package

@@ -193,7 +193,7 @@ def describe_model(package: ModelPackage, names: Names, *, chosen: bool = True) 
     """
     from medcli.models.bundled import is_bundled
     from medcli.models.locate import passed_over
-    from medcli.retrieval.folder import CATALOGUE
+    from medcli.retrieval.names import CATALOGUE
 
     place = package.path.absolute()
     name = "" if names.hide else f"{place.name}, "

@@ -31,12 +31,14 @@ def labelled_scans(
     on_note: Callable[[str], None] = lambda note: None,
 ) -> list[Case | Failure]:
     """`found_scans`; with `labels` "folder" each has the name of its class folder as label."""
-    from medcli.data.sources import class_folder_labels, gather_cases
+    from medcli.data.gathering import gather_cases
     from medcli.imaging.isolation.foresight import foresee
 
     foresee(inputs)
     cases = gather_cases(inputs, stdin=sys.stdin, on_note=on_note, time_point=time_point)
     if labels == "folder":
+        from medcli.data.sources import class_folder_labels
+
         for root in filter(os.path.isdir, inputs):
             cases = class_folder_labels(cases, root)
     names.number(cases)

@@ -129,7 +129,7 @@ def check_scans(
 
     Parameters
     ----------
-    cases : as from `medcli.data.sources.gather_cases`
+    cases : as from `medcli.data.gathering.gather_cases`
     on_scan : called with (done, total)
     on_failure : called with what could not be read, as soon as it is known
     """

@@ -79,7 +79,7 @@ def convert_scans(
 
     Parameters
     ----------
-    cases : as from `medcli.data.sources.gather_cases`
+    cases : as from `medcli.data.gathering.gather_cases`
     to : "nifti" keeps geometry and values, which are those of a `Scan`: rescaled, larger is
         brighter, so that stored values of MONOCHROME1 come out inverted; "png" draws each
         slice; "npz" draws into squares of one size, laid out as MedMNIST does

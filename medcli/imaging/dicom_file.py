@@ -266,8 +266,14 @@ def _without_pixels(source: BinaryIO, path: str) -> ScanError:
         is_image = integer(dataset, "Rows") > 0 or _IMAGES.search(UID(class_uid or "").name)
         cut |= class_uid == _DOSE and text(dataset, "DoseSummationType") is None
         ended_early = any("end of file" in str(note).lower() for note in notes)
-        if cut or is_image or ended_early:
+        if cut or ended_early:
             return _ends_early(path, "its pixel data")
+        if is_image:
+            return ScanError(
+                "truncated",
+                f"{path}: an image without pixel data: they were taken out, or it is cut off there",
+                "Copy or export it again",
+            )
     return ScanError("no_pixels", f"{path}: a DICOM object without an image")
 
 

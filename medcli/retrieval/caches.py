@@ -27,7 +27,7 @@ from medcli.retrieval.cache_files import (
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.choice import APPROXIMATE, SETTING, Choice
 from medcli.retrieval.columns import Column
-from medcli.retrieval.folder import LABELS
+from medcli.retrieval.names import LABELS
 from medcli.retrieval.rows import State
 from medcli.retrieval.storage import storage_errors
 from medcli.retrieval.where import column_of

@@ -23,7 +23,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from medcli.files import replace_file
-from medcli.retrieval.folder import CALIBRATION
+from medcli.retrieval.names import CALIBRATION
 from medcli.retrieval.query import MODEL_VIEW
 from medcli.retrieval.rows import StoredScan
 

@@ -18,14 +18,9 @@ from medcli.errors import DamagedError, OutputExistsError, StorageError, UsageEr
 from medcli.files import check_parent, new_folder
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.media import file_system, medium
+from medcli.retrieval.names import CALIBRATION, CATALOGUE, KEY, LABELS, LOCK, MODEL
 from medcli.retrieval.storage import DAMAGE_HINT, held_folder, storage_errors, writer_lock
 
-CATALOGUE = "catalogue.sqlite"
-KEY = "patient.key"
-MODEL = "model"
-CALIBRATION = "calibration.json"
-LABELS = "labels.numbers"
-LOCK = "writer.lock"
 _OURS = {
     *(CATALOGUE, *(f"{CATALOGUE}-{suffix}" for suffix in ("wal", "shm", "journal"))),
     *(KEY, MODEL, LOCK, CALIBRATION, LABELS),

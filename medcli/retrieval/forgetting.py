@@ -17,7 +17,8 @@ from typing import TYPE_CHECKING
 import numpy as np
 
 from medcli.errors import LockedError, ScanError
-from medcli.retrieval.folder import CATALOGUE, MODEL, sweep, sweep_drafts
+from medcli.retrieval.folder import sweep, sweep_drafts
+from medcli.retrieval.names import CATALOGUE, MODEL
 from medcli.retrieval.sources import stored_sources
 from medcli.retrieval.storage import peeking, storage_errors
 from medcli.retrieval.upkeep import vacuum

@@ -43,12 +43,7 @@ from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.columns import Column
 from medcli.retrieval.entries import AddReport, EntryRows, entry_rows, store
 from medcli.retrieval.folder import (
-    CALIBRATION,
-    CATALOGUE,
-    KEY,
     KEY_CHECK,
-    LOCK,
-    MODEL,
     check_medium,
     check_present,
     file_identity,
@@ -58,6 +53,7 @@ from medcli.retrieval.folder import (
     new_gallery_folder,
     sweep,
 )
+from medcli.retrieval.names import CALIBRATION, CATALOGUE, KEY, LOCK, MODEL
 from medcli.retrieval.rows import State, StoredScan
 from medcli.retrieval.storage import storage_errors, writer_lock
 from medcli.retrieval.studies import study_marks

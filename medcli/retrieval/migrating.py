@@ -16,17 +16,10 @@ from medcli.errors import UsageError
 from medcli.files import new_folder
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.choice import SETTING
-from medcli.retrieval.folder import (
-    CATALOGUE,
-    KEY,
-    LOCK,
-    MODEL,
-    copy_files,
-    is_gallery,
-    sweep_drafts,
-)
+from medcli.retrieval.folder import copy_files, is_gallery, sweep_drafts
 from medcli.retrieval.gallery import Gallery
 from medcli.retrieval.likeness import nearest_rows
+from medcli.retrieval.names import CATALOGUE, KEY, LOCK, MODEL
 from medcli.retrieval.rows import VectorRow
 from medcli.retrieval.schema import FORMAT_VERSION, format_of
 from medcli.retrieval.sources import revector

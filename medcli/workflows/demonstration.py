@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from medcli.data.sources import gather_cases, load_cases
+from medcli.data.gathering import gather_cases
+from medcli.data.sources import load_cases
 from medcli.data.synthetic import write_sample_data
 from medcli.files import write_file
 from medcli.imaging.batch import read_all

@@ -43,7 +43,7 @@ def named(found: list[dict[str, Any]]) -> list[str]:
 @pytest.fixture
 def slice_of(tmp_path: Path, sample_folder: Path) -> Callable[[str, int], Path]:
     """A slice of a sample series as a PNG through the lung window."""
-    from medcli.data.sources import gather_cases
+    from medcli.data.gathering import gather_cases
     from medcli.imaging.batch import read_all
     from medcli.imaging.intensity import apply_window
 

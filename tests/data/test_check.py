@@ -15,7 +15,7 @@ from PIL import Image
 from medcli.codes import FINDINGS
 from medcli.data.advice import ADVICE
 from medcli.data.check import Check, check_scans
-from medcli.data.sources import gather_cases
+from medcli.data.gathering import gather_cases
 from medcli.imaging.isolation.together import Batch
 from medcli.records import Case, Scan
 

@@ -13,8 +13,9 @@ from PIL import Image
 from pydicom import dcmread
 
 from medcli.data.convert import MANIFEST, Conversion, Target, convert_scans, is_conversion
+from medcli.data.gathering import gather_cases
 from medcli.data.sample_files import write_radiograph
-from medcli.data.sources import gather_cases, load_cases
+from medcli.data.sources import load_cases
 from medcli.errors import OutputExistsError, ScanError, UsageError
 from medcli.imaging.batch import read_all
 from medcli.imaging.discovery import CONVERTED

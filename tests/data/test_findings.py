@@ -14,7 +14,8 @@ from PIL import Image
 from medcli.data.check import check_scans
 from medcli.data.convert import convert_scans
 from medcli.data.findings import finding_names, findings_of, indicator, join_findings
-from medcli.data.sources import gather_cases, load_cases
+from medcli.data.gathering import gather_cases
+from medcli.data.sources import load_cases
 from medcli.data.splits import PARTS, split_by_patient, split_table
 from medcli.errors import ManifestError, UsageError
 

@@ -13,8 +13,9 @@ import numpy as np
 import pytest
 from PIL import Image
 
+from medcli.data.gathering import gather_cases
 from medcli.data.huggingface import huggingface_manifest
-from medcli.data.sources import gather_cases, load_cases
+from medcli.data.sources import load_cases
 from medcli.errors import ManifestError, ScanError, UsageError
 from medcli.imaging.reader import read_scan
 from medcli.records import Case

@@ -7,7 +7,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medcli.data.sources import class_folder_labels, folder_manifest, gather_cases, load_cases
+from medcli.data.gathering import gather_cases
+from medcli.data.sources import class_folder_labels, folder_manifest, load_cases
 from medcli.errors import ManifestError, MedcliError, ScanError, UsageError
 from medcli.imaging.reader import read_scan
 from medcli.records import Case, Failure
@@ -196,7 +197,7 @@ def test_gathering_hands_neighbouring_files_over_together(
         calls.append(list(inputs))
         return []
 
-    monkeypatch.setattr("medcli.data.sources.find_scans", find)
+    monkeypatch.setattr("medcli.data.gathering.find_scans", find)
     gather_cases(["1.dcm", "2.dcm", "gone.csv", "3.dcm"])
     assert calls == [["1.dcm", "2.dcm"], ["3.dcm"]]
 

@@ -12,7 +12,8 @@ import pytest
 from sklearn.datasets import load_sample_image
 
 from medcli.config import Calibration
-from medcli.data.sources import gather_cases, load_cases
+from medcli.data.gathering import gather_cases
+from medcli.data.sources import load_cases
 from medcli.errors import DamagedError
 from medcli.evaluation.out_of_distribution import fit_reference, stack_views
 from medcli.imaging.batch import read_case

@@ -14,7 +14,7 @@ import numpy as np
 import pytest
 from PIL import Image
 
-from medcli.data.sources import gather_cases
+from medcli.data.gathering import gather_cases
 from medcli.imaging.batch import read_all
 from medcli.imaging.intensity import apply_window
 from medcli.imaging.parts import Part, cut

@@ -11,8 +11,8 @@ import pytest
 from medcli.records import GalleryEntry
 from medcli.retrieval.calibration import calibration
 from medcli.retrieval.entries import rounded_unit_vectors
-from medcli.retrieval.folder import CALIBRATION
 from medcli.retrieval.gallery import Gallery
+from medcli.retrieval.names import CALIBRATION
 from medcli.retrieval.query import Query, Wanted
 from medcli.retrieval.search import search
 

@@ -11,7 +11,7 @@ from typing import Any
 import numpy as np
 import pytest
 
-from medcli.data.sources import gather_cases
+from medcli.data.gathering import gather_cases
 from medcli.errors import LockedError, MismatchError, UsageError
 from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from medcli.data.sources import gather_cases
+from medcli.data.gathering import gather_cases
 from medcli.errors import MismatchError, UsageError
 from medcli.inference.predictor import Predictor
 from medcli.models.package import ModelPackage

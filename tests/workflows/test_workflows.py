@@ -11,7 +11,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from medcli.data.sources import gather_cases, load_cases
+from medcli.data.gathering import gather_cases
+from medcli.data.sources import load_cases
 from medcli.errors import DamagedError, LeakageError, ManifestError, ScanError, UsageError
 from medcli.imaging.batch import read_all
 from medcli.imaging.display import display_slice
