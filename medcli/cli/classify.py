@@ -186,10 +186,13 @@ def classify(
     raise typer.Exit(exit_status(failures, len(predictions)))
 
 
-def describe_model(package: ModelPackage, names: Names, *, chosen: bool = True) -> None:
+def describe_model(
+    package: ModelPackage, names: Names, *, chosen: bool = True, routes: bool = True
+) -> None:
     """Say which model answers, and whether it knows generated pictures only.
 
-    Where it was not `chosen` by its name, say too which run it kept from answering.
+    Where it was not `chosen` by its name, say too which run it kept from answering; where it
+    `routes` scans, that it picks their task.
     """
     from medcli.models.bundled import is_bundled
     from medcli.models.locate import passed_over
@@ -203,7 +206,8 @@ def describe_model(package: ModelPackage, names: Names, *, chosen: bool = True) 
         name = f"{package.path.name} (bundled), "
     tasks = f"task {package.task_names}"
     if len(package.heads) > 1:
-        tasks = f"tasks {package.task_names} (the router picks; --task names one)"
+        picks = " (the router picks; --task names one)" if routes else ""
+        tasks = f"tasks {package.task_names}{picks}"
     note(f"model {name}{tasks}, fingerprint {package.fingerprint}")
     run = None if chosen else passed_over(package)
     if run is not None:

@@ -93,7 +93,7 @@ def build(
     check_target(target, overwrite=overwrite)
     names = Names(hide=hide_paths)
     predictor = Predictor(load_package(find_model(model, task)), engine, note)
-    describe_model(predictor.package, names, chosen=model is not None)
+    describe_model(predictor.package, names, chosen=model is not None, routes=False)
     failures: list[Failure] = []
     stored = AddReport()
     try:

@@ -69,7 +69,7 @@ def migrate(
     target = gallery or default_gallery()
     names = Names(hide=hide_paths)
     predictor = Predictor(load_package(find_model(model, task)))
-    describe_model(predictor.package, names)
+    describe_model(predictor.package, names, routes=False)
     failures: list[Failure] = []
     with counting("embedding anew") as on_scan:
         report = migrate_gallery(
