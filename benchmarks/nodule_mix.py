@@ -16,8 +16,9 @@ manifest with the part of each:
 - volume: `nodule_volumes` (1 mm, 0-255 taken to be -1200 to 400 HU), malignancy 3 left out
 - box: `nodule_boxes` (0-255 taken to be -1000 to 400 HU), malignancy 3 left out
 
-`report` prints, for each kind of a part: AUROC and its interval, what is flagged as out of
-distribution; and how often the masked and the covered form of a nodule get different answers.
+`report` prints, for each kind of a part: AUROC and its interval, that above the nodule's area alone
+(of its masked form) from paired resamples, what is flagged as out of distribution; and how often
+the masked and the covered form of a nodule get different answers.
 """
 
 from __future__ import annotations
@@ -37,13 +38,14 @@ from PIL import Image
 
 from medcli.data.sources import load_cases
 from medcli.data.splits import assign_by_patient
+from medcli.evaluation.area import foreground_area
 from medcli.evaluation.intervals import patient_bootstrap, patient_groups
 from medcli.evaluation.ranking import auroc, auroc_statistic
 from medcli.imaging.batch import read_all
 from medcli.inference.predictor import Predictor
 from medcli.models.memory import run_memory
 from medcli.models.package import ModelPackage, load_package
-from medcli.records import Case, Prediction
+from medcli.records import Case, Prediction, Scan
 
 SIDE, REGION_MM = 64, 45.0
 WINDOW = (-1350.0, 150.0)
@@ -208,24 +210,44 @@ def report(predictor: Predictor, folder: Path, part: str) -> None:
     """AUROC and flags for each kind of a part, and whether the background decides."""
     cases = load_cases([str(folder)]).cases
     own = [case for case in cases if case.split == part] if part != "all" else list(cases)
-    scans = (scan for _, scan in read_all(own))
-    answers = list(predictor.for_task("nodule").predict(scans))
+    scans = [scan for _, scan in read_all(own)]
+    answers = predictor.for_task("nodule").predict(scans)
     rows = defaultdict(list)
     malignant: dict[str, float] = {}
-    for case, answer in zip(own, answers, strict=True):
+    areas: dict[str, float] = {}
+    for case, scan, answer in zip(own, scans, answers, strict=True):
         assert isinstance(answer, Prediction)
+        assert isinstance(scan, Scan)
         rows[case.columns["kind"]].append((case, answer))
         malignant[case.scan_id] = answer.probabilities["malignant"]
-    print("| kind | scans | patients | AUROC | accuracy | flagged |\n|---|---|---|---|---|---|")
+        if case.columns["kind"] == "masked":
+            areas[case.scan_id] = foreground_area(scan.pixels)
+    names = "scans", "patients", "AUROC", "above area alone", "accuracy", "flagged"
+    print(f"| kind | {' | '.join(names)} |\n|---|{'---|' * len(names)}")
     for kind, found in rows.items():
         truth = np.array([case.label == "malignant" for case, _ in found])
         scores = np.array([malignant[case.scan_id] for case, _ in found])
         people = [str(case.patient_id) for case, _ in found]
         right = np.mean([case.label == answer.label for case, answer in found])
         flagged = np.mean([bool(answer.out_of_distribution) for _, answer in found])
-        told = f"{_auroc(truth, scores, people)} | {right:.3f} | {flagged:.3f}"
+        area = [areas.get(case.scan_id.removeprefix("covered/")) for case, _ in found]
+        above = "–" if None in area else _above(truth, scores, np.array(area, float), people)
+        told = f"{_auroc(truth, scores, people)} | {above} | {right:.3f} | {flagged:.3f}"
         print(f"| {kind} | {len(found)} | {len(set(people))} | {told} |")
     print(_differences(malignant))
+
+
+def _above(truth: np.ndarray, scores: np.ndarray, area: np.ndarray, people: Sequence[str]) -> str:
+    """By how much the AUROC of the scores is above that of the area, paired."""
+    own, other = auroc_statistic(truth, scores), auroc_statistic(truth, area)
+    found = patient_bootstrap(
+        {"above": lambda weights: own(weights) - other(weights)},
+        patient_groups(people, len(people)),
+    )["above"]
+    whole = np.ones((1, len(truth)))
+    difference = float(own(whole)[0] - other(whole)[0])
+    ends = found.bounds
+    return f"{difference:+.3f}" + (f" ({ends[0]:+.3f}–{ends[1]:+.3f})" if ends else "")
 
 
 def _differences(malignant: Mapping[str, float]) -> str:
