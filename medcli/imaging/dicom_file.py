@@ -117,7 +117,8 @@ def conformance_warning(notes: Sequence[object]) -> tuple[ScanWarning, ...]:
     """One redacted warning for all of pydicom's, none where there were none."""
     if not notes:
         return ()
-    message = f"the header breaks the standard in {len(notes)} place(s); read as far as possible"
+    places = f"{len(notes)} place{'s' * (len(notes) > 1)}"
+    message = f"the header breaks the standard in {places}; read as far as possible"
     return (ScanWarning("nonconformant_header", message),)
 
 

@@ -61,8 +61,7 @@ def read_series(case: Case) -> Scan:
         warnings=(
             *case.warnings,
             *stack.warnings,
-            *_merged([header.warnings for header in headers]),
-            *_merged([image.warnings for image in images.values()]),
+            *_of_files([h.warnings for h in headers], [i.warnings for i in images.values()]),
         ),
     )
 
@@ -87,6 +86,18 @@ def _decode(stack: Stack) -> tuple[np.ndarray, dict[str, DicomImage]]:
         images[path] = replace(image, pixels=np.empty(0))
     known = pixels.dtype in (np.uint8, np.int16, np.uint16, np.float32)
     return (pixels if known else compact(pixels)), images
+
+
+def _of_files(
+    headers: Sequence[Sequence[ScanWarning]], images: Sequence[Sequence[ScanWarning]]
+) -> tuple[ScanWarning, ...]:
+    """The warnings of headers and images; of a code that both have what the image says.
+
+    An image is read with its header, once more.
+    """
+    later = _merged(images)
+    said = {warning.code for warning in later}
+    return (*(warning for warning in _merged(headers) if warning.code not in said), *later)
 
 
 def _merged(found: Sequence[Sequence[ScanWarning]]) -> tuple[ScanWarning, ...]:

@@ -30,7 +30,8 @@ from medcli.imaging import dicom_pixels, values
 from medcli.imaging.dicom import read_image
 from medcli.imaging.dicom_header import read_header
 from medcli.imaging.discovery import find_scans
-from medcli.records import Failure
+from medcli.imaging.reader import read_scan
+from medcli.records import Case, Failure
 
 GREY = np.arange(80, dtype=np.uint16).reshape(8, 10)
 
@@ -435,6 +436,10 @@ def test_what_pydicom_warns_of_is_told_without_its_values(make_dicom: Any) -> No
     assert header.planes[0].position is None
     assert [warning.code for warning in header.warnings] == ["nonconformant_header"]
     assert "SECRET" not in header.warnings[0].message
+    (case,) = find_scans([path])
+    assert isinstance(case, Case)
+    told = [warning.code for warning in read_scan(case).warnings]
+    assert told.count("nonconformant_header") == 1
 
 
 def test_enhanced_frames_have_their_own_rescale(make_dicom: Any) -> None:
