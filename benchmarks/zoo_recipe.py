@@ -71,11 +71,8 @@ def main() -> None:
             f"AUROC {line.val_auroc:.4f} rate {line.learning_rate:.2g} {line.seconds:.0f} s"
         ),
     )
-    print(
-        train(
-            request(options.nodules, options.data, options.output, minutes=options.minutes), events
-        ).path
-    )
+    asked = request(options.nodules, options.data, options.output, minutes=options.minutes)
+    print(train(asked, events).path)
 
 
 if __name__ == "__main__":

@@ -48,7 +48,7 @@ _GROUPS = {
 
 
 class _Commands(TyperGroup):
-    """medcli's commands; which are imported when they are asked for."""
+    """medcli's commands, which are imported when they are asked for."""
 
     def __init__(self, **settings: Any) -> None:
         super().__init__(**settings)

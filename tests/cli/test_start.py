@@ -18,6 +18,13 @@ def ended(code: str, *arguments: str) -> subprocess.CompletedProcess[str]:
     )
 
 
+def printed(code: str) -> str:
+    """What `code` prints in a process of its own."""
+    return subprocess.run(
+        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
+    ).stdout
+
+
 @pytest.mark.parametrize("code", ["", "import torch._dynamo", "import onnxruntime, pydicom, faiss"])
 def test_a_process_ends_without_a_word_of_its_libraries(code: str) -> None:
     done = ended(code, "--version")
@@ -47,7 +54,7 @@ def test_help_is_the_same_without_what_it_does_not_use(arguments: list[str]) -> 
 
 
 def test_what_is_put_off_comes_when_it_is_asked() -> None:
-    code = (
+    told = printed(
         "from medcli.cli.unused import HELP, put_off\nput_off(HELP)\n"
         "from rich.markdown import Markdown\nfrom rich.traceback import Traceback\n"
         "from rich.console import Console\n"
@@ -55,11 +62,8 @@ def test_what_is_put_off_comes_when_it_is_asked() -> None:
         "    found = Traceback.from_exception(type(error), error, error.__traceback__)\n"
         "Console(width=80).print(Markdown('# Title'), found)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    assert "Title" in done.stdout
-    assert "ZeroDivisionError" in done.stdout
+    assert "Title" in told
+    assert "ZeroDivisionError" in told
 
 
 def test_reading_dicom_loads_no_downloads(sample_folder: Path) -> None:
@@ -71,17 +75,14 @@ def test_reading_dicom_loads_no_downloads(sample_folder: Path) -> None:
 
 
 def test_what_pydicom_has_put_off_comes_when_it_is_asked() -> None:
-    code = (
+    told = printed(
         "from medcli.cli.unused import PYDICOM, put_off\nput_off(PYDICOM)\n"
         "from pydicom import examples\nfrom pydicom.pixels import processing\n"
         "from pydicom.data import get_testdata_file\n"
         "print(get_testdata_file('CT_small.dcm'))\n"
         "print(len(processing.get_palette_files('*.dcm')), examples.ct.Modality)"
     )
-    done = subprocess.run(
-        [sys.executable, "-c", code], capture_output=True, text=True, check=True, timeout=60
-    )
-    file, rest = done.stdout.splitlines()
+    file, rest = told.splitlines()
     assert Path(file).is_file()
     assert int(rest.split()[0]) > 0
     assert rest.split()[1] == "CT"
