@@ -130,6 +130,8 @@ class ModelConfig(JsonConfig):
     embedding_dim : length of the learnt part of an embedding
     layout_grid : the other part is a picture of so many fields a side
     layout_share : weight of the layout in the cosine of two embeddings, 0–1
+    measured_columns : first and end of the logits that a regression on measures of the finding
+        in the middle has a say in (`medcli.models.measured_model`); None: it has none
     """
 
     arch: str = "resnet18_half"
@@ -138,13 +140,21 @@ class ModelConfig(JsonConfig):
     layout_grid: int = 8
     layout_share: float = 0.2
     dropout: float = 0.2
+    measured_columns: tuple[int, int] | None = None
+
+    def to_json(self) -> dict[str, Any]:
+        """As of every config; older versions read the model where nothing is measured."""
+        values = JsonConfig.to_json(self)
+        if self.measured_columns is None:
+            del values["measured_columns"]
+        return values
 
     @property
     def network(self) -> str:
         """Backbone and aggregator, for people."""
-        return (
-            self.arch if self.aggregator == NO_AGGREGATOR else f"{self.arch} with {self.aggregator}"
-        )
+        beside = ", beside it a regression on measures" if self.measured_columns else ""
+        inner = "" if self.aggregator == NO_AGGREGATOR else f" with {self.aggregator}"
+        return f"{self.arch}{inner}{beside}"
 
     @property
     def vector_dim(self) -> int:

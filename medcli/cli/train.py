@@ -26,6 +26,7 @@ from medcli.cli.train_options import (
     ImbalanceMode,
     LabelSmoothing,
     LearningRate,
+    Measures,
     MetricLossName,
     MetricWeight,
     Minutes,
@@ -78,6 +79,7 @@ def train(
     folds: Folds = None,
     arch: Arch = "resnet18_half",
     aggregator: Aggregator = None,
+    measures: Measures = None,
     weights: Weights = None,
     size: Size = None,
     epochs: Epochs = None,
@@ -166,6 +168,7 @@ def train(
         sensitivity=sensitivity,
         cache=not no_cache,
         tensorboard=tensorboard,
+        measures=measures,
         model=ModelConfig(arch=arch, aggregator=aggregator),
         objective=objective,
     )

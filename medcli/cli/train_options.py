@@ -83,6 +83,16 @@ Aggregator = Annotated[
         rich_help_panel=NETWORK,
     ),
 ]
+Measures = Annotated[
+    bool | None,
+    typer.Option(
+        "--measures/--no-measures",
+        help="Beside the network, a regression on size, density and edges of the finding in the "
+        "middle of a crop.",
+        show_default="for the task nodule",
+        rich_help_panel=NETWORK,
+    ),
+]
 Weights = Annotated[
     str | None,
     typer.Option(

@@ -20,6 +20,7 @@ class Preset:
     positives : classes that count as the positive one, the first present wins
     class_sets : label sets by which the task is recognised when it is not named
     augmentation, pictures, channels : as in `TrainConfig` and `PreprocessConfig`
+    measures : a scan is a crop around a finding, whose measures tell much
     """
 
     positives: tuple[str, ...]
@@ -27,6 +28,7 @@ class Preset:
     augmentation: Literal["ct", "radiograph", "colour"]
     pictures: Literal["full_range", "percentiles"] = "full_range"
     channels: Literal[1, 3] = 1
+    measures: bool = False
 
 
 PRESETS: dict[str, Preset] = {
@@ -34,6 +36,7 @@ PRESETS: dict[str, Preset] = {
         positives=("malignant",),
         class_sets=(frozenset({"benign", "malignant"}),),
         augmentation="ct",
+        measures=True,
     ),
     "lung": Preset(
         positives=("pneumonia",),

@@ -116,6 +116,48 @@ def fit_scaling(
     return float(np.exp(-found.x[0])), tuple(map(float, offsets))
 
 
+def fit_pool(labels: np.ndarray, logits: np.ndarray) -> np.ndarray:
+    """Weights of several answers to the same scans, whose weighted sum fits the labels best.
+
+    Labels are softened as for `fit_temperature`, and each class has an offset, which is not
+    returned. Beforehand every answer has the same weight: the squared distance from there counts
+    as `OFFSET_SCANS` / 2 of a scan's loss, so that few scans move the weights little.
+
+    Parameters
+    ----------
+    labels : (N,) class indices
+    logits : (M, N, K) of M models
+
+    Returns
+    -------
+    (M,) weights, none below 0
+
+    References
+    ----------
+    A logarithmic opinion pool: Genest, Zidek: Combining Probability Distributions: A Critique
+    and an Annotated Bibliography, Statistical Science 1986.
+    """
+    from scipy.optimize import minimize
+
+    count, n, n_classes = logits.shape
+    values = np.asarray(logits, dtype=np.float64)
+    targets = soft_labels(labels, n_classes)
+    before = np.append(np.full(count, 1 / count), np.zeros(n_classes))
+
+    def loss(parameters: np.ndarray) -> tuple[float, np.ndarray]:
+        scaled = np.tensordot(parameters[:count], values, axes=1) + parameters[count:]
+        logs = scaled - np.logaddexp.reduce(scaled, axis=1)[:, None]
+        error = np.exp(logs) - targets
+        slope = np.append((values * error).sum(axis=(1, 2)), error.sum(axis=0))
+        away = parameters - before
+        penalty = OFFSET_SCANS / 2 * (away**2).sum()
+        return float(-(targets * logs).sum() + penalty) / n, (slope + OFFSET_SCANS * away) / n
+
+    bounds = [(0.0, 20.0)] * count + [(-20.0, 20.0)] * n_classes
+    found = minimize(loss, before, jac=True, method="L-BFGS-B", bounds=bounds)
+    return np.asarray(found.x[:count])
+
+
 def soft_labels(labels: np.ndarray, n_classes: int) -> np.ndarray:
     """(N,) class indices → (N, K) targets as `fit_temperature` describes them."""
     counts = np.bincount(labels, minlength=n_classes)[labels][:, None]

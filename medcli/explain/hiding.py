@@ -7,6 +7,8 @@ Zeiler, Fergus: Visualizing and Understanding Convolutional Networks, ECCV 2014,
 
 from __future__ import annotations
 
+from functools import partial
+
 import torch
 from torch import Tensor
 
@@ -62,10 +64,13 @@ def _hidden(subject: Subject, number: int, patches: list[tuple[slice, slice]]) -
         slices = subject.images[number].repeat(len(part), 1, 1, 1)
         for image, (rows, columns) in zip(slices, part, strict=True):
             image[:, rows, columns] = 0  # standardised: the mean of the training part
-        learnt, layout = (_stacks(each, len(part)) for each in features)
-        learnt[:, number], layout[:, number] = model.encode(slices)
-        mask = torch.ones(learnt.shape[:2], dtype=torch.bool)
-        logits += model.aggregate(learnt, layout, mask).logits[:, subject.column].tolist()
+        hidden = features.each(partial(_stacks, count=len(part)))
+        for stacks, own in zip(hidden, model.encode(slices), strict=True):
+            if stacks is not None and own is not None:
+                stacks[:, number] = own
+        mask = torch.ones(len(part), len(subject.images), dtype=torch.bool)
+        output = model.aggregate(hidden, mask)
+        logits += output.logits[:, subject.column].tolist()
     return logits
 
 

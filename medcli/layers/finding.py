@@ -11,6 +11,7 @@ MARKED = 0.5  # share of black pixels from which on somebody has masked the back
 BLACK = 0.5 / 255
 SEED = 3.5  # pixels around the middle where the finding is looked for
 STEPS = 14  # pixels that a region may grow from there, around corners
+FAR = 21  # pixels from the middle beyond which nothing can grow, nor be seen of what does
 
 
 def find_region(images: Tensor) -> Tensor:
@@ -23,18 +24,22 @@ def find_region(images: Tensor) -> Tensor:
     or below the finding.
     """
     marked = (images > BLACK).to(images)
-    dense = (images > SOFT).to(images)
+    masked = (marked.mean(dim=(2, 3), keepdim=True) < 1 - MARKED).to(images)
+    grown = _grown((crop_middle(images, 2 * FAR) > SOFT).to(images))
+    return masked * marked + (1 - masked) * _put_back(grown, images)
+
+
+def _grown(dense: Tensor) -> Tensor:
+    """(T, 1, h, w) soft tissue around the middle → what grows from there."""
     core = -F.max_pool2d(-dense, 3, 1, 1)
-    seed = _disc(images)
+    seed = _disc(dense)
     # What is too small to have a core is grown as it is.
-    thin = ((core * seed).amax(dim=(2, 3), keepdim=True) == 0).to(images)
+    thin = ((core * seed).amax(dim=(2, 3), keepdim=True) == 0).to(dense)
     inside = torch.maximum(core, dense * thin)
     grown = inside * seed
     for _ in range(STEPS):
         grown = F.max_pool2d(grown, 3, 1, 1) * inside
-    grown = F.max_pool2d(grown, 3, 1, 1) * dense
-    masked = (marked.mean(dim=(2, 3), keepdim=True) < 1 - MARKED).to(images)
-    return masked * marked + (1 - masked) * grown
+    return F.max_pool2d(grown, 3, 1, 1) * dense
 
 
 def _disc(images: Tensor) -> Tensor:
@@ -55,3 +60,10 @@ def crop_middle(images: Tensor, side: int) -> Tensor:
     rows, columns = images.shape[2:]
     top, left = max(0, rows - side) // 2, max(0, columns - side) // 2
     return images[:, :, top : top + side, left : left + side]
+
+
+def _put_back(middle: Tensor, images: Tensor) -> Tensor:
+    """(T, C, h, w) that `crop_middle` took of (T, C, H, W) → zeros around it."""
+    rows, columns = (images.shape[axis] - middle.shape[axis] for axis in (2, 3))
+    top, left = rows // 2, columns // 2
+    return F.pad(middle, (left, columns - left, top, rows - top))

@@ -11,6 +11,7 @@ a nodule beyond its size. Lengths are in pixels.
 from __future__ import annotations
 
 import math
+from collections.abc import Sequence
 
 import torch
 from torch import Tensor
@@ -31,11 +32,8 @@ SUMS = (
     *(f"{part}_{scale}" for scale in SCALES for part in _OF_SCALE),
 )
 """What is summed over the pixels of a region; sums over slices are those of the volume."""
-PEAKS = tuple(
-    f"{part}_{scale}"
-    for scale in SCALES
-    for part in ("blur_high", "ridge_high", "ridge_low", "slope_high")
-)
+_PEAKS = ("blur_high", "ridge_high", "ridge_low", "slope_high")
+PEAKS = tuple(f"{part}_{scale}" for scale in SCALES for part in _PEAKS)
 """The highest answers of the filters; `ridge_low` has the other sign."""
 RAW = (*SUMS, *PEAKS)
 _AT = {name: number for number, name in enumerate(RAW)}
@@ -47,23 +45,24 @@ def measure_slices(images: Tensor, region: Tensor) -> Tensor:
     An empty region gives zeros.
     """
     layers = _layers(region)
-    rim, core = layers[:, :1], region - layers[:, :1]
-    x, y = _coordinates(images)
-    maps = [region, region * x, region * y, region * x * x, region * y * y, region * x * y]
-    maps += [layers, layers * images, layers * images.square()]
-    peaks = []
+    parts = torch.cat([region, region - layers[:, :1], layers], dim=1).flatten(2)
+    values, peaks = [images, images.square()], []
     answers = F.conv2d(images * region, _filters().to(images), padding=REACH)
     for number in range(len(SCALES)):
         kinds = answers[:, 4 * number : 4 * number + 4]
         blur, ridge, across, down = (kinds[:, kind : kind + 1] for kind in range(4))
         slope = (across.square() + down.square() + 1e-12).sqrt()
-        size = ridge.abs()
-        maps += [blur * region, blur.square() * region, ridge * region, size * region]
-        maps += [ridge * core, ridge.square() * core, size * core]
-        maps += [slope * region, slope.square() * region, slope * rim]
+        values += [blur, blur.square(), ridge, ridge.abs(), ridge.square(), slope, slope.square()]
         peaks += [blur * region, ridge * region, -ridge * region, slope * region]
-    sums = torch.cat(maps, dim=1).sum(dim=(2, 3))
-    return torch.cat([sums, torch.cat(peaks, dim=1).amax(dim=(2, 3))], dim=1)
+    # Every part of the region with every value, (T, parts, values), in one product.
+    sums = parts @ torch.cat(values, dim=1).flatten(2).mT
+    whole, core, rim, *_ = sums.unbind(dim=1)
+    found = [parts[:, :1].sum(dim=2), parts[:, 0] @ _moments(images).mT]
+    found += [parts[:, 2:].sum(dim=2), sums[:, 2:, 0], sums[:, 2:, 1]]
+    for first in range(2, sums.shape[2], 7):  # blur, its square, ridge, size, square, slope, square
+        found += [whole[:, first : first + 4], core[:, [first + 2, first + 4, first + 3]]]
+        found += [whole[:, first + 5 : first + 7], rim[:, first + 5 : first + 6]]
+    return torch.cat([*found, torch.cat(peaks, dim=1).amax(dim=(2, 3))], dim=1)
 
 
 def _layers(region: Tensor) -> Tensor:
@@ -89,12 +88,13 @@ def _filters() -> Tensor:
     return torch.stack(filters)[:, None].float()
 
 
-def _coordinates(images: Tensor) -> tuple[Tensor, Tensor]:
-    """Columns and rows from the centre, in pixels, (W,) and (H, 1)."""
+def _moments(images: Tensor) -> Tensor:
+    """(5, H·W): x, y, xx, yy and xy of each pixel, from the centre."""
     rows, columns = images.shape[2:]
     x = torch.arange(columns, device=images.device, dtype=torch.float32) - (columns - 1) / 2
     y = torch.arange(rows, device=images.device, dtype=torch.float32) - (rows - 1) / 2
-    return x, y[:, None]
+    x, y = x.expand(rows, columns), y[:, None].expand(rows, columns)
+    return torch.stack([x, y, x * x, y * y, x * y]).flatten(1)
 
 
 _LAYERS = (
@@ -127,63 +127,66 @@ def measure_scans(raw: Tensor, mask: Tensor) -> Tensor:
     sums, peaks = raw[..., : len(SUMS)], raw[..., len(SUMS) :]
     whole = torch.cat([sums.sum(dim=1), peaks.amax(dim=1)], dim=1)
     slices = (area > 0).sum(dim=1).to(raw)
-    columns = [*_size(largest, whole, slices), *_density(whole), *_density(largest)]
-    return torch.stack(columns, dim=1)
+    density = _density(torch.stack([whole, largest], dim=1))
+    return torch.cat([_size(largest, whole, slices), density.flatten(1)], dim=1)
 
 
-def _size(largest: Tensor, whole: Tensor, slices: Tensor) -> list[Tensor]:
-    """The measures of `SIZE`, each (N,); the axes are those of an ellipse of equal moments."""
-    area, *rest = (largest[:, _AT[name]] for name in ("area", "x", "y", "xx", "yy", "xy"))
-    x, y, xx, yy, xy = (each / area.clamp(min=1) for each in rest)
+def _size(largest: Tensor, whole: Tensor, slices: Tensor) -> Tensor:
+    """The measures of `SIZE`, (N, 7); the axes are those of an ellipse of equal moments."""
+    area, volume = largest[:, _AT["area"]], whole[:, _AT["area"]]
+    moments = _taken(largest, ("x", "y", "xx", "yy", "xy")) / area.clamp(min=1)[:, None]
+    x, y, xx, yy, xy = moments.unbind(dim=1)
     # A pixel has an extent of its own: 1/12 on each axis.
     xx, yy, xy = xx - x * x + 1 / 12, yy - y * y + 1 / 12, xy - x * y
     half, root = (xx + yy) / 2, ((xx - yy).square() / 4 + xy.square() + 1e-9).sqrt()
     major, minor = (half + root).sqrt(), (half - root).clamp(min=1e-3).sqrt()
     fill = area / (4 * math.pi * major * minor)
-    volume = whole[:, _AT["area"]]
-    return [area.log1p(), volume.log1p(), slices, major, minor, minor / major, fill]
+    columns = [area.log1p(), volume.log1p(), slices, major, minor, minor / major, fill]
+    return torch.stack(columns, dim=1)
 
 
-def _density(raw: Tensor) -> list[Tensor]:
-    """(N, len(RAW)) → the measures of `DENSITY`, each (N,)."""
-
-    def of(name: str) -> Tensor:
-        return raw[:, _AT[name]]
-
-    counts = [of(f"count{depth}").clamp(min=1) for depth in range(DEPTHS)]
-    layers: list[Tensor] = []
-    for depth, count in enumerate(counts):
-        mean = of(f"layer{depth}") / count
-        # A layer that is not there is like the last one above it.
-        layers.append(torch.where(of(f"count{depth}") > 0, mean, layers[-1] if layers else mean))
-    columns = [
-        *layers,
-        *(_deviation(of(f"layer{k}"), of(f"square{k}"), counts[k], 1e-4) for k in range(3)),
-        torch.maximum(of("layer1") / counts[1], of("layer2") / counts[2]) - layers[0],
+def _density(raw: Tensor) -> Tensor:
+    """(…, len(RAW)) → the measures of `DENSITY`, (…, D)."""
+    every = range(DEPTHS)
+    present = _taken(raw, [f"count{depth}" for depth in every])
+    counts = present.clamp(min=1)
+    means = _taken(raw, [f"layer{depth}" for depth in every]) / counts
+    squares = _taken(raw, [f"square{depth}" for depth in range(3)]) / counts[..., :3]
+    layers = [means[..., 0]]
+    for depth in every[1:]:  # a layer that is not there is like the last one above it
+        layers.append(torch.where(present[..., depth] > 0, means[..., depth], layers[-1]))
+    deviations = _deviation(means[..., :3], squares, 1e-4)
+    softness = torch.maximum(means[..., 1], means[..., 2]) - layers[0]
+    area = raw[..., _AT["area"], None].clamp(min=1)
+    core = (raw[..., _AT["area"], None] - present[..., :1]).clamp(min=1)
+    of = {
+        kind: _taken(raw, [f"{kind}_{scale}" for scale in SCALES]) for kind in (*_OF_SCALE, *_PEAKS)
+    }
+    columns = [  # of each (…, scales)
+        of["blur"] / area,
+        _deviation(of["blur"] / area, of["blur2"] / area),
+        of["blur_high"],
+        of["ridge"] / area,
+        of["ridge_size"] / area,
+        of["ridge_size"].log1p(),
+        of["ridge_high"],
+        of["ridge_low"],
+        of["core_ridge_size"] / core,
+        _deviation(of["core_ridge"] / core, of["core_ridge2"] / core),
+        of["slope"] / area,
+        _deviation(of["slope"] / area, of["slope2"] / area),
+        of["slope_high"],
+        of["rim_slope"] / counts[..., :1],
     ]
-    area = of("area").clamp(min=1)
-    core = (of("area") - of("count0")).clamp(min=1)
-    for scale in SCALES:
-        at = {name: of(f"{name}_{scale}") for name in _OF_SCALE}
-        columns += [
-            at["blur"] / area,
-            _deviation(at["blur"], at["blur2"], area),
-            of(f"blur_high_{scale}"),
-            at["ridge"] / area,
-            at["ridge_size"] / area,
-            at["ridge_size"].log1p(),
-            of(f"ridge_high_{scale}"),
-            of(f"ridge_low_{scale}"),
-            at["core_ridge_size"] / core,
-            _deviation(at["core_ridge"], at["core_ridge2"], core),
-            at["slope"] / area,
-            _deviation(at["slope"], at["slope2"], area),
-            of(f"slope_high_{scale}"),
-            at["rim_slope"] / counts[0],
-        ]
-    return columns
+    own = torch.stack([*layers, *deviations.unbind(dim=-1), softness], dim=-1)
+    return torch.cat([own, torch.stack(columns, dim=-1).flatten(-2)], dim=-1)
 
 
-def _deviation(total: Tensor, squares: Tensor, count: Tensor, least: float = 1e-6) -> Tensor:
-    """Standard deviation of numbers whose sum and sum of squares are known."""
-    return ((squares / count - (total / count).square()).clamp(min=0) + least).sqrt()
+def _taken(raw: Tensor, names: Sequence[str]) -> Tensor:
+    """(…, len(RAW)) → (…, len(names))."""
+    return raw[..., [_AT[name] for name in names]]
+
+
+def _deviation(mean: Tensor, square: Tensor, least: float = 1e-6) -> Tensor:
+    """Standard deviation of numbers whose mean and mean square are known."""
+    return ((square - mean.square()).clamp(min=0) + least).sqrt()

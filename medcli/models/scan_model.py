@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import NamedTuple, cast
 
 import torch
@@ -35,10 +36,20 @@ class ScanOutput(NamedTuple):
 
 
 class SliceFeatures(NamedTuple):
-    """What is known of each of T slices: learnt features (T, F), layout (T, grid²)."""
+    """What is known of each of T slices: learnt features (T, F), layout (T, grid²).
+
+    measured (T, R) are the sums that a `MeasuredModel` makes its measures of. Of scans that are
+    padded to S slices the first axis is N, S in place of T.
+    """
 
     learnt: Tensor
     layout: Tensor
+    measured: Tensor | None = None
+
+    def each(self, change: Callable[[Tensor], Tensor]) -> SliceFeatures:
+        """Every part changed."""
+        measured = None if self.measured is None else change(self.measured)
+        return SliceFeatures(change(self.learnt), change(self.layout), measured)
 
 
 class ScanModel(nn.Module):
@@ -104,11 +115,11 @@ class ScanModel(nn.Module):
         parts = [learnt * (1 - self.layout_share) ** 0.5, layout * self.layout_share**0.5]
         return F.normalize(torch.cat(parts, dim=-1), dim=-1)
 
-    def aggregate(self, features: Tensor, layout: Tensor, mask: Tensor) -> ScanOutput:
-        """(N, S, F) features, (N, S, grid²) layouts → all outputs."""
-        scan_features, attention = self.aggregator(features, mask)
-        slices = self.project(self.aggregator.single(features))
-        return self._output(self.project(scan_features), slices, layout, attention)
+    def aggregate(self, features: SliceFeatures, mask: Tensor) -> ScanOutput:
+        """Features of (N, S) slices and their mask → all outputs."""
+        scan_features, attention = self.aggregator(features.learnt, mask)
+        slices = self.project(self.aggregator.single(features.learnt))
+        return self._output(self.project(scan_features), slices, features.layout, attention)
 
     def _output(
         self, learnt: Tensor, slices: Tensor, layout: Tensor, attention: Tensor
@@ -125,10 +136,9 @@ class ScanModel(nn.Module):
     def forward(self, images: Tensor, mask: Tensor) -> ScanOutput:
         """Padded batch in, all outputs out; the form that is exported."""
         count, slices = images.shape[:2]
-        features, layout = self.encode(images.flatten(0, 1))
-        shape = (count, slices)
+        features = self.encode(images.flatten(0, 1))
         return self.aggregate(
-            features.reshape(*shape, *features.shape[1:]), layout.reshape(*shape, -1), mask
+            features.each(lambda part: part.reshape(count, slices, *part.shape[1:])), mask
         )
 
     def aggregate_ragged(self, features: SliceFeatures, lengths: list[int]) -> ScanOutput:
@@ -141,8 +151,7 @@ class ScanModel(nn.Module):
         rows = mask.flatten().nonzero().flatten()
         device = features.learnt.device
         mask, rows = (each.to(device, non_blocking=True) for each in (mask, rows))
-        learnt, layout = (_padded(part, mask, rows) for part in features)
-        return self.aggregate(learnt, layout, mask)
+        return self.aggregate(features.each(lambda part: _padded(part, mask, rows)), mask)
 
 
 def _padded(part: Tensor, mask: Tensor, rows: Tensor) -> Tensor:
@@ -169,4 +178,8 @@ def build_model(config: ModelConfig, channels: int, size: int, num_classes: int)
         from medcli.models.region_model import RegionModel
 
         return RegionModel(config, channels, size, num_classes)
+    if config.measured_columns is not None:
+        from medcli.models.measured_model import MeasuredModel
+
+        return MeasuredModel(config, channels, size, num_classes)
     return ScanModel(config, channels, size, num_classes)

@@ -29,13 +29,13 @@ class VolumeModel(ScanModel):
         """(T, C, H, W) slices as they are, and their layout: a volume is looked at as a whole."""
         return SliceFeatures(images, self.layout(images).float())
 
-    def aggregate(self, features: Tensor, layout: Tensor, mask: Tensor) -> ScanOutput:
-        """(N, S, C, H, W) slices, (N, S, grid²) layouts → all outputs."""
-        learnt = self.project(self._pooled(features, mask))
+    def aggregate(self, features: SliceFeatures, mask: Tensor) -> ScanOutput:
+        """(N, S, C, H, W) slices with their layouts, and the mask → all outputs."""
+        learnt = self.project(self._pooled(features.learnt, mask))
         attention = mask / mask.sum(dim=1, keepdim=True)
         # Training asks for no slices; the network over each alone would cost it most of its time.
-        slices = learnt[:, None] if self.training else self._each_alone(features)
-        return self._output(learnt, slices, layout, attention)
+        slices = learnt[:, None] if self.training else self._each_alone(features.learnt)
+        return self._output(learnt, slices, features.layout, attention)
 
     def _each_alone(self, slices: Tensor) -> Tensor:
         """(N, S, C, H, W) → (N, S, D) learnt parts of volumes of one slice."""

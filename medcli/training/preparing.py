@@ -41,6 +41,7 @@ from medcli.training.gather import (
     sample_inputs,
 )
 from medcli.training.processes import Processes
+from medcli.training.regression import choose_measured
 from medcli.training.request import Steps, TrainEvents, TrainRequest
 from medcli.training.settings import (
     choose_objective,
@@ -64,6 +65,7 @@ from medcli.training.unfinished import (
 class Prepared:
     """What was read, split and resized for a run; `pixels` are hashes by scan_id and path.
 
+    `model` is what is written in the end: `TrainRequest.model`, and what is measured beside.
     `start` says which weights it began with; None: from scratch. `generated`: the inputs
     are sample data that exist no longer.
     """
@@ -78,6 +80,7 @@ class Prepared:
     arrays: dict[str, ScanArrays]
     preprocess: PreprocessConfig
     train: TrainConfig
+    model: ModelConfig
     device: torch.device
     start: str | None = None
 
@@ -104,6 +107,8 @@ def prepare(
         )
         tasks, cases = found.tasks, found.data.cases
         _check_tasks(tasks, request.sensitivity, steps)
+        columns = choose_measured(request.measures, request.model, tasks)
+        model = replace(request.model, measured_columns=columns)
         _tell(found.data, found.notes, events)
         names = [task.name for task in tasks]
         if resumed is None:
@@ -115,7 +120,7 @@ def prepare(
         if objective.domain is not None:
             objective = replace(objective, domain=check_domain(cases, objective.domain))
         # What is measured as a volume needs every slice that prediction takes.
-        whole = request.model.arch in VOLUMES or request.model.arch in REGIONS
+        whole = model.arch in VOLUMES or model.arch in REGIONS or columns is not None
         read = steps.read(
             cases,
             preprocess,
@@ -138,7 +143,7 @@ def prepare(
             events.warn(message)
     if resumed is None:
         mean, std = arrays["train"].statistics()
-        if request.model.arch in REGIONS:  # these measure the values themselves
+        if model.arch in REGIONS:  # these measure the values themselves
             mean, std = (0.0,) * len(mean), (1.0,) * len(std)
         preprocess = replace(preprocess, mean=mean, std=std)
         settings = choose_training(
@@ -160,7 +165,7 @@ def prepare(
         )
     else:
         settings = resumed.plan.train
-    plan = _plan(request.model, preprocess.size, settings, device)
+    plan = _plan(model, preprocess.size, settings, device)
     events.ready(split_rows(split, tasks), plan, settings.epochs)
     return Prepared(
         source="generated sample data" if generated else _source(inputs),
@@ -173,6 +178,7 @@ def prepare(
         arrays=arrays,
         preprocess=preprocess,
         train=settings,
+        model=model,
         device=device,
         start=resumed.plan.origin if resumed else None,
     )

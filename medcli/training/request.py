@@ -39,6 +39,8 @@ class TrainRequest:
     included. `weights` is what `medcli.models.weights.find_start` knows; None: from scratch.
     `sensitivity` is wanted of the threshold on the validation part; None: Youden's.
     `cache` keeps what was read for the next time. `tensorboard` is a folder of logs.
+    `measures` asks for a regression on measures of the finding beside the network; None: where
+    the name of a task says that there is one.
     """
 
     inputs: tuple[str, ...] = ()
@@ -59,6 +61,7 @@ class TrainRequest:
     objective: ObjectiveRequest = field(default_factory=ObjectiveRequest)
     cache: bool = True
     tensorboard: Path | None = None
+    measures: bool | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -35,6 +35,7 @@ from medcli.training.loop import Fit, fit
 from medcli.training.measuring import measure_run
 from medcli.training.preparing import Prepared, prepare
 from medcli.training.processes import Processes, joined
+from medcli.training.regression import with_measures
 from medcli.training.request import Steps, TrainEvents, TrainRequest
 from medcli.training.settings import (
     check_objective,
@@ -225,6 +226,18 @@ def _finish(
     request: TrainRequest, target: Path, data: Prepared, fitted: Fit, events: TrainEvents
 ) -> None:
     """Measure what was trained and write the run folder."""
+    if data.model.measured_columns is not None:
+        events.stage("fitting the regression on measures of the findings")
+        whole = with_measures(
+            fitted.model,
+            data.model,
+            data.arrays["train"],
+            data.arrays["val"],
+            data.preprocess,
+            batch_slices=data.train.batch_slices,
+            device=data.device,
+        )
+        fitted = replace(fitted, model=whole)
     events.stage("measuring the held-out part")
     measured = measure_run(
         data.tasks,

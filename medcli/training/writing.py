@@ -69,7 +69,7 @@ def write_run(
             heads=measured.heads,
             router=measured.router,
             preprocess=data.preprocess,
-            model=request.model,
+            model=data.model,
             synthetic=data.synthetic,
             created=created.isoformat(timespec="microseconds"),
             patient_salt=salt,
