@@ -4,6 +4,9 @@
                                                                  then as `bundle`
     python benchmarks/build_zoo.py bundle RUN NAME --data DATA   bundle a run, calibrated anew on
                                                                  its validation patients, measure
+    python benchmarks/build_zoo.py measures RUN OUT --data DATA  the run with a regression on what
+                                                                 nodules measure beside its network,
+                                                                 as training adds it by itself
     python benchmarks/build_zoo.py answers                       what they say of sample_data, for
                                                                  tests/bundled_answers.json
     python benchmarks/build_zoo.py short                         both on generated scans, quickly
@@ -21,28 +24,52 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import subprocess
 import sys
 import tempfile
+from dataclasses import replace
 from functools import partial
 from pathlib import Path
 from typing import Any
 
+import torch
 from nodule_mix import REGION_MM, build_set
+from safetensors.torch import save
 from zoo_recipe import SETS
 
 from medcli.config import ModelConfig
 from medcli.data.sources import load_cases
+from medcli.data.splits import PARTS, Split
 from medcli.data.synthetic import write_sample_data
+from medcli.files import new_folder
 from medcli.home import ZOO
 from medcli.imaging.batch import read_all
 from medcli.inference.predictor import Predictor
-from medcli.models.package import ModelPackage, load_package
+from medcli.models.export import check_onnx, export_onnx
+from medcli.models.package import (
+    CARD,
+    GRAPH,
+    HISTORY,
+    REFERENCE,
+    SPLITS,
+    WEIGHTS,
+    ModelPackage,
+    finish_package,
+    is_replaceable,
+    load_package,
+    seal,
+)
+from medcli.models.weights import load_model
 from medcli.records import Prediction
+from medcli.training.card import model_card
 from medcli.training.card_bundled import Source
 from medcli.training.card_cells import of
+from medcli.training.gather import part_arrays, read_cases
+from medcli.training.regression import choose_measured, with_measures
 from medcli.training.request import TrainRequest
 from medcli.training.run import train
+from medcli.training.tasks import gather_tasks
 from medcli.workflows.bundling import bundle
 from medcli.workflows.recalibrating import recalibrate
 
@@ -113,6 +140,10 @@ def main() -> None:
     bundling.add_argument("run", type=Path)
     bundling.add_argument("name")
     bundling.add_argument("--data", type=Path)
+    measuring = steps.add_parser("measures")
+    measuring.add_argument("run", type=Path)
+    measuring.add_argument("out", type=Path)
+    measuring.add_argument("--data", type=Path, required=True)
     steps.add_parser("short")
     steps.add_parser("answers")
     asked = parser.parse_args()
@@ -124,6 +155,9 @@ def main() -> None:
         return
     with tempfile.TemporaryDirectory(prefix="medcli-zoo-") as scratch:
         data = asked.data and sets(asked.data, Path(scratch), asked.zoo)
+        if asked.step == "measures":
+            add_measures(load_package(asked.run), data["nodule"], asked.out)
+            return
         if asked.step == "train":
             for name in asked.names:
                 into_zoo(train_recipe(name, data, asked.runs), asked.zoo / name, data)
@@ -145,6 +179,55 @@ def train_recipe(name: str, data: dict[str, Path], runs: Path) -> ModelPackage:
     places = [str(data["nodule"]), str(data["lung"].parent)]
     subprocess.run([sys.executable, recipe, *places, "-o", str(runs / name)], check=True)
     return load_package(runs / name)
+
+
+def add_measures(run: ModelPackage, nodules: Path, output: Path) -> ModelPackage:
+    """The run as if its training had measured the nodules; its network and parts stay."""
+    found = gather_tasks((str(nodules),), "nodule", None, None)
+    (task,) = found.tasks
+    read = read_cases(
+        found.data.cases,
+        run.preprocess,
+        run.preprocess.slice_budget,
+        on_read=lambda done, total: None,
+        on_failure=lambda failure: sys.exit(failure.message),
+    )
+    cases = [each.case for each in read]
+    parts = [tuple(case for case in cases if case.split == part) for part in PARTS]
+    arrays = part_arrays(read, Split(*parts), task)
+    columns = choose_measured(None, run.model, run.tasks)
+    config = replace(run.model, measured_columns=columns)
+    model = with_measures(
+        load_model(run),
+        config,
+        arrays["train"],
+        arrays["val"],
+        run.preprocess,
+        batch_slices=run.provenance["train"]["batch_slices"],
+        device=torch.device("cpu"),
+    )
+    with new_folder(output, overwrite=False, replaceable=is_replaceable) as folder:
+        for name in (REFERENCE, SPLITS, HISTORY):
+            shutil.copyfile(run.path / name, folder / name)
+        (folder / WEIGHTS).write_bytes(save(model.state_dict()))
+        size = run.preprocess.size
+        export_onnx(model, folder / GRAPH, run.preprocess.channels, size)
+        difference = check_onnx(model, folder / GRAPH, run.preprocess.channels, size)
+        package = finish_package(
+            folder,
+            heads=run.heads,
+            router=run.router,
+            preprocess=run.preprocess,
+            model=config,
+            synthetic=run.synthetic,
+            created=run.created,
+            patient_salt=run.patient_salt,
+            provenance={**run.provenance, "onnx_difference": difference},
+            metrics=run.metrics,
+        )
+        (folder / CARD).write_text(model_card(package), encoding="utf-8")
+        seal(folder)
+    return load_package(output)
 
 
 def into_zoo(run: ModelPackage, target: Path, data: dict[str, Path] | None) -> ModelPackage:

@@ -32,10 +32,18 @@ SUMS = (
     *(f"{part}_{scale}" for scale in SCALES for part in _OF_SCALE),
 )
 """What is summed over the pixels of a region; sums over slices are those of the volume."""
+_BY_PART = (
+    *("blur", "blur2", "ridge", "ridge_size", "core_ridge", "core_ridge_size", "core_ridge2"),
+    *("slope", "slope2", "rim_slope", "blur_high", "ridge_high", "ridge_low", "slope_high"),
+)
 _PEAKS = ("blur_high", "ridge_high", "ridge_low", "slope_high")
 PEAKS = tuple(f"{part}_{scale}" for scale in SCALES for part in _PEAKS)
 """The highest answers of the filters; `ridge_low` has the other sign."""
 RAW = (*SUMS, *PEAKS)
+_FOUND = (  # the order in which `measure_slices` finds them
+    *SUMS[: SUMS.index("blur_0.7")],
+    *(f"{part}_{scale}" for part in _BY_PART for scale in SCALES),
+)
 _AT = {name: number for number, name in enumerate(RAW)}
 
 
@@ -46,23 +54,24 @@ def measure_slices(images: Tensor, region: Tensor) -> Tensor:
     """
     layers = _layers(region)
     parts = torch.cat([region, region - layers[:, :1], layers], dim=1).flatten(2)
-    values, peaks = [images, images.square()], []
     answers = F.conv2d(images * region, _filters().to(images), padding=REACH)
-    for number in range(len(SCALES)):
-        kinds = answers[:, 4 * number : 4 * number + 4]
-        blur, ridge, across, down = (kinds[:, kind : kind + 1] for kind in range(4))
-        slope = (across.square() + down.square() + 1e-12).sqrt()
-        values += [blur, blur.square(), ridge, ridge.abs(), ridge.square(), slope, slope.square()]
-        peaks += [blur * region, ridge * region, -ridge * region, slope * region]
+    blur, ridge, across, down = answers.chunk(4, dim=1)  # each (T, scales, H, W)
+    slope = (across.square() + down.square() + 1e-12).sqrt()
+    values = [images, images.square(), blur, blur.square(), ridge, ridge.abs(), ridge.square()]
+    values += [slope, slope.square()]
     # Every part of the region with every value, (T, parts, values), in one product.
     sums = parts @ torch.cat(values, dim=1).flatten(2).mT
     whole, core, rim, *_ = sums.unbind(dim=1)
-    found = [parts[:, :1].sum(dim=2), parts[:, 0] @ _moments(images).mT]
-    found += [parts[:, 2:].sum(dim=2), sums[:, 2:, 0], sums[:, 2:, 1]]
-    for first in range(2, sums.shape[2], 7):  # blur, its square, ridge, size, square, slope, square
-        found += [whole[:, first : first + 4], core[:, [first + 2, first + 4, first + 3]]]
-        found += [whole[:, first + 5 : first + 7], rim[:, first + 5 : first + 6]]
-    return torch.cat([*found, torch.cat(peaks, dim=1).amax(dim=(2, 3))], dim=1)
+    at = [2 + kind * len(SCALES) for kind in range(len(values) - 1)]  # first column of a kind
+    peaks = torch.cat([blur, ridge, -ridge, slope], dim=1) * region
+    found = [
+        *(parts[:, :1].sum(dim=2), parts[:, 0] @ _moments(images).mT),
+        *(parts[:, 2:].sum(dim=2), sums[:, 2:, 0], sums[:, 2:, 1]),
+        *(whole[:, at[0] : at[4]], core[:, at[2] : at[5]]),
+        *(whole[:, at[5] : at[7]], rim[:, at[5] : at[6]]),
+        peaks.amax(dim=(2, 3)),
+    ]
+    return _taken(torch.cat(found, dim=1), [_FOUND.index(name) for name in RAW])
 
 
 def _layers(region: Tensor) -> Tensor:
@@ -76,7 +85,7 @@ def _layers(region: Tensor) -> Tensor:
 
 
 def _filters() -> Tensor:
-    """(4 · len(SCALES), 1, side, side): of each scale Gaussian, its Laplacian, both slopes."""
+    """(4 · len(SCALES), 1, side, side): Gaussians, their Laplacians, their slopes both ways."""
     line = torch.arange(-REACH, REACH + 1, dtype=torch.float64)
     x, y = line[None], line[:, None]
     filters = []
@@ -85,7 +94,8 @@ def _filters() -> Tensor:
         blur = blur / blur.sum()
         ridge = ((x * x + y * y) / scale**4 - 2 / scale**2) * blur
         filters += [blur, ridge - ridge.mean(), x / scale**2 * blur, y / scale**2 * blur]
-    return torch.stack(filters)[:, None].float()
+    kinds = [filter for kind in range(4) for filter in filters[kind::4]]
+    return torch.stack(kinds)[:, None].float()
 
 
 def _moments(images: Tensor) -> Tensor:
@@ -134,7 +144,7 @@ def measure_scans(raw: Tensor, mask: Tensor) -> Tensor:
 def _size(largest: Tensor, whole: Tensor, slices: Tensor) -> Tensor:
     """The measures of `SIZE`, (N, 7); the axes are those of an ellipse of equal moments."""
     area, volume = largest[:, _AT["area"]], whole[:, _AT["area"]]
-    moments = _taken(largest, ("x", "y", "xx", "yy", "xy")) / area.clamp(min=1)[:, None]
+    moments = _named(largest, ("x", "y", "xx", "yy", "xy")) / area.clamp(min=1)[:, None]
     x, y, xx, yy, xy = moments.unbind(dim=1)
     # A pixel has an extent of its own: 1/12 on each axis.
     xx, yy, xy = xx - x * x + 1 / 12, yy - y * y + 1 / 12, xy - x * y
@@ -148,10 +158,10 @@ def _size(largest: Tensor, whole: Tensor, slices: Tensor) -> Tensor:
 def _density(raw: Tensor) -> Tensor:
     """(…, len(RAW)) → the measures of `DENSITY`, (…, D)."""
     every = range(DEPTHS)
-    present = _taken(raw, [f"count{depth}" for depth in every])
+    present = _named(raw, [f"count{depth}" for depth in every])
     counts = present.clamp(min=1)
-    means = _taken(raw, [f"layer{depth}" for depth in every]) / counts
-    squares = _taken(raw, [f"square{depth}" for depth in range(3)]) / counts[..., :3]
+    means = _named(raw, [f"layer{depth}" for depth in every]) / counts
+    squares = _named(raw, [f"square{depth}" for depth in range(3)]) / counts[..., :3]
     layers = [means[..., 0]]
     for depth in every[1:]:  # a layer that is not there is like the last one above it
         layers.append(torch.where(present[..., depth] > 0, means[..., depth], layers[-1]))
@@ -160,7 +170,7 @@ def _density(raw: Tensor) -> Tensor:
     area = raw[..., _AT["area"], None].clamp(min=1)
     core = (raw[..., _AT["area"], None] - present[..., :1]).clamp(min=1)
     of = {
-        kind: _taken(raw, [f"{kind}_{scale}" for scale in SCALES]) for kind in (*_OF_SCALE, *_PEAKS)
+        kind: _named(raw, [f"{kind}_{scale}" for scale in SCALES]) for kind in (*_OF_SCALE, *_PEAKS)
     }
     columns = [  # of each (…, scales)
         of["blur"] / area,
@@ -182,9 +192,14 @@ def _density(raw: Tensor) -> Tensor:
     return torch.cat([own, torch.stack(columns, dim=-1).flatten(-2)], dim=-1)
 
 
-def _taken(raw: Tensor, names: Sequence[str]) -> Tensor:
+def _taken(raw: Tensor, columns: Sequence[int]) -> Tensor:
+    """(…, K) → (…, len(columns))."""
+    return raw.index_select(-1, torch.tensor(columns, device=raw.device))
+
+
+def _named(raw: Tensor, names: Sequence[str]) -> Tensor:
     """(…, len(RAW)) → (…, len(names))."""
-    return raw[..., [_AT[name] for name in names]]
+    return _taken(raw, [_AT[name] for name in names])
 
 
 def _deviation(mean: Tensor, square: Tensor, least: float = 1e-6) -> Tensor:

@@ -34,8 +34,8 @@ class MeasuredModel(ScanModel):
         first, end = config.measured_columns
         self.around = (first, num_classes - end)  # columns that the regression has no say in
         self.regression = MeasureRegression(end - first)
-        self.register_buffer("mean", torch.zeros(channels))
-        self.register_buffer("std", torch.ones(channels))
+        self.register_buffer("pixel_mean", torch.zeros(channels))
+        self.register_buffer("pixel_std", torch.ones(channels))
 
     def encode(self, images: Tensor) -> SliceFeatures:
         """(T, C, H, W) standardised slices → features as of every model, and what is measured."""
@@ -44,7 +44,7 @@ class MeasuredModel(ScanModel):
     @torch.no_grad()
     def measure(self, images: Tensor) -> Tensor:
         """(T, C, H, W) standardised slices → (T, R) sums (`medcli.layers.measures`)."""
-        mean, std = (self.get_buffer(name).view(-1, 1, 1) for name in ("mean", "std"))
+        mean, std = (self.get_buffer(name).view(-1, 1, 1) for name in ("pixel_mean", "pixel_std"))
         grey = (images * std + mean).mean(dim=1, keepdim=True)
         if images.shape[-1] != SIDE:
             grey = F.interpolate(grey, (SIDE, SIDE), mode="bilinear", align_corners=False)

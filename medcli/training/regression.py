@@ -83,8 +83,8 @@ def with_measures(
     columns = slice(*config.measured_columns)
     whole = MeasuredModel(config, preprocess.channels, preprocess.size, model.head.out_features)
     whole.load_state_dict(model.state_dict(), strict=False)
-    whole.get_buffer("mean").copy_(torch.tensor(preprocess.mean))
-    whole.get_buffer("std").copy_(torch.tensor(preprocess.std))
+    whole.get_buffer("pixel_mean").copy_(torch.tensor(preprocess.mean))
+    whole.get_buffer("pixel_std").copy_(torch.tensor(preprocess.std))
     whole = whole.eval().to(device)
 
     def measures(scans: ScanArrays) -> Tensor:
@@ -96,12 +96,12 @@ def with_measures(
     network = predict_logits(model, asked, preprocess, batch_slices, device)[:, columns]
     with torch.inference_mode():
         beside = whole.regression(measures(asked).to(device)).cpu()
-    share, beside_share = fit_pool(asked.labels, np.stack([network.numpy(), beside.numpy()]))
+    own_share, beside_share = fit_pool(asked.labels, np.stack([network.numpy(), beside.numpy()]))
     with torch.no_grad():
         for tensor in whole.head.parameters():
-            tensor[columns] *= share
+            tensor[columns] = tensor[columns] * own_share
         for tensor in whole.regression.linear.parameters():
-            tensor *= beside_share
+            tensor.mul_(beside_share)
     return whole
 
 

@@ -16,6 +16,7 @@ from medcli.evaluation.calibration import (
     cross_entropy,
     expected_calibration_error,
     fit_platt,
+    fit_pool,
     fit_scaling,
     fit_temperature,
     soft_labels,
@@ -246,3 +247,30 @@ def test_any_validation_part_gives_finite_offsets(
     assert TEMPERATURES[0] <= temperature <= TEMPERATURES[1] * (1 + 1e-9)
     assert np.isfinite(offsets).all()
     assert sum(offsets) == pytest.approx(0, abs=1e-9)
+
+
+def test_a_pool_listens_to_what_knows_and_not_to_what_guesses() -> None:
+    rng = np.random.default_rng(0)
+    labels = rng.integers(0, 2, 400)
+    knows = np.stack([np.zeros(400), 2.0 * (2 * labels - 1) + rng.normal(0, 2, 400)], axis=1)
+    guesses = np.stack([np.zeros(400), rng.normal(0, 2, 400)], axis=1)
+    weights = fit_pool(labels, np.stack([guesses, knows]))
+    assert weights.shape == (2,)
+    assert weights[0] < 0.1
+    assert weights[1] == pytest.approx(1.0, abs=0.25)  # these are the true log odds
+
+
+def test_a_pool_of_the_same_answer_twice_shares_it_evenly() -> None:
+    rng = np.random.default_rng(1)
+    labels = rng.integers(0, 3, 300)
+    logits = np.eye(3)[labels] + rng.normal(0, 1, (300, 3))
+    one, other = fit_pool(labels, np.stack([logits, logits]))
+    assert one == pytest.approx(other, abs=1e-3)
+
+
+def test_few_scans_move_a_pool_little() -> None:
+    """Four scans, of which one answer is right each time and the other wrong each time."""
+    labels = np.array([0, 1, 0, 1])
+    right = np.eye(2)[labels] * 3
+    weights = fit_pool(labels, np.stack([right, right[:, ::-1]]))
+    assert 0 <= weights[1] < 0.5 < weights[0] < 1.5
