@@ -85,3 +85,32 @@ def test_what_cannot_be_is_said_before_the_work(
     assert not Path("run").exists()
     if value not in ("nan", "2"):
         assert "id you mean" in done.err
+
+
+@pytest.mark.parametrize(
+    ("options", "columns"),
+    [
+        ((), None),
+        (("--measures",), (0, 2)),
+        (("--task", "nodule"), (0, 2)),
+        (("--task", "nodule", "--no-measures"), None),
+    ],
+)
+def test_a_regression_on_measures_where_it_is_asked_for_and_for_nodules(
+    medcli: Run, manifest: str, options: tuple[str, ...], columns: tuple[int, int] | None
+) -> None:
+    done = medcli("train", manifest, *SHORT, *options, "-o", "run")
+    assert done.status == 0
+    package = load_package(Path("run"))
+    assert package.model.measured_columns == columns
+    assert ("regression on measures" in done.err) == (columns is not None)
+    assert ("regression on measures" in (package.path / CARD).read_text()) == (columns is not None)
+
+
+def test_measures_and_a_network_that_sees_volumes_do_not_go_together(
+    medcli: Run, manifest: str
+) -> None:
+    done = medcli("train", manifest, "--arch", "r3d_18_half", "--measures", "-o", "run")
+    assert done.status == 2
+    assert "--measures goes with" in done.err
+    assert not Path("run").exists()
