@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shlex
 from pathlib import Path
 
 ZOO = Path(__file__).parent / "zoo"
@@ -27,6 +28,16 @@ def runs_folder() -> Path:
 def default_gallery() -> Path:
     """The gallery in the medcli home."""
     return medcli_home() / "gallery"
+
+
+def for_gallery(command: str, gallery: Path) -> str:
+    """A command line for the gallery at this path, to be pasted: with -g if it needs that.
+
+    Without -g a command is about the default gallery.
+    """
+    if gallery.resolve() == default_gallery().resolve():
+        return command
+    return f"{command} -g {shlex.quote(str(gallery))}"
 
 
 def scan_cache() -> Path:

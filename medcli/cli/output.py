@@ -6,6 +6,7 @@ import contextlib
 import json
 import os
 import re
+import shlex
 import sys
 import time
 from collections import Counter
@@ -16,6 +17,7 @@ from typing import TYPE_CHECKING, Any
 from medcli.cli.streams import visible
 from medcli.errors import LeakageError, ManifestError, MedcliError, ScanError
 from medcli.files import write_file
+from medcli.home import for_gallery
 from medcli.records import Case, Failure, ScanWarning, plain
 
 if TYPE_CHECKING:
@@ -129,6 +131,18 @@ class Names:
             for each in warnings
         ]
 
+    def command(self, command: str, gallery: Path) -> str:
+        """A command line for a gallery, to be pasted; hidden, `…` stands for the gallery's path."""
+        return self.hint(for_gallery(command, gallery), gallery)
+
+    def hint(self, hint: str, gallery: Path) -> str:
+        """What to do about a gallery; hidden, `…` stands for its path."""
+        if not self.hide:
+            return hint
+        for path in (gallery, gallery.resolve()):
+            hint = hint.replace(shlex.quote(str(path)), "…")
+        return hint
+
     def shown(self, path: Path | str) -> str | None:
         """A path of an output or a gallery; None where it is hidden."""
         return None if self.hide else str(path)
@@ -154,7 +168,9 @@ def hidden_error(error: MedcliError, arguments: Iterable[str]) -> tuple[str, str
     message, hint = error.message, error.hint
     if isinstance(error, LeakageError):
         message = message.partition(": ")[0]  # behind it scans are named
-    for place in sorted(_places(arguments), key=len, reverse=True):
+    places = _places(arguments)
+    places |= set(map(shlex.quote, places))  # as in a command to be pasted
+    for place in sorted(places, key=len, reverse=True):
         message, hint = message.replace(place, "…"), hint.replace(place, "…")
     return message, hint
 

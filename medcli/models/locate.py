@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
+import contextlib
 from pathlib import Path
 
-from medcli.errors import DamagedError, UsageError
+from medcli import home
+from medcli.errors import DamagedError, StorageError, UsageError
 from medcli.home import runs_folder
 from medcli.models.bundled import SHARED, bundled_folder, bundled_for, bundled_models, is_bundled
 from medcli.models.package import (
+    MANIFEST,
     MODEL_JSON,
     ModelKind,
     ModelPackage,
@@ -86,6 +89,23 @@ def passed_over(package: ModelPackage) -> Path | None:
     if not runs or not all(run.synthetic for run in runs):
         return None
     return max(runs, key=lambda run: run.created).path
+
+
+def same_package(copy: Path, fingerprint: str) -> ModelPackage | None:
+    """A sound bundled model or run that has the manifest of `copy`: the same, file by file.
+
+    None where there is none of this fingerprint.
+    """
+    try:
+        manifest = (copy / MANIFEST).read_bytes()
+    except OSError:
+        return None
+    for folder in sorted([*home.ZOO.glob("*"), *runs_folder().glob("[!.]*")]):
+        with contextlib.suppress(OSError, DamagedError, UsageError, StorageError):
+            if (folder / MANIFEST).read_bytes() == manifest:
+                package = load_package(folder)
+                return package if package.fingerprint == fingerprint else None
+    return None
 
 
 def _named(name: str, task: str | None, kind: ModelKind | None) -> Path:

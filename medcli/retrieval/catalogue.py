@@ -26,6 +26,7 @@ from typing import Any, Self
 import numpy as np
 
 from medcli.errors import DamagedError, StorageError, UsageError
+from medcli.home import for_gallery
 from medcli.records import Source
 from medcli.retrieval.rows import (
     FIELDS,
@@ -58,7 +59,7 @@ from medcli.retrieval.schema import (
     set_journal,
     upgrade_tables,
 )
-from medcli.retrieval.storage import DAMAGE_HINT, storage_errors
+from medcli.retrieval.storage import damage_hint, storage_errors
 
 _CHOSEN = "IN (SELECT value FROM json_each(?))"
 _Raw = tuple[int, Sequence[Any], list[tuple[int | None, str, bytes]]]
@@ -118,7 +119,8 @@ class Catalogue:
                     raise StorageError(
                         f"{path} has an unfinished write-ahead log, which cannot be read over a "
                         "network",
-                        "run once, on one machine: medcli index compact",
+                        "run once, on one machine: "
+                        + for_gallery("medcli index compact", path.parent),
                     )
             try:
                 connection = connect(path, open_mode(path, writable), query_only=not write)
@@ -258,7 +260,7 @@ class Catalogue:
 
     def damaged(self, what: str) -> DamagedError:
         """The error that says `what` is wrong with this file."""
-        return DamagedError(f"{self.path} is damaged: {what}", DAMAGE_HINT)
+        return DamagedError(f"{self.path} is damaged: {what}", damage_hint(self.path))
 
     def insert(
         self,

@@ -16,10 +16,11 @@ from pathlib import Path
 
 from medcli.errors import DamagedError, OutputExistsError, StorageError, UsageError
 from medcli.files import check_parent, new_folder
+from medcli.home import for_gallery
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.media import file_system, medium
 from medcli.retrieval.names import CALIBRATION, CATALOGUE, KEY, LABELS, LOCK, MODEL
-from medcli.retrieval.storage import DAMAGE_HINT, held_folder, storage_errors, writer_lock
+from medcli.retrieval.storage import damage_hint, held_folder, storage_errors, writer_lock
 
 _OURS = {
     *(CATALOGUE, *(f"{CATALOGUE}-{suffix}" for suffix in ("wal", "shm", "journal"))),
@@ -97,9 +98,9 @@ def check_present(path: Path, file: Path) -> None:
     if file.is_file():
         return
     if (path / KEY).exists():
-        raise DamagedError(f"{path} has lost {file.name}", DAMAGE_HINT)
+        raise DamagedError(f"{path} has lost {file.name}", damage_hint(path, mendable=False))
     what = "is no gallery" if path.exists() else "does not exist"
-    raise UsageError(f"{path} {what}", f"build it with: medcli index build -g {path}")
+    raise UsageError(f"{path} {what}", "build it with: " + for_gallery("medcli index build", path))
 
 
 def check_target(path: Path, *, overwrite: bool) -> None:
@@ -119,7 +120,8 @@ def check_target(path: Path, *, overwrite: bool) -> None:
     if not overwrite:
         raise OutputExistsError(
             f"{path} is a gallery already",
-            "use medcli index add or medcli index update, or replace it with --overwrite",
+            f"use {for_gallery('medcli index add', path)} or "
+            f"{for_gallery('medcli index update', path)}, or replace it with --overwrite",
         )
 
 

@@ -37,6 +37,7 @@ from medcli.errors import (
     UsageError,
 )
 from medcli.files import SPACE_HINT
+from medcli.home import for_gallery
 from medcli.records import Failure, GalleryEntry, ScanWarning
 from medcli.retrieval.caches import Caches
 from medcli.retrieval.catalogue import Catalogue
@@ -55,7 +56,7 @@ from medcli.retrieval.folder import (
 )
 from medcli.retrieval.names import CALIBRATION, CATALOGUE, KEY, LOCK, MODEL
 from medcli.retrieval.rows import State, StoredScan
-from medcli.retrieval.storage import storage_errors, writer_lock
+from medcli.retrieval.storage import damage_hint, storage_errors, writer_lock
 from medcli.retrieval.studies import study_marks
 from medcli.retrieval.where import column_of
 
@@ -166,6 +167,15 @@ class Gallery:
             check_medium(path)
         if write and not writable:
             raise StorageError(f"{path} cannot be written", SPACE_HINT)
+        try:
+            return cls._opened(path, file, write, writable, lock_timeout)
+        except DamagedError as error:  # `index repair` cannot open it either
+            raise DamagedError(error.message, damage_hint(path, mendable=False)) from error
+
+    @classmethod
+    def _opened(
+        cls, path: Path, file: Path, write: bool, writable: bool, lock_timeout: float
+    ) -> Self:
         catalogue = Catalogue.open(file, write=write, writable=writable)
         try:
             return cls(path, catalogue, write=write, lock_timeout=lock_timeout)
@@ -210,7 +220,7 @@ class Gallery:
             raise MismatchError(
                 f"{self.path} was built with model {self.fingerprint}, not with {fingerprint}",
                 "leave out --model to use the gallery's own copy, or embed the gallery anew: "
-                f"medcli index migrate MODEL -g {self.path}",
+                + for_gallery("medcli index migrate MODEL", self.path),
             )
 
     def patient_hash(self, patient_id: str | None) -> str | None:

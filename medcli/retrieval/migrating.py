@@ -14,6 +14,7 @@ import numpy as np
 
 from medcli.errors import UsageError
 from medcli.files import new_folder
+from medcli.home import for_gallery
 from medcli.retrieval.catalogue import Catalogue
 from medcli.retrieval.choice import SETTING
 from medcli.retrieval.folder import copy_files, is_gallery, sweep_drafts
@@ -51,7 +52,8 @@ def migration(
         if old.fingerprint == fingerprint:
             raise UsageError(
                 f"{path} was built with model {fingerprint}: there is nothing to migrate",
-                "name another model, or look at the gallery with: medcli index info",
+                "name another model, or look at the gallery with: "
+                + for_gallery("medcli index info", path),
             )
     with contextlib.ExitStack() as until_in_place:
         until_in_place.enter_context(writer_lock(path / LOCK, lock_timeout))
@@ -76,7 +78,7 @@ def _copy(old: Gallery, draft: Path, model_dir: Path, fingerprint: str, dim: int
     if format_of(old.catalogue.connection) < FORMAT_VERSION:
         raise UsageError(
             f"{old.path} is of an older format, which does not know its files",
-            "bring it up to date with: medcli index update",
+            "bring it up to date with: " + for_gallery("medcli index update", old.path),
         )
     old.patient_hash("any")  # a damaged key is told now
     copy_files(model_dir, draft / MODEL)

@@ -17,6 +17,7 @@ from typing import BinaryIO
 
 from medcli.errors import DamagedError, LockedError, MedcliError, StorageError
 from medcli.files import SPACE_HINT
+from medcli.home import for_gallery
 
 if sys.platform == "win32":
     import msvcrt
@@ -35,11 +36,21 @@ _REFUSED = {
     sqlite3.SQLITE_NOLFS,
     sqlite3.SQLITE_AUTH,
 }
-DAMAGE_HINT = (
-    "mend it with: medcli index repair, or restore it from a backup, "
-    "or build it anew with: medcli index build --overwrite"
-)
 LOCK_HINT = "wait until it has finished, or wait longer with --lock-timeout"
+
+
+def damage_hint(path: Path, *, mendable: bool = True) -> str:
+    """The ways out of damage to the gallery at `path`, or to the one that this file lies in.
+
+    Parameters
+    ----------
+    mendable : `index repair` may put it right
+    """
+    gallery = path if path.is_dir() else path.parent
+    anew = for_gallery("medcli index build SCANS --overwrite", gallery)
+    others = f"restore it from a backup, or build it anew with `{anew}`"
+    mend = f"mend it with `{for_gallery('medcli index repair', gallery)}`, "
+    return mend + others if mendable else others
 
 
 @contextlib.contextmanager
@@ -59,7 +70,9 @@ def storage_errors(path: Path) -> Iterator[None]:
     except sqlite3.Error as error:
         raise _translated(error, path) from error
     except UnicodeDecodeError as error:  # in a message of SQLite about the damage
-        raise DamagedError(f"{path} is damaged: a text in it is no UTF-8", DAMAGE_HINT) from error
+        raise DamagedError(
+            f"{path} is damaged: a text in it is no UTF-8", damage_hint(path)
+        ) from error
     except OSError as error:
         raise StorageError(f"{path}: {error.strerror or error}", SPACE_HINT) from error
 
@@ -71,7 +84,7 @@ def _translated(error: sqlite3.Error, path: Path) -> MedcliError:
         return LockedError(f"another process writes to {path}", LOCK_HINT)
     if primary in _REFUSED:
         return StorageError(f"{path}: {error}", SPACE_HINT)
-    return DamagedError(f"{path} is damaged: {error}", DAMAGE_HINT)
+    return DamagedError(f"{path} is damaged: {error}", damage_hint(path))
 
 
 @contextlib.contextmanager

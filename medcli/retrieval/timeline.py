@@ -71,7 +71,7 @@ def _lacking(
         yield ScanWarning(
             NO_TIMELINE,
             f"{undated} of {len(dates)} scans have no date and stand at the end: they had none, "
-            "or an earlier medcli stored them (index build --overwrite keeps dates)",
+            "or an earlier medcli stored them (a gallery built anew has dates)",
         )
     elif query.study_date is None:
         yield ScanWarning(NO_TIMELINE, "the query has no date: days count from the first scan")

@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from medcli.errors import LockedError, MedcliError
+from medcli.home import for_gallery
 from medcli.records import GalleryEntry, Source
 from medcli.retrieval.checking import Problem, check_vectors, scan_ids
 from medcli.retrieval.entries import entry_rows
@@ -99,7 +100,8 @@ def vacuum(gallery: Gallery) -> None:
     if busy:
         raise LockedError(
             f"{gallery.path}: a reader keeps an older state open, which cannot be removed yet",
-            "wait until it has finished, then run: medcli index compact",
+            "wait until it has finished, then run: "
+            + for_gallery("medcli index compact", gallery.path),
         )
 
 

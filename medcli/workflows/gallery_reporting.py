@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from datetime import datetime
 from pathlib import PurePath
 
+from medcli.home import for_gallery
 from medcli.models.package import ModelPackage
 from medcli.report.gallery_page import StoredPicture, gallery_page
 from medcli.retrieval.gallery import Gallery
@@ -27,6 +28,7 @@ def gallery_report(gallery: Gallery, package: ModelPackage, *, hide_paths: bool 
     DamagedError : a row that is to be shown does not match its checksum
     """
     info = gallery.info()
+    update = for_gallery("medcli index update", gallery.path)
     labels: list[str | None] = list(info["classes"])[:MOST_LABELS]
     if info["unlabelled"]:
         labels.append(None)
@@ -35,7 +37,7 @@ def gallery_report(gallery: Gallery, package: ModelPackage, *, hide_paths: bool 
         info,
         samples,
         model=[("Task", package.task_names), ("Fingerprint", package.fingerprint)],
-        notes=list(_notes(info, samples)),
+        notes=list(_notes(info, samples, "An update" if hide_paths else update)),
         synthetic=package.synthetic,
         hide_paths=hide_paths,
         created=datetime.now().astimezone(),
@@ -61,15 +63,15 @@ def _sampled(gallery: Gallery, label: str | None, hide_paths: bool) -> Iterator[
 
 
 def _notes(
-    info: dict[str, object], samples: dict[str | None, list[StoredPicture]]
+    info: dict[str, object], samples: dict[str | None, list[StoredPicture]], update: str
 ) -> Iterator[str]:
-    """What a reader of the page should know."""
+    """What a reader of the page should know; `update` brings the gallery up to date."""
     shown = [stored for group in samples.values() for stored in group]
     missing = sum(stored.picture is None for stored in shown)
     if missing:
         yield (
             f"{missing} of {len(shown)} scans shown have no thumbnail: they were stored without. "
-            "medcli index update reads their files again."
+            f"{update} reads their files again."
         )
     if info["unknown_patients"]:
         yield (

@@ -56,6 +56,7 @@ class VerifyReport:
     recomputed : scans whose embedding was made anew from their files and compared
     unavailable : scans of the sample whose files are gone or have changed since
     canaries : pictures that never change whose embedding was compared
+    hint : the ways out where `index repair` alone is none; else empty
     """
 
     rows: int | None
@@ -63,6 +64,7 @@ class VerifyReport:
     recomputed: int = 0
     unavailable: int = 0
     canaries: int = 0
+    hint: str = ""
 
     @property
     def status(self) -> str:
@@ -95,7 +97,8 @@ def verify_gallery(
     try:
         gallery = Gallery.open(path)
     except DamagedError as error:
-        return VerifyReport(None, (Problem("catalogue_damaged", error.message),))
+        problem = Problem("catalogue_damaged", error.message)
+        return VerifyReport(None, (problem,), hint=error.hint)
     with gallery:
         problems = [*check_rows(gallery), *check_caches(gallery), *_check_key(gallery)]
         rows: int | None = None
@@ -105,7 +108,7 @@ def verify_gallery(
             predictor = _predictor(gallery)
         except DamagedError as error:
             problems.append(Problem("model_damaged", error.message))
-            return VerifyReport(rows, tuple(problems))
+            return VerifyReport(rows, tuple(problems), hint=error.hint)
         canaries = 0
         with _collected(problems, "canary_damaged"):
             stored = stored_canaries(gallery)
@@ -136,7 +139,8 @@ def repair_gallery(
 
     Parameters
     ----------
-    model : a package to take the place of the gallery's damaged copy
+    model : a package to take the place of the gallery's damaged copy; without it a bundled
+        model or a run does that is the same file by file
 
     Raises
     ------
@@ -147,8 +151,7 @@ def repair_gallery(
     gallery = Gallery.open(path, write=True, lock_timeout=lock_timeout)
     repaired: list[str] = []
     with gallery:
-        if model is not None:
-            repaired += _restore_model(gallery, model)
+        repaired += _restore_model(gallery, model)
         problems = [*check_rows(gallery), *check_caches(gallery)]
         codes = {each.code for each in problems}
         if "catalogue_damaged" in codes:
@@ -282,16 +285,23 @@ def _reread(
     return _again(predictor, StoredSource(scan, place, source))
 
 
-def _restore_model(gallery: Gallery, model: Path) -> Sequence[str]:
-    """Put a copy of `model` in the place of the gallery's own, if that is damaged."""
+def _restore_model(gallery: Gallery, model: Path | None) -> Sequence[str]:
+    """Put a sound package in the place of the gallery's own, if that is damaged."""
     from medcli.files import new_folder
+    from medcli.models.locate import same_package
     from medcli.models.package import load_package
     from medcli.retrieval.folder import copy_files
 
     with contextlib.suppress(DamagedError, UsageError):
         own_model(gallery)
         return []
-    package = load_package(model)
+    package = (
+        same_package(gallery.model_dir, gallery.fingerprint)
+        if model is None
+        else load_package(model)
+    )
+    if package is None:  # the check that follows names it
+        return []
     if package.fingerprint != gallery.fingerprint:
         raise MismatchError(
             f"{gallery.path} was built with model {gallery.fingerprint}, not with "

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from medcli.errors import ScanError
+from medcli.home import for_gallery
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, Scan
@@ -84,7 +85,8 @@ def migrate_gallery(
     LockedError, StorageError, DamagedError : as `Gallery.open`
     """
     package = predictor.package
-    run = _Run(predictor, on_scan, on_failure)
+    update = for_gallery("medcli index update", path)
+    run = _Run(predictor, update, on_scan, on_failure)
     switched, overlap = False, None
     try:
         with migration(
@@ -120,10 +122,16 @@ def migrate_gallery(
 
 
 class _Run:
-    """All scans of a copy, read and embedded; those that fail are kept in mind."""
+    """All scans of a copy, read and embedded; those that fail are kept in mind.
 
-    def __init__(self, predictor: Predictor, on_scan: OnScan, on_failure: OnFailure) -> None:
+    `update` is the command that brings the gallery up to date.
+    """
+
+    def __init__(
+        self, predictor: Predictor, update: str, on_scan: OnScan, on_failure: OnFailure
+    ) -> None:
         self._predictor = predictor
+        self._update = update
         self._on_scan = on_scan
         self._on_failure = on_failure
         self.embedded = 0
@@ -146,9 +154,9 @@ class _Run:
     def _embeddings(self, stored: Sequence[StoredSource]) -> Iterator[tuple[int, Vectors] | None]:
         """The embedding of each scan, None where it fails."""
         dim = self._predictor.package.model.vector_dim
-        cases = [case_of(each) or _unknown(each) for each in stored]
+        cases = [case_of(each) or _unknown(each, self._update) for each in stored]
         for each, (_, scan) in zip(stored, read_all(cases), strict=True):
-            problem = scan if isinstance(scan, Failure) else _other_pixels(each, scan)
+            problem = scan if isinstance(scan, Failure) else _other_pixels(each, scan, self._update)
             if problem is None:
                 assert isinstance(scan, Scan)
                 embedding = self._predictor.embed(scan)
@@ -165,23 +173,23 @@ class _Run:
             yield None
 
 
-def _unknown(stored: StoredSource) -> Case | Failure:
+def _unknown(stored: StoredSource, update: str) -> Case | Failure:
     """The failure of a scan of which it is not known how it is read."""
     return Failure(
         stored.row.path,
         "source_changed",
-        f"{stored.row.path}: it is not known how this scan was read; run medcli index update",
+        f"{stored.row.path}: it is not known how this scan was read; run {update}",
         files=stored.row.files,
     )
 
 
-def _other_pixels(stored: StoredSource, scan: Scan) -> Failure | None:
+def _other_pixels(stored: StoredSource, scan: Scan, update: str) -> Failure | None:
     """The failure of a scan whose files are read to other pixels than the stored ones."""
     if pixel_sha256(scan) == stored.row.pixel_sha256:
         return None
     return Failure(
         stored.row.path,
         "source_changed",
-        f"{stored.row.path} has changed since it was stored; run medcli index update first",
+        f"{stored.row.path} has changed since it was stored; first run {update}",
         files=stored.row.files,
     )

@@ -10,12 +10,13 @@ from typing import TYPE_CHECKING
 
 from medcli.errors import DamagedError, MedcliError, ScanError, UsageError
 from medcli.evaluation.intervals import wilson_interval
+from medcli.home import for_gallery
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Embedding, Failure, Prediction, Scan, SearchResult
 from medcli.retrieval.query import Query, Wanted, joined
 from medcli.retrieval.search import search_many
-from medcli.retrieval.storage import DAMAGE_HINT
+from medcli.retrieval.storage import damage_hint
 from medcli.workflows.picturing import query_picture, stored_picture
 from medcli.workflows.sources import kept_metadata
 
@@ -289,19 +290,35 @@ def open_gallery(
 
 
 def own_model(gallery: Gallery) -> ModelPackage:
-    """The copy of the model in a gallery; what is wrong with it is wrong with the gallery."""
+    """The copy of the model in a gallery; what is wrong with it is wrong with the gallery.
+
+    Raises
+    ------
+    DamagedError : it is missing, altered, or another model
+    """
     from medcli.models.package import is_package, load_package
 
     if not is_package(gallery.model_dir):
-        raise DamagedError(f"{gallery.path} has lost its copy of the model", DAMAGE_HINT)
+        raise DamagedError(f"{gallery.path} has lost its copy of the model", _model_hint(gallery))
     try:
         package = load_package(gallery.model_dir)
     except DamagedError as error:
-        raise DamagedError(error.message, DAMAGE_HINT) from error
+        raise DamagedError(error.message, _model_hint(gallery)) from error
     if package.fingerprint != gallery.fingerprint:
         raise DamagedError(
             f"{gallery.model_dir} holds model {package.fingerprint}, but the gallery was built "
             f"with {gallery.fingerprint}",
-            DAMAGE_HINT,
+            _model_hint(gallery),
         )
     return package
+
+
+def _model_hint(gallery: Gallery) -> str:
+    """The ways out of a damaged copy of the model: `index repair` needs a sound one."""
+    from medcli.models.locate import same_package
+
+    if same_package(gallery.model_dir, gallery.fingerprint) is not None:
+        return damage_hint(gallery.path)
+    again = for_gallery("medcli index repair --model MODEL", gallery.path)
+    others = damage_hint(gallery.path, mendable=False)
+    return f"put its model back with `{again}`, {others}"

@@ -10,6 +10,7 @@ from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING, TypeVar
 
 from medcli.errors import ScanError, UsageError
+from medcli.home import for_gallery
 from medcli.imaging.batch import read_all
 from medcli.imaging.hashing import pixel_sha256
 from medcli.records import Case, Failure, GalleryEntry, Scan, ScanWarning, Source
@@ -132,7 +133,8 @@ def move_root(gallery: Gallery, root: str) -> None:
     if old is None:
         raise UsageError(
             f"the paths in {gallery.path} do not start at a common folder",
-            "name the folder that the scans are in now: medcli index update FOLDER",
+            "name the folder that the scans are in now: "
+            + for_gallery("medcli index update FOLDER", gallery.path),
         )
     below = [s.row.path[len(old) :] for s in scans if s.row.path.startswith(old)]
     if not any(os.path.exists(outer_file(new + path)) for path in below):
@@ -388,7 +390,7 @@ class _Update:
             raise UsageError(
                 f"the files of all {len(gone)} scans are gone; nothing was removed",
                 "mount the disk they are on, say where they are now with --root FOLDER, "
-                "or remove them with: medcli index remove",
+                "or remove them with: " + for_gallery("medcli index remove", self._gallery.path),
             )
         return self._gallery.remove([each.id for each in gone])
 

@@ -319,13 +319,13 @@ def test_a_gallery_whose_copy_of_the_model_is_gone_or_another_is_damaged(
     done = medcli(*command, sample_folder / "query.png")
     assert done.status == 4
     assert "lost its copy of the model" in only_error(done)
-    assert "medcli index build --overwrite" in done.err
+    assert "medcli index build SCANS --overwrite" in done.err
     shutil.copytree(other.path, archive / "model")
     for more in ([], ["-m", other.path]):
         done = medcli(*command, sample_folder / "query.png", *more)
         assert done.status == 4
         assert other.fingerprint in only_error(done)
-        assert "--model" not in done.err
+        assert "leave out --model" not in done.err
 
 
 # Another model: 5. Locked: 6

@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import ast
+import re
+import shlex
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -9,6 +12,7 @@ from typing import Any
 
 import pytest
 
+import medcli as medcli_package
 from medcli.models.package import ModelPackage
 from medcli.retrieval.storage import writer_lock
 
@@ -71,6 +75,116 @@ def test_a_damaged_index_is_status_4_until_it_is_repaired(medcli: Run, archive: 
     assert repaired["status"] == "ok"
     assert medcli("index", "repair").out == "nothing was wrong\n"
     assert medcli("index", "verify").status == 0
+
+
+@pytest.fixture
+def named(medcli: Run, model: ModelPackage, scans: Path) -> Path:
+    """A gallery of `scans` that is not the default one."""
+    place = Path("Jane's archive").resolve()
+    assert medcli("index", "build", scans / "manifest.csv", "-g", place).status == 0
+    return place
+
+
+def commands_in(text: str) -> list[list[str]]:
+    """The command lines that a text says to run, as a shell takes them apart."""
+    return [shlex.split(each) for each in re.findall(r"`(medcli [^`]+)`", text)]
+
+
+def test_a_damaged_gallery_is_mended_by_the_commands_that_are_printed(
+    medcli: Run, named: Path, sample_folder: Path
+) -> None:
+    (named / "model" / "graph.onnx").write_bytes(b"damage")
+    done = medcli("search", sample_folder / "query.png", "-g", named)
+    assert done.status == 4
+    mend, anew = commands_in(done.err)
+    assert mend == ["medcli", "index", "repair", "-g", str(named)]
+    assert anew == ["medcli", "index", "build", "SCANS", "--overwrite", "-g", str(named)]
+    assert commands_in(medcli("index", "verify", "-g", named).err) == [mend, anew]
+    assert medcli(*mend[1:]).out == "repaired: the copy of the model\nall is well\n"
+    assert medcli("index", "verify", "-g", named).status == 0
+
+
+def test_repair_is_named_with_the_model_where_none_is_at_hand(
+    medcli: Run, named: Path, model: ModelPackage
+) -> None:
+    (named / "model" / "graph.onnx").write_bytes(b"damage")
+    moved = shutil.move(model.path, Path("elsewhere").resolve())
+    for command in ("verify", "repair"):
+        done = medcli("index", command, "-g", named)
+        assert done.status == 4
+        mend, anew = commands_in(done.err)
+        assert mend == ["medcli", "index", "repair", "--model", "MODEL", "-g", str(named)]
+        assert anew[-3:] == ["--overwrite", "-g", str(named)]
+    assert medcli("index", "repair", "--model", moved, "-g", named).status == 0
+
+
+def test_a_run_with_the_same_weights_and_other_files_is_not_taken_for_the_model(
+    medcli: Run, named: Path, model: ModelPackage
+) -> None:
+    (named / "model" / "graph.onnx").write_bytes(b"damage")
+    with (model.path / "manifest.json").open("a") as file:
+        file.write("\n")
+    done = medcli("index", "repair", "-g", named)
+    assert done.status == 4
+    assert "model_damaged" in done.err
+
+
+@pytest.mark.parametrize("name", ["scan.faiss", "model/graph.onnx", "catalogue.sqlite"])
+def test_the_way_out_hides_the_path(medcli: Run, named: Path, name: str) -> None:
+    (named / name).write_bytes(b"damage" * 200)
+    for command in ("verify", "repair", "info"):
+        done = medcli("index", command, "-g", named, "--hide-paths")
+        assert "Jane" not in done.out + done.err
+        assert "-g …" in done.err or command != "verify"
+
+
+def test_every_command_that_is_printed_for_a_gallery_names_it() -> None:
+    package = Path(medcli_package.__file__).parent
+    found = 0
+    for module in package.rglob("*.py"):
+        tree = ast.parse(module.read_text())
+        given = {
+            id(part)
+            for call in ast.walk(tree)
+            if isinstance(call, ast.Call)
+            and getattr(call.func, "id", getattr(call.func, "attr", ""))
+            in ("for_gallery", "command")
+            for part in ast.walk(call)
+        }
+        found += len(given)
+        for text in ast.walk(tree):
+            if isinstance(text, ast.Constant) and isinstance(text.value, str):
+                bare = re.search(r"medcli index [a-z]+", text.value) and id(text) not in given
+                docstring = text.value.startswith("`medcli index") or "Example: " in text.value
+                about_all = module.name in ("codes.py", "demonstration.py", "embedding.py")
+                assert not bare or docstring or about_all, f"{module}: {text.value}"
+    assert found
+
+
+def test_what_repair_cannot_open_is_not_sent_to_it(medcli: Run, named: Path) -> None:
+    (named / "catalogue.sqlite").write_bytes(b"no catalogue" * 100)
+    for command in ("verify", "repair", "info"):
+        done = medcli("index", command, "-g", named)
+        assert done.status == 4
+        assert [each[2] for each in commands_in(done.err)] == ["build"]
+
+
+def test_a_damaged_index_of_a_named_gallery_is_mended_by_the_command_that_is_printed(
+    medcli: Run, named: Path
+) -> None:
+    damage(named / "scan.faiss")
+    done = medcli("index", "verify", "-g", named)
+    command = done.err.strip().rpartition("mend it with: ")[2]
+    assert shlex.split(command) == ["medcli", "index", "repair", "-g", str(named)]
+
+
+def test_a_gallery_that_exists_is_not_mistaken_for_the_default_one(
+    medcli: Run, named: Path, scans: Path
+) -> None:
+    done = medcli("index", "build", scans, "-g", named)
+    assert done.status == 2
+    for command in ("add", "update"):
+        assert f"medcli index {command} -g {shlex.quote(str(named))}" in done.err
 
 
 def test_a_catalogue_that_cannot_be_opened_is_a_problem_in_json_too(

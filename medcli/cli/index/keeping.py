@@ -54,7 +54,7 @@ def verify(
         print_json(_report_json(target, report, names))
     else:
         _show_problems(report.problems, names)
-        _show_verified(report)
+        _show_verified(report, target, names)
     raise typer.Exit(DamagedError.exit_status if report.problems else 0)
 
 
@@ -67,8 +67,8 @@ def repair(
 ) -> None:
     """Rebuild what is derived, and damaged rows from their files where that is proven.
 
-    Nothing is deleted: what cannot be put right is named. With --model a package takes the
-    place of the gallery's damaged copy, if it is the same model.
+    Nothing is deleted: what cannot be put right is named. The place of a damaged copy of the
+    model is taken by the bundled model or run that is the same, or by that of --model.
 
     Example: medcli index repair -g archive
     """
@@ -93,9 +93,12 @@ def repair(
         _show_problems(left, names)
         if not left:
             print_words("all is well" if report.repaired else "nothing was wrong")
+        elif report.checked.hint:
+            note(names.hint(report.checked.hint, target))
         elif any(each.scan is not None for each in left):
             ids = " ".join(str(scan) for scan in sorted({e.scan for e in left if e.scan}))
-            note(f"take these scans out with: medcli index remove {ids}; then add their files")
+            remove = names.command(f"medcli index remove {ids}", target)
+            note(f"take these scans out with `{remove}`; then add their files")
     raise typer.Exit(DamagedError.exit_status if left else 0)
 
 
@@ -223,13 +226,11 @@ def _show_problems(problems: Sequence[Problem], names: Names) -> None:
         show_error(f"{_message(each, names)} [{each.code}]")
 
 
-def _show_verified(report: VerifyReport) -> None:
+def _show_verified(report: VerifyReport, target: Path, names: Names) -> None:
     if report.problems:
-        codes = {each.code for each in report.problems}
-        hint = "mend it with: medcli index repair"
-        if codes == {"engine_changed"}:
-            hint = "build it anew, so that queries and stored scans have vectors of one engine"
-        say(f"{len(report.problems)} problems in {report.rows or '?'} scans; {hint}")
+        count = len(report.problems)
+        problems = f"{count} problem{'s' if count > 1 else ''} in {report.rows or '?'} scans"
+        say(f"{problems}; {_way_out(report, target, names)}")
         return
     print_words(
         f"{report.rows} scans: every checksum matches; {report.recomputed} embedded anew "
@@ -238,5 +239,18 @@ def _show_verified(report: VerifyReport) -> None:
     if report.unavailable:
         note(
             f"{report.unavailable} scans of the sample could not be embedded anew: "
-            "their files are gone or have changed (medcli index update)"
+            "their files are gone or have changed "
+            f"({names.command('medcli index update', target)})"
         )
+
+
+def _way_out(report: VerifyReport, target: Path, names: Names) -> str:
+    """What to do about the problems."""
+    codes = {each.code for each in report.problems}
+    if report.hint:
+        return names.hint(report.hint, target)
+    if codes == {"engine_changed"}:
+        return "build it anew, so that queries and stored scans have vectors of one engine"
+    if codes == {"key_damaged"}:
+        return "restore it from a backup"
+    return f"mend it with: {names.command('medcli index repair', target)}"

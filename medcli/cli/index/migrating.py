@@ -91,7 +91,8 @@ def migrate(
         }
         print_json({"gallery": names.shown(target), **told})
     else:
-        _show(report, failures, dry_run=dry_run)
+        update = names.command("medcli index update", target)
+        _show(report, failures, update, dry_run=dry_run)
     raise typer.Exit(EXIT_UNREADABLE if failures else 0)
 
 
@@ -105,7 +106,7 @@ def _show_overlap(overlap: Overlap) -> None:
         print_words(f"nearest scans of the same label: {number(before)} old, {number(after)} new")
 
 
-def _show(report: MigrationReport, failures: list[Failure], *, dry_run: bool) -> None:
+def _show(report: MigrationReport, failures: list[Failure], update: str, *, dry_run: bool) -> None:
     show_failures_by_code(failures)
     if report.switched:
         left_out = f", {report.left_out} left out" if report.left_out else ""
@@ -115,5 +116,5 @@ def _show(report: MigrationReport, failures: list[Failure], *, dry_run: bool) ->
     else:
         show_error(
             f"{len(failures)} scans cannot be embedded anew: the gallery is as it was",
-            "bring it up to date with medcli index update, or leave them out with --prune",
+            f"bring it up to date with {update}, or leave them out with --prune",
         )
