@@ -87,6 +87,7 @@ FINDINGS = {
     "constant_slices": "Slices in which every pixel has one value.",
     "tiny": "Fewer than 16 rows or columns.",
     "odd_size": "Another size than nine in ten of the scans.",
+    "box_unusable": "A box is inverted, empty, no four numbers, or not inside its picture.",
     "burned_in_text": "Text may stand in the pixels: the header says so, or it is a screen shot.",
     "many_sizes": "Scans of several sizes, none of which is the rule.",
     "mixed_photometric": "MONOCHROME1 among MONOCHROME2: stored inverted, read as the others.",

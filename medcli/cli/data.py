@@ -66,7 +66,8 @@ def check(
     """Name what is wrong with a folder or manifest, and what to do about it.
 
     Damaged and blank scans, gaps in series, copies, patients in two classes or
-    splits, text that may be burned in. With --json one object a scan.
+    splits, boxes outside their picture, text that may be burned in. With --json one object
+    a scan.
 
     Example: medcli data check scans/ --labels folder
     """
@@ -74,7 +75,7 @@ def check(
 
     names = Names(hide=hide_paths)
     notes: list[str] = []
-    cases = labelled_scans(scans, labels, names, time_point, notes.append)
+    cases = labelled_scans(scans, labels, names, time_point, notes.append, any_boxes=True)
     with counting("checking") as on_scan:
         found = check_scans(
             cases, on_scan=on_scan, on_failure=lambda failure: show_failure(failure, names)

@@ -29,13 +29,19 @@ def labelled_scans(
     names: Names,
     time_point: int | None = None,
     on_note: Callable[[str], None] = lambda note: None,
+    any_boxes: bool = False,
 ) -> list[Case | Failure]:
-    """`found_scans`; with `labels` "folder" each has the name of its class folder as label."""
+    """`found_scans`; with `labels` "folder" each has the name of its class folder as label.
+
+    `any_boxes` is that of `medcli.data.gathering.gather_cases`.
+    """
     from medcli.data.gathering import gather_cases
     from medcli.imaging.isolation.foresight import foresee
 
     foresee(inputs)
-    cases = gather_cases(inputs, stdin=sys.stdin, on_note=on_note, time_point=time_point)
+    cases = gather_cases(
+        inputs, stdin=sys.stdin, on_note=on_note, time_point=time_point, any_boxes=any_boxes
+    )
     if labels == "folder":
         from medcli.data.sources import class_folder_labels
 

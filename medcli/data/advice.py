@@ -61,6 +61,7 @@ ADVICE: dict[str, str] = {
     "tiny": "Check that it is no icon or thumbnail.",
     "odd_size": "Check that it belongs here: another device, a crop, a thumbnail?",
     "burned_in_text": "Look for names before you share or train; crop or mask them.",
+    "box_unusable": "Correct its row: x0 < x1, y0 < y1, in pixels of the file, inside the picture.",
     "many_sizes": "Nothing: medcli fits every scan into the size of the model.",
     "mixed_photometric": "Nothing in medcli; other programs may show these inverted.",
     "label_unclear": "Move the whole series into the folder of its class, or write a manifest.",

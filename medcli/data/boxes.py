@@ -8,13 +8,20 @@ manifest gives none.
 from __future__ import annotations
 
 import json
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from pathlib import Path
+from pathlib import Path, PurePath
 
 import numpy as np
 
-from medcli.data.manifest import BOX_COLUMNS, Manifest, check_spelling, closest, read_manifest
+from medcli.data.manifest import (
+    BOX_COLUMNS,
+    Manifest,
+    check_spelling,
+    closest,
+    no_box,
+    read_manifest,
+)
 from medcli.data.sources import folder_manifest
 from medcli.errors import ManifestError, ScanError, UsageError
 from medcli.records import Case, Scan
@@ -113,6 +120,21 @@ def check_within(boxes: Sequence[TrueBox], scan: Scan) -> None:
             )
 
 
+def unusable_boxes(case: Case, scan: Scan) -> Iterator[str]:
+    """What is wrong with each box of a scan with which a detector could not be trained.
+
+    Parameters
+    ----------
+    case : of `read_manifest` with `any_boxes`
+    """
+    name = PurePath(case.path).name
+    for values in json.loads(case.columns.get("boxes", "[]")):
+        try:
+            check_within([_box(name, values, case.label or "")], scan)
+        except ManifestError as error:
+            yield error.message
+
+
 def _manifest_of(name: str) -> Path:
     path = Path(name)
     if not path.exists():
@@ -147,10 +169,13 @@ def _boxes(manifest: Manifest, place: int) -> tuple[TrueBox, ...]:
     )
 
 
-def _box(line: str, values: Sequence[float], label: str) -> TrueBox:
-    x0, y0, x1, y1, number = values
+def _box(line: str, values: Sequence[float | str], label: str) -> TrueBox:
+    numbers = [value for value in values if not isinstance(value, str)]
+    if len(numbers) < len(values):
+        raise no_box(line, values[:4])
+    x0, y0, x1, y1, number = numbers
     corners = (x0, y0, x1, y1)
-    if not np.isfinite(values).all() or number != int(number) or number < 0:
+    if not np.isfinite(numbers).all() or number != int(number) or number < 0:
         raise ManifestError(f"{line}: a box of {_told(corners)} in slice {number:g}")
     if x1 <= x0 or y1 <= y0:
         what = "inverted" if x1 < x0 or y1 < y0 else "empty"

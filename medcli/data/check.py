@@ -12,6 +12,7 @@ import numpy as np
 from medcli.codes import ERRORS, FINDINGS, WARNINGS
 from medcli.data.advice import ADVICE, LOOK, NOTES
 from medcli.data.audit import alike, find_copies, torn
+from medcli.data.boxes import unusable_boxes
 from medcli.data.findings import NONE, findings_of, names_several
 from medcli.data.likeness import Look
 from medcli.data.survey import scan_look
@@ -29,6 +30,7 @@ TINY = 16  # rows or columns
 RULE_SHARE = 0.9  # a size that so many scans have is the rule
 BLANK_SHARE = 0.001  # of the pixels that may differ in a blank picture
 JPEG_NOISE = 2  # grey levels by which compression stirs a blank picture
+BOX_UNUSABLE = "box_unusable"
 NAMED = 3  # of the scans that belong to one, so many are named in its warning
 _SAMPLE = 2**20  # pixels looked at for the background
 
@@ -174,7 +176,9 @@ def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
         "burned_in_text": scan.metadata.get("BurnedInAnnotation") == "YES",
     }
     return _Seen(
-        scan=CheckedScan(scan.path, scan.scan_id, scan.files, "ok", scan.warnings),
+        scan=CheckedScan(
+            scan.path, scan.scan_id, scan.files, "ok", (*scan.warnings, *_box_warnings(case, scan))
+        ),
         case=case,
         patient=scan.patient_id,
         pixels=None if constant else pixel_sha256(scan),
@@ -183,6 +187,11 @@ def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
         photometric=scan.photometric,
         own=tuple(code for code, applies in rules.items() if applies),
     )
+
+
+def _box_warnings(case: Case, scan: Scan) -> Iterator[ScanWarning]:
+    for what in unusable_boxes(case, scan):
+        yield ScanWarning(BOX_UNUSABLE, what)
 
 
 def _is_blank(scan: Scan) -> bool:
@@ -312,12 +321,19 @@ def tell(scans: Sequence[CheckedScan], found: Iterable[Found]) -> list[Finding]:
 
 
 def _reader_warnings(seen: Sequence[_Seen]) -> list[Finding]:
-    """What the reader noticed, by code, the most frequent first."""
+    """What the reader noticed and what boxes lack, by code, the most frequent first."""
     groups: defaultdict[str, list[tuple[str, ...]]] = defaultdict(list)
+    boxes: list[str] = []
     for each in seen:
+        boxes += [what.message for what in each.scan.warnings if what.code == BOX_UNUSABLE]
         for code in dict.fromkeys(warning.code for warning in each.scan.warnings):
             groups[code].append((each.scan.path,))
-    return [_finding(code, groups[code]) for code in sorted(groups, key=lambda c: -len(groups[c]))]
+    more = [f"and {len(boxes) - NAMED} more"] if len(boxes) > NAMED else []
+    details = {BOX_UNUSABLE: "; ".join([*boxes[:NAMED], *more])}
+    return [
+        _finding(code, groups[code], details.get(code, ""))
+        for code in sorted(groups, key=lambda code: -len(groups[code]))
+    ]
 
 
 def _failures(seen: Sequence[_Seen]) -> list[Finding]:

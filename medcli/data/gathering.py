@@ -17,6 +17,7 @@ def gather_cases(
     stdin: Iterable[str] | None = None,
     on_note: Callable[[str], None] = lambda note: None,
     time_point: int | None = None,
+    any_boxes: bool = False,
 ) -> list[Case | Failure]:
     """Every scan that the inputs name, labelled or not, in input order.
 
@@ -28,6 +29,7 @@ def gather_cases(
     on_note : told what was left out of a manifest or read otherwise than it says
     time_point : which to read of files that hold several, counting from 0, where a manifest
         does not say it; None: the first, with a warning
+    any_boxes : as of `medcli.data.manifest.read_manifest`
 
     Raises
     ------
@@ -44,7 +46,7 @@ def gather_cases(
             continue
         found += _find(plain)
         plain.clear()
-        found += _members(name, on_note)
+        found += _members(name, on_note, any_boxes)
     found += _find(plain)
     if time_point is None:
         return found
@@ -67,7 +69,7 @@ def _find(inputs: Sequence[str]) -> list[Case | Failure]:
     return list(find_scans(inputs)) if inputs else []
 
 
-def _members(name: str, on_note: Callable[[str], None]) -> list[Case | Failure]:
+def _members(name: str, on_note: Callable[[str], None], any_boxes: bool) -> list[Case | Failure]:
     """The scans that a manifest or an archive names; one failure if it cannot be opened."""
     from medcli.data.manifest import read_manifest
     from medcli.data.medmnist import read_archive
@@ -75,7 +77,7 @@ def _members(name: str, on_note: Callable[[str], None]) -> list[Case | Failure]:
     try:
         if not name.lower().endswith(".csv"):
             return list(read_archive(name))
-        manifest = read_manifest(name)
+        manifest = read_manifest(name, any_boxes=any_boxes)
     except ScanError as error:
         return [Failure(name, error.code, error.message, files=(name,))]
     for warning in manifest.warnings:

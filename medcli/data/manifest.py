@@ -29,6 +29,7 @@ Line = Mapping[str, str]  # of a manifest, by column
 BOX_COLUMNS = ("x0", "y0", "x1", "y1")
 _OWN_COLUMNS = frozenset(
     {"path", "label", "patient_id", "scan_id", "slice", "split", "time_point", *BOX_COLUMNS}
+    | {"boxes"}  # what the columns of a case call the boxes
 )
 
 SPLIT_NAMES = {
@@ -78,7 +79,11 @@ class _Row:
 
 
 def read_manifest(
-    path: str | Path, *, require_label: bool = False, labelled_boxes: bool = False
+    path: str | Path,
+    *,
+    require_label: bool = False,
+    labelled_boxes: bool = False,
+    any_boxes: bool = False,
 ) -> Manifest:
     """Read a manifest; a file it names that is missing or damaged fails when it is read.
 
@@ -88,6 +93,7 @@ def read_manifest(
         tab. Relative paths inside start at its folder
     require_label : scans without a label are dropped and counted instead of kept
     labelled_boxes : labels are those of boxes: a scan may have several, and has none itself
+    any_boxes : boxes that are no four numbers are kept, as texts, for a check to name
 
     Raises
     ------
@@ -100,7 +106,7 @@ def read_manifest(
     _require_columns(path, columns, ("path", "label") if require_label else ("path",))
     check_spelling(str(path), (row.values.get("label", "") for row in rows))
     dropped: Counter[str] = Counter()
-    warnings: list[str] = []
+    warnings: list[str] = _lost_corners(path, columns)
     cases: list[Case] = []
     lines: list[tuple[Line, ...]] = []
     numbers: list[tuple[int, ...]] = []
@@ -109,7 +115,7 @@ def read_manifest(
         if require_label and label is None:
             dropped["no label"] += 1
             continue
-        cases.append(_case(path, scan_rows, label, warnings))
+        cases.append(_case(path, scan_rows, label, warnings, any_boxes))
         numbers.append(tuple(row.number for row in scan_rows))
         lines.append(
             tuple({**row.values, "path": str(path.parent / row.get("path"))} for row in scan_rows)
@@ -207,7 +213,9 @@ def _rows_by_scan(rows: Iterable[_Row], dropped: Counter[str]) -> list[list[_Row
     return list(scans.values())
 
 
-def _case(path: Path, rows: list[_Row], label: str | None, warnings: list[str]) -> Case:
+def _case(
+    path: Path, rows: list[_Row], label: str | None, warnings: list[str], any_boxes: bool
+) -> Case:
     names = _files_in_order(path, rows)
     paths = [str(path.parent / name) for name in names]
     first = rows[0]
@@ -220,7 +228,7 @@ def _case(path: Path, rows: list[_Row], label: str | None, warnings: list[str]) 
         for name, value in first.values.items()
         if name and name not in _OWN_COLUMNS and value.strip()
     }
-    if boxes := _boxes(path, rows, names):
+    if boxes := _boxes(path, rows, names, any_boxes):
         columns["boxes"] = json.dumps(boxes)
     return Case(
         path=paths[0],
@@ -334,13 +342,31 @@ def _split(path: Path, rows: list[_Row]) -> str | None:
     return SPLIT_NAMES[value.lower()]
 
 
-def _boxes(path: Path, rows: list[_Row], files: list[str]) -> list[list[float]]:
+def no_box(line: str, corners: Sequence[float | str]) -> ManifestError:
+    """The error of corners that are no numbers."""
+    return ManifestError(
+        f"{line}: a box of {', '.join(map(repr, corners))}",
+        "x0, y0, x1 and y1 are numbers, or all blank",
+    )
+
+
+def _lost_corners(path: Path, columns: Sequence[str]) -> list[str]:
+    """What to say where some columns of the boxes are there and others are not."""
+    missing = [name for name in BOX_COLUMNS if name not in columns]
+    if len(missing) in (0, len(BOX_COLUMNS)):
+        return []
+    return [f"{path} has boxes, and no column {missing[0]!r}"]
+
+
+def _boxes(
+    path: Path, rows: list[_Row], files: list[str], any_boxes: bool
+) -> list[list[float | str]]:
     """The boxes of a scan as ``[x0, y0, x1, y1, slice]``, in pixels, x1 and y1 exclusive.
 
     `slice` is the position of the row's file in the stack; in a file that is a stack
     itself it is what the row says, or 0.
     """
-    boxes = []
+    boxes: list[list[float | str]] = []
     for row in rows:
         corners = [row.get(column) for column in BOX_COLUMNS]
         if not any(corners):
@@ -349,8 +375,7 @@ def _boxes(path: Path, rows: list[_Row], files: list[str]) -> list[list[float]]:
         try:
             boxes.append([float(value) for value in (*corners, position)])
         except ValueError as error:
-            raise ManifestError(
-                f"{path}, line {row.number}: a box of {', '.join(map(repr, corners))}",
-                "x0, y0, x1 and y1 are numbers, or all blank",
-            ) from error
+            if not any_boxes:
+                raise no_box(f"{path}, line {row.number}", corners) from error
+            boxes.append([*corners, position])
     return boxes

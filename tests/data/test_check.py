@@ -16,6 +16,7 @@ from medcli.codes import FINDINGS
 from medcli.data.advice import ADVICE
 from medcli.data.check import Check, check_scans
 from medcli.data.gathering import gather_cases
+from medcli.errors import ManifestError
 from medcli.imaging.isolation.together import Batch
 from medcli.records import Case, Scan
 
@@ -44,7 +45,7 @@ def check(tmp_path: Path) -> Callable[..., Check]:
         if not rows:
             return check_scans(gather_cases([str(tmp_path)]))
         (tmp_path / "m.csv").write_text("\n".join([columns, *rows]) + "\n")
-        return check_scans(gather_cases([str(tmp_path / "m.csv")]))
+        return check_scans(gather_cases([str(tmp_path / "m.csv")], any_boxes=True))
 
     return run
 
@@ -266,6 +267,42 @@ def test_monochrome1_among_monochrome2_is_a_note(
     assert "mixed_photometric" not in found(check())
     save(scan, tmp_path / "bb.dcm", Modality="CR", SeriesInstanceUID="1.2.4")
     assert found(check())["mixed_photometric"] == [["a.dcm"]]
+
+
+@pytest.mark.parametrize(
+    ("corners", "what"),
+    [
+        ("5,5,1,9", "a.png: the box (5, 5, 1, 9) is inverted"),
+        ("5,5,9,5", "a.png: the box (5, 5, 9, 5) is empty"),
+        ("5,-5,9,9", "a.png: the box (5, -5, 9, 9) begins outside the picture"),
+        ("5,5,33,9", "a.png: the box (5, 5, 33, 9) leaves its picture of 32 x 32 pixels"),
+        ("5,five,9,9", "a.png: a box of '5', 'five', '9', '9'"),
+        ("5,5,,9", "a.png: a box of '5', '5', '', '9'"),
+    ],
+)
+def test_a_box_that_no_detector_can_learn_from_is_found(
+    draw: Draw, check: Callable[..., Check], corners: str, what: str
+) -> None:
+    draw("a.png", 1)
+    draw("b.png", 2)
+    rows = (f"a.png,polyp,1,{corners}", "a.png,polyp,1,0,0,32,32", "b.png,polyp,2,,,,")
+    result = check(*rows, columns="path,label,patient_id,x0,y0,x1,y1")
+    assert found(result) == {"box_unusable": [["a.png"]]}
+    assert what in result.findings[0].message
+    assert result.counts["good"] == 1
+    (warning,) = result.scans[0].warnings
+    assert (warning.code, warning.message) == ("box_unusable", what)
+
+
+def test_a_column_that_boxes_lack_is_named(draw: Draw, tmp_path: Path) -> None:
+    draw("a.png")
+    (tmp_path / "m.csv").write_text("path,patient_id,x0,y0,x1,boxes\na.png,1,1,2,3,many\n")
+    notes: list[str] = []
+    cases = gather_cases([str(tmp_path / "m.csv")], on_note=notes.append, any_boxes=True)
+    assert [note.partition("m.csv ")[2] for note in notes] == ["has boxes, and no column 'y1'"]
+    assert "box_unusable" in found(check_scans(cases))
+    with pytest.raises(ManifestError, match="a box of '1', '2', '3', ''"):
+        gather_cases([str(tmp_path / "m.csv")])
 
 
 def test_unreadable_files_come_first_and_the_others_go_on(
