@@ -3,10 +3,20 @@
 from __future__ import annotations
 
 import importlib
+import inspect
 from typing import Any
 
 import typer
 from typer.core import TyperCommand, TyperGroup
+
+
+def flowing(text: str) -> str:
+    """A docstring with each paragraph on one line: the terminal says where lines end.
+
+    Typer would keep the line ends of all but the first paragraph, and wrap in between.
+    """
+    paragraphs = inspect.cleandoc(text).split("\n\n")
+    return "\n\n".join(" ".join(paragraph.split()) for paragraph in paragraphs)
 
 
 class Later(TyperCommand):
@@ -27,13 +37,15 @@ class Later(TyperCommand):
         module, _, part = self._where.partition(":")
         found = getattr(importlib.import_module(module), part)
         if isinstance(found, TyperGroup):
-            return found
+            return found  # of commands that come later, too
         if not isinstance(found, typer.Typer):
             alone = typer.Typer(add_completion=False)
             alone.command(self.name)(found)
             found = alone
         command = typer.main.get_command(found)
         command.name = self.name
+        for each in (command, *getattr(command, "commands", {}).values()):
+            each.help = flowing(each.help or "")
         return command
 
     def make_context(self, *arguments: Any, **settings: Any) -> Any:

@@ -105,7 +105,7 @@ def train(
     """Train a classifier and write it as a run folder.
 
     The data are split by patient into a part to train on, one to stop by and one to measure.
-    Several tasks share one network and one embedding: medcli train lung=films.csv gi=tiles/
+    Several tasks (medcli train lung=films.csv gi=tiles/) share one network and one embedding.
     A task that ends in -detection trains a detector on a manifest with boxes.
 
     Example: medcli train scans.csv --task lung -o runs/lung

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import re
 import shlex
 from collections.abc import Callable, Iterator
@@ -62,6 +63,17 @@ def test_the_lines_of_the_list_are_those_of_the_commands() -> None:
         first = command.real().help.partition("\n\n")[0].replace("\n", " ")
         assert command.help == first
     assert len(compared) > 20
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_a_line_of_prose_ends_where_the_next_word_has_no_room(medcli: Run, name: str) -> None:
+    lines = medcli(*name.split(), "--help").out.splitlines()
+    frame = next(place for place, line in enumerate(lines) if line.startswith("╭"))
+    room = len(lines[frame]) - 2
+    prose = [line.strip() for line in lines[:frame]]
+    for line, after in itertools.pairwise(prose):
+        if line and after:
+            assert len(line) + 1 + len(after.split()[0]) > room, line
 
 
 @pytest.mark.parametrize("name", COMMANDS)
