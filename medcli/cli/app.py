@@ -40,7 +40,8 @@ _COMMANDS = {
         "data": "Check, split, convert and audit data sets.",
     },
 }
-_GROUPS = {
+_APPS = {  # where a command is more than a function of its name
+    "evaluate": "medcli.cli.evaluate:app",
     "models": "medcli.cli.models:app",
     "index": "medcli.cli.index.app:app",
     "data": "medcli.cli.data:app",
@@ -54,7 +55,7 @@ class _Commands(TyperGroup):
         super().__init__(**settings)
         for panel, commands in _COMMANDS.items():
             for name, line in commands.items():
-                where = _GROUPS.get(name, f"medcli.cli.{name}:{name}")
+                where = _APPS.get(name, f"medcli.cli.{name}:{name}")
                 self.add_command(Later(name, where, line, panel))
 
 

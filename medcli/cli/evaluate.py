@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
+from typer.core import TyperCommand
 
 from medcli.cli.classify import describe_model
 from medcli.cli.inputs import exit_status
@@ -33,11 +34,30 @@ if TYPE_CHECKING:
     from medcli.workflows.evaluating import Evaluation
 
 
+class _Evaluate(TyperCommand):
+    """The command, whose help says what is needed: one word alone is DATA, not MODEL."""
+
+    def format_help(self, ctx: Any, formatter: Any) -> None:
+        """Write the help."""
+        for parameter in self.params:
+            if parameter.name == "data":
+                parameter.required = True  # the parser gives a word alone to the first argument
+        super().format_help(ctx, formatter)
+
+
+app = typer.Typer(add_completion=False)
+
+
+@app.command(cls=_Evaluate)
 def evaluate(
     model: Annotated[
-        str,
-        typer.Argument(metavar="[MODEL]", help="As of classify --model; may be left out."),
-    ],
+        str | None,
+        typer.Argument(
+            metavar="MODEL",
+            help="As of classify --model; may be left out.",
+            show_default=False,
+        ),
+    ] = None,
     data: Annotated[
         list[str] | None,
         typer.Argument(
@@ -95,6 +115,8 @@ def evaluate(
         if gallery is not None:
             raise UsageError("--report is about a classifier, --gallery about retrieval")
         check_file(report, overwrite=overwrite)
+    if model is None:
+        raise UsageError("Missing argument 'DATA'", "See `medcli evaluate --help`")
     named, inputs = (model, data) if data else (None, [model])
     kind: ModelKind = "detection" if is_detection(task) else "classification"
     package = open_model(named, task, kind if named is None else None)

@@ -76,6 +76,17 @@ def test_a_line_of_prose_ends_where_the_next_word_has_no_room(medcli: Run, name:
             assert len(line) + 1 + len(after.split()[0]) > room, line
 
 
+def test_the_help_of_evaluate_says_which_word_may_be_left_out(medcli: Run) -> None:
+    text = medcli("evaluate", "--help").out
+    assert "medcli evaluate [OPTIONS] [MODEL] {DATA}..." in text
+    model, data = re.findall(r"│ .{5}(?:MODEL|DATA) .*?(?=│ .{5}DATA|╰)", text, re.DOTALL)[:2]
+    assert ("│ *" in model, "[required]" in model) == (False, False)
+    assert ("│ *" in data, "[required]" in data) == (True, True)
+    done = medcli("evaluate")
+    assert done.status == 2
+    assert "'DATA'" in done.errors[0]
+
+
 @pytest.mark.parametrize("name", COMMANDS)
 def test_every_option_is_explained(name: str) -> None:
     for parameter in COMMANDS[name].params:
