@@ -118,7 +118,10 @@ def region_of(scan: Scan, crop: Crop, side_mm: float | None) -> Scan:
 
 def _around_point(text: str) -> Crop:
     in_mm = text.strip().lower().endswith(MM)
-    values = _numbers("--point", text.strip().lower().removesuffix(MM), (3,) if in_mm else (2, 3))
+    if in_mm:
+        values = _numbers("--point", text, (3,), "12.5,-30,88mm", MM)
+    else:
+        values = _numbers("--point", text, (2, 3), "120,200,34")
 
     def crop(scan: Scan, side_mm: float | None) -> Scan:
         from medcli.imaging.region import crop_point, pixel_of
@@ -142,7 +145,7 @@ def box_of(text: str) -> Box:
     """
     from medcli.imaging.region import Box
 
-    values = _numbers("--region", text, (4, 6))
+    values = _numbers("--region", text, (4, 6), "90,170,150,230,30,38")
     if any(value != int(value) for value in values):
         raise UsageError(f"--region {text}: the corners are whole pixels", "Round them")
     return Box(*map(int, values))
@@ -154,15 +157,17 @@ def _crop_box(scan: Scan, box: Box, side_mm: float | None) -> Scan:
     return crop_box(scan, box, side_mm)
 
 
-def _numbers(option: str, text: str, counts: tuple[int, ...]) -> tuple[float, ...]:
-    """Numbers between commas, as many as one of `counts`."""
+def _numbers(
+    option: str, text: str, counts: tuple[int, ...], example: str, unit: str = ""
+) -> tuple[float, ...]:
+    """Numbers between commas, as many as one of `counts`, with the unit behind them."""
     try:
-        values = tuple(float(part) for part in text.split(","))
+        values = tuple(map(float, text.strip().lower().removesuffix(unit).split(",")))
     except ValueError:
         values = ()
     if len(values) not in counts or not all(map(math.isfinite, values)):
         wanted = " or ".join(map(str, counts))
         raise UsageError(
-            f"{option} {text}: not {wanted} numbers", "Write them with commas, as in 120,200,34"
+            f"{option} {text}: not {wanted} numbers", f"Write them with commas, as in {example}"
         )
     return values

@@ -168,6 +168,7 @@ def test_a_point_in_mm_is_the_point_in_pixels(medcli: Run, zoo: Path, sample_fol
     [
         (["--point", "1,2"], "has 8 slices: the point needs its slice too"),
         (["--point", "1,2,x"], "not 2 or 3 numbers"),
+        (["--point", "3,4mm"], "--point 3,4mm: not 3 numbers"),
         (["--point", "500,2,3"], "outside of the scan"),
         (["--point", "-1,-900,3mm"], "of slice"),
         (["--region", "1,2,3"], "not 4 or 6 numbers"),
@@ -183,6 +184,21 @@ def test_a_region_that_means_nothing_is_told(
     done = medcli("classify", sample_folder / "ct" / "SYN-0001-1", "-m", "nodule", *options)
     assert done.status == 2
     assert message in done.errors[0]
+
+
+@pytest.mark.parametrize(
+    ("options", "form"),
+    [
+        (["--point", "3,4mm"], "12.5,-30,88mm"),
+        (["--point", "3"], "120,200,34"),
+        (["--region", "1,2,3"], "90,170,150,230,30,38"),
+    ],
+)
+def test_the_form_that_was_meant_is_shown(medcli: Run, options: list[str], form: str) -> None:
+    done = medcli("classify", "any.png", *options)
+    assert done.status == 2
+    assert done.errors[0].startswith(f"error: {' '.join(options)}: not ")
+    assert done.err.rstrip().endswith(f"as in {form}")
 
 
 def test_a_region_is_one_of_one_scan(
