@@ -232,8 +232,9 @@ def _tried(base: TrainRequest, name: str) -> TrainRequest:
     arch, _, aggregator = network.partition("+")
     chosen = aggregator or (NO_AGGREGATOR if arch in VOLUMES else "attention")
     given = dict(pair.split("=") for pair in options.split(",") if pair)
-    numeric = {field.name for field in fields(ObjectiveRequest) if "float" in str(field.type)}
-    values = {key: float(value) if key in numeric else value for key, value in given.items()}
+    kinds = {field.name: str(field.type).partition(" |")[0] for field in fields(ObjectiveRequest)}
+    read = {"float": float, "int": int}
+    values = {key: read.get(kinds.get(key, ""), str)(value) for key, value in given.items()}
     objective = ObjectiveRequest.from_json(values)
     return replace(base, model=ModelConfig(arch=arch, aggregator=chosen), objective=objective)
 
