@@ -50,10 +50,10 @@ def find_scans(inputs: Iterable[str], *, explicit: bool = True) -> list[Found]:
     DICOM files form series (over several folders where their slices complement each
     other), every picture and volume is a scan of its own, and hidden
     files and medcli's own outputs (a model package, a gallery, what was converted into a
-    folder below this one, a preview) are passed over; an archive is searched like a folder,
-    archives inside it are not. A DICOMDIR named by itself stands for the files it refers
-    to; in a folder they are found anyway. Any other file named by itself is a scan of its
-    own. `scan_id` is unique within the answer.
+    folder below this one, a preview, a heat map) are passed over; an archive is searched
+    like a folder, archives inside it are not. A DICOMDIR named by itself stands for the
+    files it refers to; in a folder they are found anyway. Any other file named by itself
+    is a scan of its own. `scan_id` is unique within the answer.
     """
     found: list[Found] = []
     for name in inputs:
@@ -276,7 +276,7 @@ def _folder_scans(folder: str, paths: Sequence[str]) -> list[Found]:
         except ScanError as error:
             found[path] = [_failure(path, error)]
             continue
-        if content == "own picture":
+        if content in ("own picture", "own volume"):
             continue
         if content == "dicom":
             dicom.append(path)
@@ -322,9 +322,9 @@ def _single(content: Content | None, path: str, explicit: bool) -> Found:
     if content == "dicom" or content == "directory":
         from medcli.imaging.dicom_groups import group_files
 
-        cases, errors = group_files([path], path)
+        cases, errors = group_files([path], path, own_outputs=True)
         return cases[0] if cases else _failure(path, errors[path])
-    if content == "volume":
+    if content == "volume" or content == "own volume":
         from medcli.imaging.volume import files_of_volume
 
         return Case(path, files_of_volume(path), "volume", scan_id=path)
