@@ -9,11 +9,12 @@ docs/codes.md shows the lists; tests hold the lists, the document and the code t
 from __future__ import annotations
 
 ERRORS = {
-    "not_found": "There is no such file or folder, or a pattern matches nothing.",
+    "not_found": "There is no such file or folder, a link leads nowhere, or a pattern matches "
+    "nothing.",
     "unreadable": "The operating system refuses to read the file.",
     "no_scans": "A folder in which no scan was found.",
     "not_an_image": "Not an image of a format medcli reads. Where a folder is searched it is "
-    "skipped, unless its name ends as that of an image.",
+    "skipped, unless it is a file whose name ends as that of an image.",
     "no_pixels": "A DICOM object without an image (report, plan, structure set, directory …).",
     "damaged_header": "The header cannot be parsed or contradicts itself.",
     "damaged_pixels": "The pixel data cannot be decoded or contradict the header.",

@@ -251,19 +251,35 @@ def test_heat_maps_are_scans_only_where_they_are_named(tmp_path: Path, write_dic
         assert len(cases(find_scans([str(root / name)]))) == 1
 
 
-def test_loops_pipes_and_devices_cost_nothing(tmp_path: Path) -> None:
+def test_links_that_lead_nowhere_pipes_and_devices_are_named_but_never_opened(
+    tmp_path: Path,
+) -> None:
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
     save_picture(deep / "x.png")
     (deep / "up").symlink_to(tmp_path, target_is_directory=True)
     (deep / "circle").symlink_to(deep / "circle")
+    (deep / "gone.png").symlink_to(tmp_path / ".git" / "annex" / "gone.png")
+    (deep / ".hidden").symlink_to(tmp_path / "gone")
     (deep / "zero.dcm").symlink_to("/dev/zero")
     os.mkfifo(deep / "pipe.dcm")
     start = time.monotonic()
     found = find_scans([str(tmp_path)])
-    assert [Path(each.path).name for each in found] == ["x.png"]
-    named = find_scans([str(deep / "pipe.dcm"), str(deep / "zero.dcm")])
-    assert {code for _, _, code in failures(named)} == {"not_an_image"}
+    assert [Path(case.path).name for case in cases(found)] == ["x.png"]
+    assert failures(found) == [
+        ("circle", "failed", "not_found"),
+        ("gone.png", "failed", "not_found"),
+        ("pipe.dcm", "skipped", "not_an_image"),
+        ("zero.dcm", "skipped", "not_an_image"),
+    ]
+    (gone,) = (each for each in found if each.path.endswith("gone.png"))
+    assert isinstance(gone, Failure)
+    assert "git annex get" in gone.message
+    named = find_scans([str(deep / name) for name in ("pipe.dcm", "zero.dcm", "circle")])
+    assert [(status, code) for _, status, code in failures(named)] == [
+        *[("failed", "not_an_image")] * 2,
+        ("failed", "not_found"),
+    ]
     assert time.monotonic() - start < 2
 
 
