@@ -21,7 +21,7 @@ ERRORS = {
     "truncated": "The file ends before its data do.",
     "crc": "A checksum inside the file does not match: the data were damaged.",
     "too_large": "More pixels, header or inflated bytes than allowed; checked before decoding.",
-    "timeout": "Decoding took longer than the time limit.",
+    "timeout": "Reading the scan took longer than the time limit.",
     "decoder_missing": "The transfer syntax needs a decoder that is not installed.",
     "decoder_crashed": "The decoder broke down on damaged pixel data.",
     "unsupported_transfer_syntax": "A DICOM transfer syntax medcli does not read.",

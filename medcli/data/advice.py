@@ -36,7 +36,7 @@ ADVICE: dict[str, str] = {
     "truncated": _COPY,
     "crc": _COPY,
     "too_large": "Split the scan or reduce its size.",
-    "timeout": "Convert it to uncompressed DICOM.",
+    "timeout": "Check the disk and the load of the machine, else convert it to uncompressed DICOM.",
     "decoder_missing": "Run medcli doctor: it names what to install.",
     "decoder_crashed": _COPY,
     "unsupported_transfer_syntax": "Export it as Explicit VR Little Endian.",
