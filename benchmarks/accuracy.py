@@ -11,7 +11,9 @@ below it. Folds depend on data and seed alone, so tries are compared on the same
 
 For nodules a second table sets each try against the area of the largest slice and against
 radiomics (the measures of `medcli.layers.measures`, quantile transform, logistic regression) on
-the same scans: differences with paired intervals, and AUROC inside terciles of the area.
+the same scans: differences with paired intervals, and AUROC inside terciles of the area. The first
+columns rank all scans together, as far as the models of the folds are calibrated alike; the next
+ones are the mean of what each fold ranks by itself.
 `--try radiomics` alone prints that table without training a network.
 """
 
@@ -31,7 +33,10 @@ import torch
 from machine import device_name
 
 from medcli.config import NO_AGGREGATOR, ModelConfig, PreprocessConfig
+from medcli.data.audit import find_copies
 from medcli.data.folds import fold_split
+from medcli.data.gate import pass_gate
+from medcli.data.likeness import look_of
 from medcli.evaluation.intervals import patient_bootstrap, patient_groups
 from medcli.evaluation.ranking import auroc, auroc_statistic
 from medcli.layers.measures import MEASURES, measure_scans
@@ -94,6 +99,7 @@ def main() -> None:
     baselines: dict[str, Any] = {}
     metrics: dict[str, Any] = {}
     scores: dict[str, np.ndarray] = {}
+    answered: dict[str, np.ndarray] = {}
     tries = asked.tries or ["resnet18_half"]
     for name in [each for each in tries if each != RADIOMICS]:
         start = time.monotonic()
@@ -103,7 +109,7 @@ def main() -> None:
             metrics = dict(package.metrics)
             held = read_held_out(package)
             assert held is not None
-            scores[name] = held.probabilities[:, 1]
+            scores[name], answered[name] = held.probabilities[:, 1], held.labels == 1
         print(f"| {name} | {_row(metrics)} | {time.monotonic() - start:.0f} |", flush=True)
         baselines |= {key: each["auroc"] for key, each in metrics["baselines"].items()}
     if metrics:
@@ -111,10 +117,15 @@ def main() -> None:
         count = f"{metrics['n']} scans of {metrics['n_patients']} patients"
         print(f"\n{count}. Baselines, mean AUROC: {told}")
     if asked.set == "nodule":
-        _compare(base, asked.folds, scores)
+        _compare(base, asked.folds, scores, answered)
 
 
-def _compare(base: TrainRequest, folds: int, scores: dict[str, np.ndarray]) -> None:
+def _compare(
+    base: TrainRequest,
+    folds: int,
+    scores: dict[str, np.ndarray],
+    answered: dict[str, np.ndarray],
+) -> None:
     """Print each try beside area and radiomics on the same scans, in the order of the folds."""
     found = gather_tasks(base.inputs, base.task, base.classes, base.positive)
     settings = PreprocessConfig(size=base.size or 64)
@@ -125,28 +136,39 @@ def _compare(base: TrainRequest, folds: int, scores: dict[str, np.ndarray]) -> N
         on_read=lambda done, total: None,
         on_failure=lambda failure: None,
     )
-    cases = [item.case for item in read]
+    copies = find_copies(
+        [item.pixel_sha256 for item in read], [look_of(item.images) for item in read]
+    )
+    gate = pass_gate([item.case for item in read], copies, clean="")  # as training does
+    cases = list(gate.cases)
     measures = torch.cat([_measures(item) for item in read]).numpy()
     at = {(case.scan_id, case.path): row for row, case in enumerate(cases)}
     malignant = np.array([case.label == "malignant" for case in cases])
     order: list[int] = []
     radiomics: list[np.ndarray] = []
+    places: list[int] = []  # the fold of each
     for fold in range(folds):
-        split = fold_split(cases, fold, folds, seed=base.seed)
+        split = fold_split(cases, fold, folds, seed=base.seed, links=gate.links)
         known = [at[case.scan_id, case.path] for case in (*split.train, *split.val)]
         asked = [at[case.scan_id, case.path] for case in split.test]
         radiomics.append(_regression(measures[known], malignant[known], measures[asked]))
         order += asked
-    truth = malignant[order]
+        places += [fold] * len(asked)
+    truth, fold_of = malignant[order], np.array(places)
+    for name, labels in answered.items():
+        assert (labels == truth).all(), f"{name} answers other scans"
     groups = patient_groups([cases[row].patient_id for row in order], len(order))
     area = measures[order, MEASURES.index(AREA)]
     rows = {"area": area, RADIOMICS: np.concatenate(radiomics), **scores}
-    print("\n| scores | AUROC | minus area | minus radiomics | small, medium, large |")
-    print("|---|---|---|---|---|")
+    names = "AUROC", "minus area", "mean of folds", "minus area", "minus radiomics"
+    print(f"\n| scores | {' | '.join(names)} | small, medium, large |\n|---|{'---|' * 6}")
+    together = np.zeros(len(truth), dtype=int)
     for name, own in rows.items():
-        whole = _with_interval({name: own}, truth, groups)
-        less = [_difference(own, rows[other], truth, groups) for other in ("area", RADIOMICS)]
-        print(f"| {name} | {whole} | {' | '.join(less)} | {_in_terciles(own, area, truth)} |")
+        cells = []
+        for parts, others in ((together, ("area",)), (fold_of, ("area", RADIOMICS))):
+            cells.append(_gain(own, None, truth, parts, groups))
+            cells += [_gain(own, rows[other], truth, parts, groups) for other in others]
+        print(f"| {name} | {' | '.join(cells)} | {_in_terciles(own, area, truth)} |")
 
 
 def _measures(item: ReadScan) -> torch.Tensor:
@@ -160,34 +182,41 @@ def _regression(known: np.ndarray, labels: np.ndarray, asked: np.ndarray) -> np.
     """Scores of logistic regression on measures brought to normal by quantiles."""
     from sklearn.linear_model import LogisticRegression
     from sklearn.pipeline import make_pipeline
-    from sklearn.preprocessing import QuantileTransformer
+    from sklearn.preprocessing import QuantileTransformer, StandardScaler
 
     chain = make_pipeline(
         QuantileTransformer(n_quantiles=100, output_distribution="normal", random_state=0),
+        StandardScaler(),
         LogisticRegression(C=PENALTY, max_iter=2000, class_weight="balanced"),
     )
     scores: np.ndarray = chain.fit(known, labels).decision_function(asked)
     return scores
 
 
-def _with_interval(scores: dict[str, np.ndarray], truth: np.ndarray, groups: np.ndarray) -> str:
-    ((name, own),) = scores.items()
-    bounds = patient_bootstrap({name: auroc_statistic(truth, own)}, groups)[name].bounds
-    assert bounds is not None
-    return f"{auroc(truth, own):.3f} ({bounds[0]:.3f}–{bounds[1]:.3f})"
-
-
-def _difference(own: np.ndarray, other: np.ndarray, truth: np.ndarray, groups: np.ndarray) -> str:
-    """AUROC minus AUROC, with the interval over the same resamples of patients."""
-    mine, theirs = auroc_statistic(truth, own), auroc_statistic(truth, other)
+def _gain(
+    own: np.ndarray,
+    other: np.ndarray | None,
+    truth: np.ndarray,
+    parts: np.ndarray,
+    groups: np.ndarray,
+) -> str:
+    """Mean AUROC of the parts, minus that of `other`; its interval over resamples of patients."""
 
     def gain(weights: np.ndarray) -> np.ndarray:
-        return mine(weights) - theirs(weights)
+        each = []
+        for part in np.unique(parts):
+            at = parts == part
+            each.append(auroc_statistic(truth[at], own[at])(weights[:, at]))
+            if other is not None:
+                each[-1] = each[-1] - auroc_statistic(truth[at], other[at])(weights[:, at])
+        return np.asarray(np.mean(each, axis=0))
 
     bounds = patient_bootstrap({"gain": gain}, groups)["gain"].bounds
     assert bounds is not None
-    every = np.ones((1, len(truth)))
-    return f"{gain(every)[0]:+.3f} ({bounds[0]:+.3f} to {bounds[1]:+.3f})"
+    value = gain(np.ones((1, len(truth))))[0]
+    if other is None:
+        return f"{value:.3f} ({bounds[0]:.3f}–{bounds[1]:.3f})"
+    return f"{value:+.3f} ({bounds[0]:+.3f} to {bounds[1]:+.3f})"
 
 
 def _in_terciles(own: np.ndarray, area: np.ndarray, truth: np.ndarray) -> str:
@@ -203,8 +232,9 @@ def _tried(base: TrainRequest, name: str) -> TrainRequest:
     arch, _, aggregator = network.partition("+")
     chosen = aggregator or (NO_AGGREGATOR if arch in VOLUMES else "attention")
     given = dict(pair.split("=") for pair in options.split(",") if pair)
-    numeric = {field.name for field in fields(ObjectiveRequest) if "float" in str(field.type)}
-    values = {key: float(value) if key in numeric else value for key, value in given.items()}
+    kinds = {field.name: str(field.type).partition(" |")[0] for field in fields(ObjectiveRequest)}
+    read = {"float": float, "int": int}
+    values = {key: read.get(kinds.get(key, ""), str)(value) for key, value in given.items()}
     objective = ObjectiveRequest.from_json(values)
     return replace(base, model=ModelConfig(arch=arch, aggregator=chosen), objective=objective)
 

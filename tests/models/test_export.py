@@ -38,7 +38,7 @@ def trained(run: Path) -> tuple[ScanModel, int, int]:
     """The torch model of a run, its channels and its side."""
     package = load_package(run)
     channels, size = package.preprocess.channels, package.preprocess.size
-    model = ScanModel(package.model, channels, size, len(package.task.classes))
+    model = build_model(package.model, channels, size, len(package.task.classes))
     model.load_state_dict(load_file(run / WEIGHTS))
     return model.eval(), channels, size
 
