@@ -17,7 +17,8 @@ ERRORS = {
     "skipped, unless it is a file whose name ends as that of an image.",
     "no_pixels": "A DICOM object without an image (report, plan, structure set, directory …).",
     "damaged_header": "The header cannot be parsed or contradicts itself.",
-    "damaged_pixels": "The pixel data cannot be decoded or contradict the header.",
+    "damaged_pixels": "The pixel data cannot be decoded, contradict the header or hold no finite "
+    "value.",
     "truncated": "The file ends before its data do.",
     "crc": "A checksum inside the file does not match: the data were damaged.",
     "too_large": "More pixels, header or inflated bytes than allowed; checked before decoding.",
