@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.nn import functional as F
@@ -45,9 +46,9 @@ def _grown(dense: Tensor) -> Tensor:
 def _disc(images: Tensor) -> Tensor:
     """(H, W): 1 within `SEED` of the middle, else 0."""
     rows, columns = images.shape[2:]
-    y = torch.arange(rows, device=images.device) - (rows - 1) / 2
-    x = torch.arange(columns, device=images.device) - (columns - 1) / 2
-    return (y[:, None].square() + x.square() <= SEED**2).to(images)
+    y, x = np.arange(rows) - (rows - 1) / 2, np.arange(columns) - (columns - 1) / 2
+    inside = y[:, None] ** 2 + x**2 <= SEED**2
+    return torch.tensor(inside.tolist(), dtype=images.dtype, device=images.device)
 
 
 def region_mean(maps: Tensor, region: Tensor) -> Tensor:

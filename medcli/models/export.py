@@ -64,6 +64,8 @@ def write_graph(
     dynamic : of each input the axes of free length
     fold : as of `export_onnx`
     """
+    from onnxscript import optimizer
+
     with _quiet():
         program = torch.onnx.export(
             module,
@@ -76,6 +78,9 @@ def write_graph(
             verbose=False,
         )
         assert program is not None  # it is what the dynamo exporter returns
+        if not fold:  # what does not depend on the input is computed here and now
+            optimizer.fold_constants(program.model)
+            optimizer.remove_unused_nodes(program.model)
         for node in program.model.graph.all_nodes():
             node.metadata_props.clear()
         program.save(path, external_data=False)
