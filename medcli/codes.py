@@ -9,18 +9,20 @@ docs/codes.md shows the lists; tests hold the lists, the document and the code t
 from __future__ import annotations
 
 ERRORS = {
-    "not_found": "There is no such file or folder, or a pattern matches nothing.",
+    "not_found": "There is no such file or folder, a link leads nowhere, or a pattern matches "
+    "nothing.",
     "unreadable": "The operating system refuses to read the file.",
     "no_scans": "A folder in which no scan was found.",
     "not_an_image": "Not an image of a format medcli reads. Where a folder is searched it is "
-    "skipped, unless its name ends as that of an image.",
+    "skipped, unless it is a file whose name ends as that of an image.",
     "no_pixels": "A DICOM object without an image (report, plan, structure set, directory …).",
     "damaged_header": "The header cannot be parsed or contradicts itself.",
-    "damaged_pixels": "The pixel data cannot be decoded or contradict the header.",
+    "damaged_pixels": "The pixel data cannot be decoded, contradict the header or hold no finite "
+    "value.",
     "truncated": "The file ends before its data do.",
     "crc": "A checksum inside the file does not match: the data were damaged.",
     "too_large": "More pixels, header or inflated bytes than allowed; checked before decoding.",
-    "timeout": "Decoding took longer than the time limit.",
+    "timeout": "Reading the scan took longer than the time limit.",
     "decoder_missing": "The transfer syntax needs a decoder that is not installed.",
     "decoder_crashed": "The decoder broke down on damaged pixel data.",
     "unsupported_transfer_syntax": "A DICOM transfer syntax medcli does not read.",
@@ -51,6 +53,7 @@ WARNINGS = {
     "transfer_syntax_assumed": "The header does not name its transfer syntax; it was guessed.",
     "rescale_slope_zero": "The rescale slope is 0; it was taken as 1.",
     "nan_replaced": "Voxels that are not finite; replaced by the smallest finite value.",
+    "constant": "Every pixel has one value.",
     "assumed_hu": "The format has no modality; the values look like CT in Hounsfield units.",
     "orientation_missing": "No orientation is given; the axes are taken as left, back, head.",
     "orientation_conflict": "The sform and the qform differ, or one of them is unusable.",
@@ -82,7 +85,6 @@ FINDINGS = {
     "near_copy_in_two_splits": "A near-identical picture in another split.",
     "near_duplicate": "A near-identical picture of another or an unknown patient.",
     "suspicious_label": "The picture looks like one of another class.",
-    "constant": "Every pixel has one value.",
     "blank": "Fewer than one pixel in a thousand differs from the background.",
     "constant_slices": "Slices in which every pixel has one value.",
     "tiny": "Fewer than 16 rows or columns.",

@@ -26,7 +26,7 @@ LOOK = "Look at it with medcli inspect."
 
 ADVICE: dict[str, str] = {
     # A scan could not be read.
-    "not_found": "Correct the path, or take the row out of the manifest.",
+    "not_found": "Correct the path or the row of the manifest, or fetch what a link stands for.",
     "unreadable": "Check the permissions of the file and the disk it lies on.",
     "no_scans": "Name a folder with images.",
     "not_an_image": "Take it out, or convert it to DICOM, NIfTI, PNG, JPEG, TIFF or BMP.",
@@ -36,7 +36,7 @@ ADVICE: dict[str, str] = {
     "truncated": _COPY,
     "crc": _COPY,
     "too_large": "Split the scan or reduce its size.",
-    "timeout": "Convert it to uncompressed DICOM.",
+    "timeout": "Check the disk and the load of the machine, else convert it to uncompressed DICOM.",
     "decoder_missing": "Run medcli doctor: it names what to install.",
     "decoder_crashed": _COPY,
     "unsupported_transfer_syntax": "Export it as Explicit VR Little Endian.",

@@ -167,7 +167,8 @@ def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
     assert isinstance(case, Case)
     flat = [bool((image == image[0, 0]).all()) for image in scan.pixels]
     _, rows, columns, _ = scan.pixels.shape
-    constant = all(flat) and bool((scan.pixels[:, 0, 0] == scan.pixels[0, 0, 0]).all())
+    constant = any(warning.code == "constant" for warning in scan.warnings)
+    others = tuple(warning for warning in scan.warnings if warning.code != "constant")
     rules = {
         "constant": constant,
         "blank": not constant and _is_blank(scan),
@@ -177,7 +178,7 @@ def _look_at(case: Case | Failure, scan: Scan | Failure) -> _Seen:
     }
     return _Seen(
         scan=CheckedScan(
-            scan.path, scan.scan_id, scan.files, "ok", (*scan.warnings, *_box_warnings(case, scan))
+            scan.path, scan.scan_id, scan.files, "ok", (*others, *_box_warnings(case, scan))
         ),
         case=case,
         patient=scan.patient_id,

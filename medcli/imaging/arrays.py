@@ -26,14 +26,14 @@ def read_member(case: Case) -> Scan:
     Raises
     ------
     ScanError : not_found, unreadable, truncated, crc, damaged_header, too_large,
-        unsupported_pixels
+        unsupported_pixels, damaged_pixels
     """
     path = case.files[0]
     name, _, index = (case.member or "").rpartition("/")
     array = _load(path, name)
     if not index.isdecimal() or int(index) >= len(array):
         raise ScanError("not_found", f"{path}: there is no member {case.member}")
-    pixels, warnings = replace_nonfinite(compact(_stack(path, name, array[int(index)])))
+    pixels, warnings = replace_nonfinite(case.path, compact(_stack(path, name, array[int(index)])))
     return Scan(
         pixels=pixels,
         path=case.path,

@@ -75,7 +75,7 @@ def read_image(path: str) -> DicomImage:
         stored, decoder = stored_values(path, dataset, shape)
         try:
             stored = stored >> shape.shift if shape.shift else stored
-            image = _image(dataset, stored, shape)
+            image = _image(path, dataset, stored, shape)
         except ScanError:
             raise
         except Exception as error:  # lookup tables of damaged files fail in many ways
@@ -85,7 +85,7 @@ def read_image(path: str) -> DicomImage:
     return replace(image, decoder=decoder, warnings=warnings)
 
 
-def _image(dataset: FileDataset, stored: np.ndarray, shape: Layout) -> DicomImage:
+def _image(path: str, dataset: FileDataset, stored: np.ndarray, shape: Layout) -> DicomImage:
     """Stored values (F, H, W, C) → modality values and what goes with them."""
     signed, little_endian = shape.signed, dataset.original_encoding[1] is not False
     no_padding = (0,) * shape.frames
@@ -101,7 +101,7 @@ def _image(dataset: FileDataset, stored: np.ndarray, shape: Layout) -> DicomImag
     transform, noticed = modality_transform(
         dataset, shape.frames, signed=signed, little_endian=little_endian
     )
-    image = _grey_image(dataset, stored, shape, transform)
+    image = _grey_image(path, dataset, stored, shape, transform)
     return replace(image, warnings=(*noticed, *image.warnings))
 
 
@@ -119,7 +119,7 @@ def _of_bytes(colour: np.ndarray, bits: int) -> tuple[np.ndarray, Warnings]:
 
 
 def _grey_image(
-    dataset: FileDataset, stored: np.ndarray, shape: Layout, transform: Rescale | Table
+    path: str, dataset: FileDataset, stored: np.ndarray, shape: Layout, transform: Rescale | Table
 ) -> DicomImage:
     """Grey stored values → modality values, larger is brighter, padding darkest."""
     unit, window, values = _unit(dataset, transform), voi_window(dataset), transform(stored)
@@ -130,7 +130,8 @@ def _grey_image(
         values = total.astype(values.dtype if values.dtype.kind == "f" else whole) - values
         window = mirrored(window, float(total.flat[0]))
         tones = mirrored_tones(tones, total.ravel().tolist())
-    values, replaced = replace_nonfinite(compact(values) if values.dtype.kind == "f" else values)
+    values = compact(values) if values.dtype.kind == "f" else values
+    values, replaced = replace_nonfinite(path, values)
     values, padded = fill_padding(values, padding_mask(dataset, stored, shape))
     table = value(dataset, "VOILUTSequence") or any(
         each and each.function == "LUT" for each in tones

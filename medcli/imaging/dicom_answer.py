@@ -27,7 +27,6 @@ from pydicom.dataset import Dataset
 from pydicom.uid import UID
 
 from medcli.imaging.dicom_derived import (
-    MANUFACTURER,
     SERIES_NUMBER,
     building,
     check_extra,
@@ -36,6 +35,7 @@ from medcli.imaging.dicom_derived import (
     source_headers,
     take_over,
 )
+from medcli.imaging.header import MAKER
 from medcli.records import Prediction, Scan
 
 if TYPE_CHECKING:
@@ -135,9 +135,9 @@ def device_context(fingerprint: str) -> Any:
 
     device = DeviceObserverIdentifyingAttributes(
         uid=model_uid(fingerprint),
-        name=MANUFACTURER,
-        manufacturer_name=MANUFACTURER,
-        model_name=MANUFACTURER,
+        name=MAKER,
+        manufacturer_name=MAKER,
+        model_name=MAKER,
         serial_number=fingerprint,
     )
     return ObservationContext(
@@ -159,7 +159,7 @@ def algorithm(task: str, fingerprint: str) -> Any:
     from highdicom.sr import AlgorithmIdentification
 
     return AlgorithmIdentification(
-        name=MANUFACTURER,
+        name=MAKER,
         version=version("medcli"),
         parameters=[f"task={task}", f"model={fingerprint}"],
     )

@@ -26,9 +26,9 @@ from medcli.errors import ScanError, UsageError
 from medcli.files import write_file
 from medcli.imaging.dicom_file import quiet, read_tags
 from medcli.imaging.dicom_tags import text, value
+from medcli.imaging.header import MAKER
 from medcli.records import Scan
 
-MANUFACTURER = "medcli"
 SERIES_NUMBER = 9000  # far behind those that a scanner gives
 PATIENT = (
     "PatientID",
@@ -139,8 +139,8 @@ def take_over(derived: Dataset, header: Dataset) -> None:
 def made_by(fingerprint: str) -> dict[str, Any]:
     """The equipment: medcli, and which model."""
     return {
-        "manufacturer": MANUFACTURER,
-        "manufacturer_model_name": MANUFACTURER,
+        "manufacturer": MAKER,
+        "manufacturer_model_name": MAKER,
         "software_versions": version("medcli"),
         "device_serial_number": fingerprint,
     }

@@ -26,18 +26,20 @@ STACKED_MODALITIES = ("CT", "MR", "PT")
 
 
 def group_files(
-    paths: Sequence[str], folder: str | None = None
+    paths: Sequence[str], folder: str | None = None, *, own_outputs: bool = False
 ) -> tuple[list[Case], dict[str, ScanError]]:
     """The scans among the DICOM files of `folder`, and the files that hold none.
 
     A lone image is named by its file, a series by its folder: by default the one that
-    its files have in common.
+    its files have in common. What medcli drew is passed over without `own_outputs`.
     """
     headers: list[Header] = []
     errors: dict[str, ScanError] = {}
     for path in paths:
         try:
-            headers.append(found_header(path))
+            header = found_header(path)
+            if own_outputs or not header.is_own_output:
+                headers.append(header)
         except ScanError as error:
             errors[path] = error
     cases = [case for group in _series(headers) for case in _cases(group, folder)]

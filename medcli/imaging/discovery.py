@@ -50,10 +50,10 @@ def find_scans(inputs: Iterable[str], *, explicit: bool = True) -> list[Found]:
     DICOM files form series (over several folders where their slices complement each
     other), every picture and volume is a scan of its own, and hidden
     files and medcli's own outputs (a model package, a gallery, what was converted into a
-    folder below this one, a preview) are passed over; an archive is searched like a folder,
-    archives inside it are not. A DICOMDIR named by itself stands for the files it refers
-    to; in a folder they are found anyway. Any other file named by itself is a scan of its
-    own. `scan_id` is unique within the answer.
+    folder below this one, a preview, a heat map) are passed over; an archive is searched
+    like a folder, archives inside it are not. A DICOMDIR named by itself stands for the
+    files it refers to; in a folder they are found anyway. Any other file named by itself
+    is a scan of its own. `scan_id` is unique within the answer.
     """
     found: list[Found] = []
     for name in inputs:
@@ -132,9 +132,10 @@ def _united(found: list[Found]) -> list[Found]:
 
 
 def _walk(root: str) -> Iterator[tuple[str, list[str]] | Failure]:
-    """Folders with the sorted paths of their regular files, depth first, each folder once.
+    """Folders with the sorted paths of what else is in them, depth first, each folder once.
 
-    Symbolic links are followed, loops are not. Hidden entries, model packages and
+    Symbolic links are followed, loops are not; links that lead nowhere, pipes and devices
+    are among the paths. Hidden entries, model packages and
     galleries are left out, and below `root` what a conversion wrote.
     """
     waiting, seen = [root], set[tuple[int, int]]()
@@ -156,7 +157,7 @@ def _walk(root: str) -> Iterator[tuple[str, list[str]] | Failure]:
         seen.add(identity)
         if CONVERTED in names and folder != root:
             converted |= _written_by_conversion(folder)
-        paths = [entry.path for entry in visible if _is_file(entry)]
+        paths = [entry.path for entry in visible if not _is_folder(entry)]
         yield folder, [path for path in paths if path not in converted]
         waiting.extend(entry.path for entry in reversed(visible) if _is_folder(entry))
 
@@ -176,13 +177,6 @@ def _is_folder(entry: os.DirEntry[str]) -> bool:
     try:
         return entry.is_dir()
     except OSError:  # a link that leads in a circle
-        return False
-
-
-def _is_file(entry: os.DirEntry[str]) -> bool:
-    try:
-        return entry.is_file()
-    except OSError:
         return False
 
 
@@ -274,9 +268,9 @@ def _folder_scans(folder: str, paths: Sequence[str]) -> list[Found]:
         try:
             content = _content(path)
         except ScanError as error:
-            found[path] = [_failure(path, error)]
+            found[path] = [_failure(path, error, (*SKIPPED, "not_an_image"))]
             continue
-        if content == "own picture":
+        if content in ("own picture", "own volume"):
             continue
         if content == "dicom":
             dicom.append(path)
@@ -322,9 +316,9 @@ def _single(content: Content | None, path: str, explicit: bool) -> Found:
     if content == "dicom" or content == "directory":
         from medcli.imaging.dicom_groups import group_files
 
-        cases, errors = group_files([path], path)
+        cases, errors = group_files([path], path, own_outputs=True)
         return cases[0] if cases else _failure(path, errors[path])
-    if content == "volume":
+    if content == "volume" or content == "own volume":
         from medcli.imaging.volume import files_of_volume
 
         return Case(path, files_of_volume(path), "volume", scan_id=path)
@@ -342,9 +336,9 @@ def _single(content: Content | None, path: str, explicit: bool) -> Found:
     return Failure(path, "not_an_image", message, status, files=(path,))
 
 
-def _failure(path: str, error: ScanError) -> Failure:
+def _failure(path: str, error: ScanError, skipped: Sequence[str] = SKIPPED) -> Failure:
     """The record of an input that is no scan; what medcli does not read is no failure."""
-    status: Status = "skipped" if error.code in SKIPPED else "failed"
+    status: Status = "skipped" if error.code in skipped else "failed"
     return Failure(path, error.code, str(error), status, files=(path,))
 
 

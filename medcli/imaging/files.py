@@ -5,6 +5,7 @@ A path ``a.zip!/inner`` means a member of a zip archive; see `medcli.imaging.arc
 
 from __future__ import annotations
 
+import errno
 import os
 import stat
 from typing import BinaryIO
@@ -62,7 +63,7 @@ def open_plain(path: str, wanted: int | None = None) -> BinaryIO:
     try:
         status = os.stat(path)
         if not stat.S_ISREG(status.st_mode):
-            raise ScanError("not_an_image", f"{path}: not a regular file")
+            raise ScanError("not_an_image", f"{path}: not a regular file but a pipe or a device")
         ask_for_time((status.st_size if wanted is None else wanted) / BYTES_PER_SECOND)
         return open(path, "rb")
     except OSError as error:
@@ -93,6 +94,12 @@ def read_head(path: str, count: int) -> bytes:
 
 def os_failure(path: str, error: OSError) -> ScanError:
     """The `ScanError` that says what the operating system answered for `path`."""
+    if error.errno == errno.ELOOP:
+        return ScanError("not_found", f"{path}: a link that leads in a circle", "Remove it")
+    if isinstance(error, FileNotFoundError) and os.path.islink(path):
+        message = f"{path}: a link to what is not there"
+        hint = "Fetch it, as with git annex get or dvc pull, or remove the link"
+        return ScanError("not_found", message, hint)
     if isinstance(error, FileNotFoundError | NotADirectoryError):
         return ScanError("not_found", f"{path}: no such file or folder", "Check the path")
     reason = error.strerror or "cannot be read"

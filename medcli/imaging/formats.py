@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import re
 import struct
+import zlib
 from pathlib import PurePath
 from typing import Literal
 
@@ -17,7 +18,7 @@ IMAGE_SUFFIXES = (
 )  # fmt: skip
 
 PictureFormat = Literal["png", "jpeg", "tiff", "bmp"]
-Content = Kind | Literal["archive", "directory", "own picture"]
+Content = Kind | Literal["archive", "directory", "own picture", "own volume"]
 
 _PICTURE_MAGIC: tuple[tuple[bytes, PictureFormat], ...] = (
     (b"\x89PNG\r\n\x1a\n", "png"),
@@ -35,6 +36,9 @@ _BMP_LEAST = 18  # bytes up to the size of its second header
 _BMP_HEADER_SIZES = (12, 40, 52, 56, 64, 108, 124)
 _PNG_HEADER = 33  # signature and IHDR, after which Pillow writes texts
 _OWN_TEXT = b"tEXtSoftware\0medcli"  # of pictures to look at; converted data are not marked
+OWN_DESCRIPTION = b"medcli heat map"
+"""`descrip` in the header of a heat map that medcli wrote as NIfTI-1."""
+_DESCRIPTION = 148  # where it begins
 _ZIP_MAGIC = (b"PK\3\4", b"PK\5\6")  # the second begins an empty archive
 NIFTI_SIZES = (b"\x5c\1\0\0", b"\0\0\1\x5c", b"\x1c\2\0\0", b"\0\0\2\x1c")  # 348 and 540
 _SYNTAX = re.compile(rb"\x02\0\x10\0UI.\0([0-9.]{1,64})", re.DOTALL)  # in the File Meta Information
@@ -55,7 +59,8 @@ def kind_of(path: str, head: bytes) -> Content | None:
     if head.startswith(_ZIP_MAGIC):
         return "archive" if has_suffix(path, (".zip",)) else None
     if _is_volume(path, head):
-        return "volume"
+        is_own = _inflated(head).startswith(OWN_DESCRIPTION, _DESCRIPTION)
+        return "own volume" if is_own else "volume"
     return "dicom" if looks_like_dicom(head) else None
 
 
@@ -67,6 +72,16 @@ def _is_volume(path: str, head: bytes) -> bool:
         return is_minc(head)
     named = bool(head) and has_suffix(path, VOLUME_SUFFIXES)
     return named or is_nifti(head) or head.startswith(b"NRRD000")
+
+
+def _inflated(head: bytes) -> bytes:
+    """The beginning of a file whose first bytes these are; no more than a NIfTI-1 header."""
+    if not head.startswith(b"\x1f\x8b"):
+        return head
+    try:
+        return zlib.decompressobj(zlib.MAX_WBITS | 16).decompress(head, 348)
+    except zlib.error:  # to be told by who reads the volume
+        return b""
 
 
 def is_minc(head: bytes) -> bool:

@@ -12,6 +12,10 @@ if TYPE_CHECKING:
     from medcli.imaging.dicom_tags import Vector
 
 
+MAKER = "medcli"
+"""Manufacturer and model name of what medcli draws; its sample data name no model."""
+
+
 @dataclass(frozen=True, slots=True)
 class Plane:
     """Where one frame lies.
@@ -65,6 +69,12 @@ class Header:
     slice_step: float | None = None
     metadata: dict[str, str] = field(default_factory=dict, repr=False)
     warnings: tuple[ScanWarning, ...] = ()
+
+    @property
+    def is_own_output(self) -> bool:
+        """Whether medcli drew the image, as of a heat map."""
+        makers = {self.metadata.get(tag) for tag in ("Manufacturer", "ManufacturerModelName")}
+        return makers == {MAKER}
 
 
 @dataclass(frozen=True, slots=True)

@@ -81,7 +81,9 @@ def _read_apart(path: str, source: str, target: str) -> None:
     try:
         done = subprocess.run(command, capture_output=True, timeout=SECONDS, check=False)
     except subprocess.TimeoutExpired as error:
-        raise ScanError("timeout", f"{path}: reading took over {SECONDS} seconds") from error
+        message = f"{path}: reading took over {SECONDS} seconds"
+        hint = "Try again while the machine is less busy, or convert it"
+        raise ScanError("timeout", message, hint) from error
     if done.returncode == _TOO_LARGE:
         raise ScanError("too_large", f"{path}: more than {MAX_SAMPLES:,} values")
     if done.returncode == _OTHER_AXES:

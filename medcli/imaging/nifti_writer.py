@@ -56,13 +56,13 @@ _LEVEL = 4  # of compression: twice as fast as the usual 9 and hardly larger
 _LONGEST = 2**15 - 1  # dimensions are int16
 
 
-def write_nifti(path: Path, scan: Scan) -> None:
+def write_nifti(path: Path, scan: Scan, description: bytes = b"") -> None:
     """Write modality values as uint8, int16, uint16 or float32, colour as RGB24 (of more than 8
     bits rounded).
 
     The name ends in .nii or, compressed, .nii.gz. The same scan gives the same bytes.
     Where the scan has no position, the file says so (sform_code 0); unknown spacing is
-    written as 1 without a unit.
+    written as 1 without a unit. The header's `descrip` says `description`, of 79 bytes at most.
 
     Raises
     ------
@@ -76,14 +76,14 @@ def write_nifti(path: Path, scan: Scan) -> None:
     with path.open("wb") as file:
         if path.suffix == ".gz":
             with gzip.GzipFile("", "wb", _LEVEL, file, mtime=0) as packed:
-                _write(packed, scan)
+                _write(packed, scan, description)
         else:
-            _write(file, scan)
+            _write(file, scan, description)
 
 
-def _write(file: BinaryIO | gzip.GzipFile, scan: Scan) -> None:
+def _write(file: BinaryIO | gzip.GzipFile, scan: Scan, description: bytes) -> None:
     """Header, then slice after slice: x runs fastest in both layouts."""
-    file.write(_header(scan).tobytes())
+    file.write(_header(scan, description).tobytes())
     is_colour = scan.pixels.shape[3] == 3
     kind = np.dtype(np.uint8) if is_colour else scan.pixels.dtype.newbyteorder("<")
     for image in scan.pixels:
@@ -91,7 +91,7 @@ def _write(file: BinaryIO | gzip.GzipFile, scan: Scan) -> None:
         file.write(values.astype(kind, copy=False).tobytes())
 
 
-def _header(scan: Scan) -> np.ndarray:
+def _header(scan: Scan, description: bytes) -> np.ndarray:
     """() structured array of `_HEADER`."""
     slices, rows, columns, channels = scan.pixels.shape
     header = np.zeros((), _HEADER)
@@ -103,6 +103,7 @@ def _header(scan: Scan) -> np.ndarray:
     header["vox_offset"] = _HEADER.itemsize
     header["scl_slope"] = 1
     header["xyzt_units"] = _MILLIMETRE if any(scan.spacing_mm) else 0
+    header["descrip"] = description
     header["magic"] = b"n+1"
     if scan.affine is not None:
         header["sform_code"] = _SCANNER

@@ -63,7 +63,7 @@ def read_pictures(case: Case) -> Scan:
     read = [_read(case.files[0])]
     check_budget(case.path, (len(case.files), *read[0].pixels.shape))
     read += [_read(path) for path in case.files[1:]]
-    pixels = _stack(case, read)
+    pixels, replaced = replace_nonfinite(case.path, _stack(case, read))
     return Scan(
         pixels=pixels,
         path=case.path,
@@ -77,6 +77,7 @@ def read_pictures(case: Case) -> Scan:
         warnings=(
             *case.warnings,
             *dict.fromkeys(warning for each in read for warning in each.warnings),
+            *replaced,
         ),
     )
 
@@ -123,8 +124,7 @@ def _read(path: str) -> _Picture:
             raise
         except Exception as error:  # decoders of damaged pictures raise anything
             raise _failure(path, kind, error) from error
-    values, replaced = replace_nonfinite(pixels)
-    return _Picture(values, kind, for_display, (*noticed, *frames, *reduced, *replaced))
+    return _Picture(pixels, kind, for_display, (*noticed, *frames, *reduced))
 
 
 def _pixels(path: str, file: BinaryIO, image: Image.Image) -> tuple[np.ndarray, bool, Warnings]:

@@ -2,10 +2,13 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 from medcli.errors import ScanError
 from medcli.imaging.isolation.inside import NeedsWorkerError
 from medcli.imaging.isolation.together import Batch
-from medcli.records import Case, Scan
+from medcli.imaging.values import is_constant
+from medcli.records import Case, Scan, ScanWarning
 
 
 def read_scan(case: Case) -> Scan:
@@ -44,20 +47,29 @@ def read_here(case: Case) -> Scan:
     NeedsWorkerError : decoding could end the process, and it is no worker
     """
     try:
-        if case.kind == "dicom":
-            from medcli.imaging.series import read_series
-
-            return read_series(case)
-        if case.kind == "volume":
-            from medcli.imaging.volume import read_volume
-
-            return read_volume(case)
-        if case.kind == "picture":
-            from medcli.imaging.picture import read_pictures
-
-            return read_pictures(case)
-        from medcli.imaging.arrays import read_member
-
-        return read_member(case)
+        scan = _read(case)
     except MemoryError as error:
         raise ScanError("too_large", f"{case.path}: not enough memory to read it") from error
+    if not is_constant(scan.pixels):
+        return scan
+    warning = ScanWarning("constant", "every pixel has one value")
+    return replace(scan, warnings=(*scan.warnings, warning))
+
+
+def _read(case: Case) -> Scan:
+    """The scan by the reader of its format."""
+    if case.kind == "dicom":
+        from medcli.imaging.series import read_series
+
+        return read_series(case)
+    if case.kind == "volume":
+        from medcli.imaging.volume import read_volume
+
+        return read_volume(case)
+    if case.kind == "picture":
+        from medcli.imaging.picture import read_pictures
+
+        return read_pictures(case)
+    from medcli.imaging.arrays import read_member
+
+    return read_member(case)

@@ -52,15 +52,32 @@ def compact(values: np.ndarray) -> np.ndarray:
     return values.astype(np.float32)
 
 
-def replace_nonfinite(values: np.ndarray) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
-    """`values` with NaN and infinities as the smallest finite value (0 if there is none)."""
+def replace_nonfinite(path: str, values: np.ndarray) -> tuple[np.ndarray, tuple[ScanWarning, ...]]:
+    """`values` with NaN and infinities as the smallest finite value.
+
+    Raises
+    ------
+    ScanError : damaged_pixels, where none is finite
+    """
     if values.dtype.kind != "f":
         return values, ()
     finite = np.isfinite(values)
     if finite.all():
         return values, ()
-    fill = values[finite].min() if finite.any() else 0.0
+    if not finite.any():
+        message = f"{path}: none of its {values.size:,} values is a finite number"
+        raise ScanError("damaged_pixels", message, "Check how the file was made")
+    fill = values[finite].min()
     count = int(values.size - np.count_nonzero(finite))
     message = f"{count} of {values.size} values are not finite; set to the smallest finite value"
     filled = np.where(finite, values, np.float32(fill)).astype(np.float32)
     return filled, (ScanWarning("nan_replaced", message),)
+
+
+def is_constant(pixels: np.ndarray) -> bool:
+    """Whether all pixels of (S, H, W, C) have one value, or one colour."""
+    first = pixels[0, 0, 0]
+    middle = pixels[len(pixels) // 2, pixels.shape[1] // 2]
+    if (middle != first).any():  # of nearly every scan: the rest need not be looked at
+        return False
+    return all(bool((image == first).all()) for image in pixels)

@@ -35,13 +35,13 @@ def read_volume(case: Case) -> Scan:
     Raises
     ------
     ScanError : not_found, unreadable, damaged_header, truncated, crc, too_large,
-        unsupported_pixels
+        unsupported_pixels, damaged_pixels
     """
     path = case.files[0]
     header, voxels, chosen, decoder = _load(case)
     stored, affine = to_lps(voxels, header.affine)
     with np.errstate(all="ignore"):  # what is too large becomes infinite, and is replaced
-        pixels, replaced = replace_nonfinite(compact(_modality_values(stored, header)))
+        pixels, replaced = replace_nonfinite(path, compact(_modality_values(stored, header)))
     pixels = np.ascontiguousarray(pixels if pixels.ndim == 4 else pixels[..., np.newaxis])
     modality, assumed = _modality(case, pixels)
     return Scan(

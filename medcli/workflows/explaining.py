@@ -12,6 +12,7 @@ from medcli.config import Window
 from medcli.errors import UsageError
 from medcli.files import write_file
 from medcli.imaging.display import display_slices
+from medcli.imaging.formats import OWN_DESCRIPTION
 from medcli.imaging.nifti_writer import write_nifti
 from medcli.imaging.resize import resample
 from medcli.records import Scan
@@ -159,7 +160,8 @@ def write_explanation(
 def write_heat(path: Path, scan: Scan, explanation: Explanation) -> None:
     """Write the heat in the scan's own geometry as NIfTI, 0–1; between slices it is linear."""
     heat = heat_at(explanation, np.arange(len(scan.pixels)))
-    write_nifti(path, replace(scan, pixels=heat[..., None].astype(np.float32)))
+    drawn = replace(scan, pixels=heat[..., None].astype(np.float32))
+    write_nifti(path, drawn, OWN_DESCRIPTION)
 
 
 def heat_at(explanation: Explanation, numbers: np.ndarray) -> np.ndarray:

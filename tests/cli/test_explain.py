@@ -52,6 +52,8 @@ def test_the_heat_as_a_volume_has_the_geometry_of_the_scan(
     values = sitk.GetArrayFromImage(heat)
     assert values.min() >= 0
     assert values.max() <= 1 + 1e-6
+    assert [each["error"]["code"] for each in medcli("inspect", ".", "--json").json] == ["no_scans"]
+    assert medcli("inspect", "heat.nii.gz").status == 0
 
 
 @pytest.mark.parametrize(

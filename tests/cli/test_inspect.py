@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 from collections.abc import Callable
 from pathlib import Path
@@ -32,6 +33,29 @@ def test_inspect_gives_the_fields_of_the_contract(medcli: Run, sample_folder: Pa
     assert told["intensity"]["min"] < told["intensity"]["max"]
     assert all(isinstance(mm, float) for mm in told["spacing_mm"])
     assert failure["error"]["code"] == "not_found"
+
+
+def test_what_a_folder_holds_beside_scans_is_accounted_for(
+    medcli: Run, sample_folder: Path
+) -> None:
+    Path("s").mkdir()
+    shutil.copy(sample_folder / "query.png", "s/ok.png")
+    Path("s/gone.png").symlink_to("annex/objects/gone.png")
+    os.mkfifo("s/pipe.dcm")
+    done = medcli("inspect", "s", "--json")
+    assert done.status == 3
+    told = {
+        each["path"]: (each["status"], each["error"] and each["error"]["code"])
+        for each in done.json
+    }
+    assert told == {
+        "s/gone.png": ("failed", "not_found"),
+        "s/ok.png": ("ok", None),
+        "s/pipe.dcm": ("skipped", "not_an_image"),
+    }
+    checked = medcli("data", "check", "s")
+    assert checked.status == 3
+    assert "1 failed" in checked.out + checked.err
 
 
 def test_unknown_spacing_is_null(medcli: Run, sample_folder: Path) -> None:

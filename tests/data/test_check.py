@@ -81,7 +81,10 @@ def test_constant_blank_and_tiny_pictures_are_found(
     little[5, 5:10] = 200  # 5 of 4,096: there is something
     draw("little.png", pixels=little)
     draw("tiny.png", seed=5, size=15)
-    result = found(check())
+    checked = check()
+    result = found(checked)
+    (constant,) = (each for each in checked.scans if each.path.endswith("constant.png"))
+    assert [warning.code for warning in constant.warnings].count("constant") == 1
     assert result["constant"] == [["constant.png"], ["red.png"]]
     assert result["blank"] == [["blank.png"]]
     assert result["tiny"] == [["tiny.png"]]

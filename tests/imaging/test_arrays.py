@@ -50,6 +50,20 @@ def test_members_are_grey_colour_or_volumes_by_their_shape(
     assert scan.slice_files == (archive,) * len(expected)
 
 
+def test_an_item_without_a_finite_value_is_damaged_and_one_of_one_value_is_told_of(
+    tmp_path: Path,
+) -> None:
+    images = np.full((2, 4, 4), np.nan, np.float32)
+    images[1] = 3
+    path = str(tmp_path / "set.npz")
+    np.savez(path, train_images=images)
+    with pytest.raises(ScanError) as caught:
+        read_scan(case(path, "train_images/0"))
+    assert caught.value.code == "damaged_pixels"
+    scan = read_scan(case(path, "train_images/1"))
+    assert [warning.code for warning in scan.warnings] == ["constant"]
+
+
 def test_the_archive_is_inflated_once_for_all_members(
     archive: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:

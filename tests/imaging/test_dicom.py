@@ -171,6 +171,10 @@ def test_a_modality_table_shorter_than_it_says_is_damaged(make_dicom: Any) -> No
     assert failure(path) == "damaged_header"
 
 
+def test_pixels_without_a_finite_value_are_damaged(make_dicom: Any) -> None:
+    assert failure(make_dicom(RescaleSlope="1e308", RescaleIntercept="1e308")) == "damaged_pixels"
+
+
 def test_float_pixels_lose_their_nans(make_dicom: Any) -> None:
     floats = np.array([[0.5, np.nan], [2.5, -1.0]], np.float32)
     path = make_dicom(

@@ -92,7 +92,13 @@ def test_a_secondary_capture_lies_in_the_study_of_its_images(scan: Scan, tmp_pat
     named = [item.ReferencedSOPInstanceUID for item in made.SourceImageSequence]
     own = [pydicom.dcmread(file, stop_before_pixels=True) for file in scan.slice_files]
     assert named == [each.SOPInstanceUID for each in own]
-    assert read(place.parent).pixels.shape == (1, 30, 50, 3)
+    assert read(place).pixels.shape == (1, 30, 50, 3)
+
+
+def test_a_secondary_capture_beside_its_images_is_passed_over(scan: Scan, tmp_path: Path) -> None:
+    picture = np.zeros((30, 50, 3), np.uint8)
+    write_capture(tmp_path / "heat.dcm", scan, picture, description="x", fingerprint="3f")
+    assert read(tmp_path).files == scan.files
 
 
 def test_an_answer_as_a_structured_report_says_what_was_predicted(

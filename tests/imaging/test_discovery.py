@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import shutil
 import time
 from pathlib import Path
 from typing import Any
@@ -12,7 +13,9 @@ import pytest
 from PIL import Image
 
 from medcli.imaging.discovery import Found, find_scans
-from medcli.records import Case, Failure
+from medcli.imaging.formats import OWN_DESCRIPTION
+from medcli.imaging.nifti_writer import write_nifti
+from medcli.records import Case, Failure, Scan
 
 
 def cases(found: list[Found]) -> list[Case]:
@@ -228,19 +231,55 @@ def test_hidden_files_and_own_outputs_are_passed_over(tmp_path: Path) -> None:
     assert [Path(each.path).name for each in found] == ["seen.png"]
 
 
-def test_loops_pipes_and_devices_cost_nothing(tmp_path: Path) -> None:
+def test_heat_maps_are_scans_only_where_they_are_named(tmp_path: Path, write_dicom: Any) -> None:
+    noise = np.random.default_rng(0).random((4, 9, 9, 1)).astype(np.float32)
+    scan = Scan(noise, "x", ("x",), ("x",) * 4, "x", "nifti")
+    picture = np.zeros((8, 8, 3), np.uint8)
+    maker = {"Manufacturer": "medcli", "ManufacturerModelName": "medcli", "Modality": "OT"}
+    root = tmp_path / "root"
+    for folder in (root / "below", root):
+        folder.mkdir(exist_ok=True, parents=True)
+        for name in ("heat.nii", "heat.nii.gz"):
+            write_nifti(folder / name, scan, OWN_DESCRIPTION)
+        write_dicom(folder / "heat.dcm", picture, **maker)
+    write_nifti(root / "scan.nii.gz", scan)
+    write_dicom(root / "synthetic.dcm", picture, Manufacturer="medcli", Modality="OT")
+    archive = shutil.make_archive(str(tmp_path / "all"), "zip", root, ".")
+    found = find_scans([str(root), archive])
+    assert [Path(each.path).name for each in cases(found)] == ["scan.nii.gz", "synthetic.dcm"] * 2
+    for name in ("heat.nii", "heat.nii.gz", "heat.dcm"):
+        assert len(cases(find_scans([str(root / name)]))) == 1
+
+
+def test_links_that_lead_nowhere_pipes_and_devices_are_named_but_never_opened(
+    tmp_path: Path,
+) -> None:
     deep = tmp_path / "a" / "b"
     deep.mkdir(parents=True)
     save_picture(deep / "x.png")
     (deep / "up").symlink_to(tmp_path, target_is_directory=True)
     (deep / "circle").symlink_to(deep / "circle")
+    (deep / "gone.png").symlink_to(tmp_path / ".git" / "annex" / "gone.png")
+    (deep / ".hidden").symlink_to(tmp_path / "gone")
     (deep / "zero.dcm").symlink_to("/dev/zero")
     os.mkfifo(deep / "pipe.dcm")
     start = time.monotonic()
     found = find_scans([str(tmp_path)])
-    assert [Path(each.path).name for each in found] == ["x.png"]
-    named = find_scans([str(deep / "pipe.dcm"), str(deep / "zero.dcm")])
-    assert {code for _, _, code in failures(named)} == {"not_an_image"}
+    assert [Path(case.path).name for case in cases(found)] == ["x.png"]
+    assert failures(found) == [
+        ("circle", "failed", "not_found"),
+        ("gone.png", "failed", "not_found"),
+        ("pipe.dcm", "skipped", "not_an_image"),
+        ("zero.dcm", "skipped", "not_an_image"),
+    ]
+    (gone,) = (each for each in found if each.path.endswith("gone.png"))
+    assert isinstance(gone, Failure)
+    assert "git annex get" in gone.message
+    named = find_scans([str(deep / name) for name in ("pipe.dcm", "zero.dcm", "circle")])
+    assert [(status, code) for _, status, code in failures(named)] == [
+        *[("failed", "not_an_image")] * 2,
+        ("failed", "not_found"),
+    ]
     assert time.monotonic() - start < 2
 
 

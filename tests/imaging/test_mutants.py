@@ -29,7 +29,7 @@ BOMB_CODES = {
     "zero_link": "not_an_image",
     "pipe": "not_an_image",
     "loop": "no_scans",
-    "link_to_itself": "unreadable",
+    "link_to_itself": "not_found",
 }
 
 

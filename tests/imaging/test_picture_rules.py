@@ -134,6 +134,9 @@ def test_not_a_number_in_a_tiff_is_replaced_and_counted(read: Any, codes: Any) -
     scan = read(tiff(np.array([[1.5, np.nan], [np.inf, -2]], np.float32)))
     assert scan.pixels[0, ..., 0].tolist() == [[1.5, -2], [-2, -2]]
     assert codes(scan) == ["nan_replaced"]
+    with pytest.raises(ScanError) as caught:
+        read(tiff(np.full((2, 2), np.nan, np.float32)))
+    assert caught.value.code == "damaged_pixels"
 
 
 @pytest.mark.parametrize(

@@ -121,6 +121,23 @@ def test_of_several_time_points_the_first_is_read(
     assert "first_time_point" in codes(scan)
 
 
+def test_a_volume_without_a_finite_value_is_damaged(tmp_path: Path, file_case: Any) -> None:
+    volume = np.full((2, 3, 4), np.nan, np.float32)
+    volume[0, 0] = np.inf
+    with pytest.raises(ScanError) as caught:
+        read_scan(file_case(write(tmp_path / "x.nii.gz", volume), "volume"))
+    assert caught.value.code == "damaged_pixels"
+
+
+def test_a_volume_of_one_value_is_read_with_a_warning(
+    tmp_path: Path, file_case: Any, codes: Any
+) -> None:
+    volume = np.zeros((4, 3, 4), np.int16)
+    assert codes(read_scan(file_case(write(tmp_path / "x.nii", volume), "volume"))) == ["constant"]
+    volume[3, 2, 3] = 1
+    assert codes(read_scan(file_case(write(tmp_path / "x.nii", volume), "volume"))) == []
+
+
 @pytest.mark.parametrize("name", ["x.nii", "x.nii.gz", "x.mha"])
 def test_nan_voxels_become_the_smallest_value(
     tmp_path: Path, file_case: Any, codes: Any, name: str

@@ -26,6 +26,7 @@ BAD_READER = '''
 """A worker that does what the name of the file says."""
 import ctypes
 import os
+import signal
 import sys
 import time
 from pathlib import Path
@@ -45,6 +46,12 @@ class PanicException(BaseException):
     pass
 
 
+def work(seconds):
+    end = time.process_time() + seconds
+    while time.process_time() < end:
+        pass
+
+
 def read(case):
     if case.path == "abort":
         os.abort()
@@ -52,6 +59,11 @@ def read(case):
         ctypes.string_at(0)
     if case.path == "hang":
         ctypes.CDLL(None).sleep(60)
+    if case.path == "spin":
+        signal.setitimer(signal.ITIMER_REAL, 0)  # on a starved machine it may be first
+        work(60)
+    if case.path == "starved":
+        time.sleep(3 * inside.PATIENCE)
     if case.path == "hungry":
         try:
             bytearray(2**33)
@@ -68,7 +80,7 @@ def read(case):
         print("Doe^Jane", file=sys.stderr, flush=True)
     if case.path == "patient":
         inside.ask_for_time(5)
-        time.sleep(1)
+        work(1)
     if case.path == "endless":
         inside.ask_for_time(60)
         time.sleep(60)
@@ -117,6 +129,7 @@ def process_of(workers: Pool, name: str = "fine") -> int:
         ("segfault", "decoder_crashed"),
         ("panic", "decoder_crashed"),
         ("hang", "timeout"),
+        ("spin", "timeout"),
         ("hungry", "too_large"),
         ("killed", "too_large"),
     ],
@@ -143,6 +156,18 @@ def test_what_a_decoder_prints_goes_nowhere(bad_reader: Pool, capfd: Any) -> Non
 
 def test_who_asks_for_time_gets_it(bad_reader: Pool) -> None:
     process_of(bad_reader, "patient")
+
+
+def test_a_scan_that_waits_for_a_busy_machine_is_read(bad_reader: Pool) -> None:
+    process_of(bad_reader, "starved")
+
+
+@pytest.mark.parametrize(("name", "said"), [("hang", "less busy"), ("spin", "export it again")])
+def test_a_timeout_says_whether_the_file_or_the_machine_is_slow(
+    bad_reader: Pool, name: str, said: str
+) -> None:
+    with pytest.raises(ScanError, match=said):
+        bad_reader.read(case_of(name), Batch())
 
 
 def test_a_batch_accounts_for_every_scan_in_order(bad_reader: Pool) -> None:

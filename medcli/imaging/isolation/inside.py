@@ -1,8 +1,10 @@
 """What the reader knows of the process it runs in: whether it may die, and until when.
 
 In a worker a clock runs, and who opens a file or learns how many values it announces asks
-for the time that these may take. When the clock runs out the kernel ends the worker, in
-the midst of a decoder or not. Outside workers all this does nothing.
+for the time that these may take. The clock counts the worker's own processor time, so that
+a busy machine costs no scan; a second one, of the wall, ends a worker that only waits. When
+a clock runs out the kernel ends the worker, in the midst of a decoder or not. Outside
+workers all this does nothing.
 """
 
 from __future__ import annotations
@@ -14,7 +16,10 @@ from collections.abc import Iterable
 from medcli.imaging.decoders import is_isolated
 
 PATIENCE = 8.0
-"""Seconds that any file may take."""
+"""Seconds of processor time that any file may take."""
+
+WAITING = 8
+"""By how much more time may pass on the wall: while others work, or a disk does not answer."""
 
 BYTES_PER_SECOND = 5e6
 """A slow network folder."""
@@ -22,12 +27,19 @@ BYTES_PER_SECOND = 5e6
 VALUES_PER_SECOND = 1e6
 """A quarter of what JPEG 2000, the slowest, was measured to reach on one core."""
 
+OUT_OF_TIME, WAITED = -signal.SIGPROF, -signal.SIGALRM
+"""Exit statuses of a worker that a clock has ended: its own, and that of the wall."""
+
 
 class NeedsWorkerError(Exception):
     """Met in a process that must live: this is to be read in a worker."""
 
 
-_deadline: float | None = None  # of the monotonic clock; None outside workers and tasks
+_CLOCKS = (
+    (signal.ITIMER_PROF, time.process_time, 1),
+    (signal.ITIMER_REAL, time.monotonic, WAITING),
+)
+_deadlines: list[float] | None = None  # of each clock; None outside workers and tasks
 _in_worker = False
 
 
@@ -35,7 +47,8 @@ def enter_worker() -> None:
     """From now on this process is a worker."""
     global _in_worker
     _in_worker = True
-    signal.signal(signal.SIGALRM, signal.SIG_DFL)
+    for status in (OUT_OF_TIME, WAITED):
+        signal.signal(-status, signal.SIG_DFL)
 
 
 def leave_to_worker() -> None:
@@ -62,23 +75,27 @@ def leave_compressed_to_worker(syntaxes: Iterable[str | None]) -> None:
 
 def start_clock() -> None:
     """A task begins: it has `PATIENCE` seconds and what it asks for."""
-    global _deadline
-    _deadline = 0.0
+    global _deadlines
+    _deadlines = [0.0] * len(_CLOCKS)
     ask_for_time(0)
 
 
 def ask_for_time(seconds: float) -> None:
-    """Let the current task go on for `seconds` and `PATIENCE` more, from now, at least."""
-    global _deadline
-    if _deadline is None:
+    """Let the current task go on for `seconds` and `PATIENCE` more, from now, at least.
+
+    On the wall `WAITING` times as long.
+    """
+    if _deadlines is None:
         return
-    now = time.monotonic()
-    _deadline = max(_deadline, now + PATIENCE + seconds)
-    signal.setitimer(signal.ITIMER_REAL, _deadline - now)
+    for number, (timer, clock, factor) in enumerate(_CLOCKS):
+        now = clock()
+        _deadlines[number] = max(_deadlines[number], now + factor * (PATIENCE + seconds))
+        signal.setitimer(timer, _deadlines[number] - now)
 
 
 def stop_clock() -> None:
     """The task has ended."""
-    global _deadline
-    _deadline = None
-    signal.setitimer(signal.ITIMER_REAL, 0)
+    global _deadlines
+    _deadlines = None
+    for timer, _, _ in _CLOCKS:
+        signal.setitimer(timer, 0)

@@ -19,6 +19,7 @@ from typing import Any, BinaryIO, cast
 
 from medcli.errors import ScanError, StorageError
 from medcli.imaging.header_memory import kept_headers
+from medcli.imaging.isolation.inside import OUT_OF_TIME, WAITED
 from medcli.imaging.isolation.together import Batch
 from medcli.imaging.isolation.wire import WireError, receive, send
 from medcli.records import Case, Scan
@@ -145,7 +146,8 @@ class Pool:
                 with batch.using(worker):
                     answer = worker.ask(case)
             except WorkerDiedError as death:
-                again = proven and not batch.cancelled and death.status != -signal.SIGALRM
+                late = death.status in (OUT_OF_TIME, WAITED)
+                again = proven and not batch.cancelled and not late
                 if again:
                     continue
                 raise _cause(case.path, death.status) from death
@@ -251,8 +253,12 @@ def _widen(pipe: BinaryIO) -> None:
 
 def _cause(path: str, status: int) -> ScanError:
     """The error that a worker's death stands for."""
-    if status == -signal.SIGALRM:
+    if status == OUT_OF_TIME:
         return ScanError("timeout", f"{path}: reading took too long", "Convert or export it again")
+    if status == WAITED:
+        message = f"{path}: waited too long for the disk, the network or the processor"
+        hint = "Check where the file lies, or try again while the machine is less busy"
+        return ScanError("timeout", message, hint)
     if status == -signal.SIGKILL:
         message = f"{path}: the system has too little memory to read it"
         return ScanError("too_large", message, "Close other programs, or split the scan")
