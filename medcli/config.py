@@ -151,8 +151,8 @@ class ModelConfig(JsonConfig):
 
     @property
     def network(self) -> str:
-        """Backbone and aggregator, for people."""
-        beside = ", beside it a regression on measures" if self.measured_columns else ""
+        """Backbone, aggregator, and whether findings are measured, for people."""
+        beside = " and measures" if self.measured_columns else ""
         inner = "" if self.aggregator == NO_AGGREGATOR else f" with {self.aggregator}"
         return f"{self.arch}{inner}{beside}"
 

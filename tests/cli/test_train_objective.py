@@ -104,7 +104,7 @@ def test_a_regression_on_measures_where_it_is_asked_for_and_for_nodules(
     package = load_package(Path("run"))
     assert package.model.measured_columns == columns
     assert ("regression on measures" in done.err) == (columns is not None)
-    assert ("regression on measures" in (package.path / CARD).read_text()) == (columns is not None)
+    assert ("attention and measures" in (package.path / CARD).read_text()) == (columns is not None)
 
 
 def test_measures_and_a_network_that_sees_volumes_do_not_go_together(
