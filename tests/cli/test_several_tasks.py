@@ -18,7 +18,7 @@ from medcli.imaging.batch import read_all
 from medcli.inference.predictor import Predictor
 from medcli.models.heads import head_width
 from medcli.models.package import CARD, SPLITS, WEIGHTS, load_package, load_references
-from medcli.models.scan_model import ScanModel
+from medcli.models.scan_model import build_model
 from medcli.records import Prediction, Scan
 from medcli.training.request import TrainRequest
 from medcli.training.run import train
@@ -76,7 +76,7 @@ def test_the_graph_gives_what_torch_gives_for_all_heads(shared: Path, samples: P
     package = load_package(shared)
     predictor = Predictor(package)
     settings = package.preprocess
-    model = ScanModel(package.model, settings.channels, settings.size, head_width(package.tasks))
+    model = build_model(package.model, settings.channels, settings.size, head_width(package.tasks))
     model.load_state_dict(load_file(shared / WEIGHTS))
     for task in TASKS:
         case = load_cases([str(samples / f"{task}.csv")]).cases[0]

@@ -68,11 +68,11 @@ def test_predictions_are_those_of_the_torch_model(predictor: Predictor, series: 
     import torch
     from safetensors.torch import load_file
 
-    from medcli.models.scan_model import ScanModel
+    from medcli.models.scan_model import build_model
 
     package = predictor.package
     settings, calibration = package.preprocess, package.calibration
-    model = ScanModel(package.model, settings.channels, settings.size, len(package.task.classes))
+    model = build_model(package.model, settings.channels, settings.size, len(package.task.classes))
     model.load_state_dict(load_file(package.path / WEIGHTS))
     for scan in (series, picture(0)):
         images = torch.from_numpy(predictor.preprocessor.model_input(scan))[None]
