@@ -79,7 +79,13 @@ def demonstrate(
     manifest = str(scans / "nodule.csv")
     with clock.step("train"):
         request = TrainRequest(
-            inputs=(manifest,), task="nodule", output=run, epochs=epochs, seed=seed, cache=False
+            inputs=(manifest,),
+            task="nodule",
+            output=run,
+            epochs=epochs,
+            seed=seed,
+            cache=False,
+            measures=False,  # the scans are whole slices, not crops, and half a minute counts
         )
         package = train(request, events)
     predictor = Predictor(package)
