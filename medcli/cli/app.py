@@ -16,7 +16,7 @@ EXIT_INTERRUPTED = 130
 
 _COMMANDS = {
     "Start": {
-        "demo": "Show the whole road on generated scans, in about two minutes.",
+        "demo": "Show the whole road on generated scans, in about three minutes.",
         "doctor": "Show what this machine offers: decoders, engines, devices, versions.",
         "bench": "Measure the speed of this machine, beside limits taken in the same run.",
     },

@@ -29,7 +29,7 @@ def demo(
     overwrite: Overwrite = False,
     seed: Seed = 0,
 ) -> None:
-    """Show the whole road on generated scans, in about two minutes.
+    """Show the whole road on generated scans, in about three minutes.
 
     Trains, evaluates, classifies, indexes, searches and writes a page.
 
